@@ -1,0 +1,7 @@
+"""`python -m dar_jax` is `dar-jax`."""
+
+import sys
+
+from dar_jax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,41 @@
+"""What ends a run, and with which exit status.
+
+    DarError                1   anything this package raises on purpose
+    +-- SettingError        2   the user's setting, file or command: one line, no traceback, no run folder
+    +-- JudgeStopped        3   the judge failed too often: checkpointed, resumable
+    +-- BudgetSpent         4   the next call would exceed the budget: checkpointed, resumable
+    +-- Interrupted         5   a signal asked the run to leave: checkpointed, resumable
+
+Add one only when a caller must tell it apart; the message names the setting, what came, what was
+expected and the way out.
+"""
+
+
+class DarError(Exception):
+    """Base of every error raised on purpose; `exit_status` is what the command line returns."""
+
+    exit_status = 1
+
+
+class SettingError(DarError):
+    """A user's mistake: a setting, a file or an argument that cannot be used."""
+
+    exit_status = 2
+
+
+class JudgeStopped(DarError):
+    """Too large a share of judgements failed to go on learning from the rest."""
+
+    exit_status = 3
+
+
+class BudgetSpent(DarError):
+    """The next judge call would exceed the money or the annotations granted."""
+
+    exit_status = 4
+
+
+class Interrupted(DarError):
+    """A signal asked the run to stop; it has saved what it needs to go on."""
+
+    exit_status = 5

@@ -1,0 +1,95 @@
+"""The words that pass between rooms: prompts, completions, verdicts. Plain Python, never jax."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal[
+    "ok", "refused", "blocked", "unparsable", "truncated", "timeout", "failed", "over_budget"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation, in TRL's form."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt of the data.
+
+    `id` is its row in the unshuffled source: the address of its random keys. `messages` is set where
+    the source gave a conversation; `text` is then its readable transcript, which judges are shown.
+    `extra` holds the source's other columns.
+    """
+
+    id: int
+    text: str
+    messages: tuple[Message, ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One sampled text. `sample` counts the completions of a prompt; `ended` says that EOS came."""
+
+    prompt: Prompt
+    sample: int
+    text: str
+    token_count: int
+    ended: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """A judgement over ordered levels. `probabilities` sum to 1 over the levels; `mass` is what the
+    judge gave to the levels before that normalisation (1.0 where it cannot say)."""
+
+    levels: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    mass: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """The expected level: the reward."""
+        return sum(level * p for level, p in zip(self.levels, self.probabilities, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens billed for a judgement. `cached_tokens` are part of `input_tokens`."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A judgement: a distribution when `status` is "ok", otherwise the reason why there is none.
+
+    `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before;
+    `provenance` is how the judge answered (`logprobs`, `samples`, `single`, `rule`).
+    """
+
+    status: Status
+    distribution: Distribution | None = None
+    reason: str = ""
+    provenance: str = ""
+    served_model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    calls: int = 0
+    cost_usd: float | None = None
+    from_ledger: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.status == "ok") != (self.distribution is not None):
+            raise ValueError(f"status {self.status!r} with distribution {self.distribution!r}")
+
+    @property
+    def reward(self) -> float | None:
+        """The reward in the rubric's own units, or None: a failed judgement is never a number."""
+        return None if self.distribution is None else self.distribution.mean
