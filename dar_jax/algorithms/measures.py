@@ -1,0 +1,57 @@
+"""What every online algorithm reports of a batch before it learns from it. Names follow TRL's."""
+
+import jax
+import jax.numpy as jnp
+
+from dar_jax.batches import Rewards, Rollouts, masked_mean
+
+Metrics = dict[str, jax.Array]
+
+
+def reward_metrics(rewards: Rewards) -> Metrics:
+    """Describe the rewards of the scored completions, in the rubric's units."""
+    valid_PG = rewards.valid_PG
+    reward_PG = jnp.where(valid_PG, rewards.reward_PG, 0.0)
+    mean = masked_mean(reward_PG, valid_PG)
+    group_mean_P1 = reward_PG.sum(1, keepdims=True) / jnp.maximum(valid_PG.sum(1, keepdims=True), 1)
+    return {
+        "rewards/mean": mean,
+        "rewards/std": jnp.sqrt(masked_mean((reward_PG - mean) ** 2, valid_PG)),
+        "rewards/within_group_std": jnp.sqrt(
+            masked_mean((reward_PG - group_mean_P1) ** 2, valid_PG)
+        ),
+        "rewards/valid_fraction": valid_PG.mean(dtype=jnp.float32),
+    }
+
+
+def completion_metrics(rollouts: Rollouts) -> Metrics:
+    """Describe lengths (tokens, EOS included) and the share cut off before EOS."""
+    length_B = rollouts.mask_completion_BT.sum(1).astype(jnp.float32)
+    return {
+        "completions/mean_length": length_B.mean(),
+        "completions/min_length": length_B.min(),
+        "completions/max_length": length_B.max(),
+        "completions/clipped_ratio": 1.0 - rollouts.ended_B.mean(dtype=jnp.float32),
+    }
+
+
+def sampler_gap_metrics(rollouts: Rollouts) -> Metrics:
+    """Measure how far the decoder's log-probs lie from the scorer's, nats a token."""
+    assert rollouts.sampling_logprob_BT is not None
+    mask_BT = rollouts.mask_completion_BT
+    gap_BT = jnp.abs(rollouts.sampler_logprob_BT - rollouts.sampling_logprob_BT)
+    gap_BT = jnp.where(mask_BT, gap_BT, 0.0)
+    return {"sampler/gap_mean": masked_mean(gap_BT, mask_BT), "sampler/gap_max": gap_BT.max()}
+
+
+def reference_kl_metrics(rollouts: Rollouts) -> Metrics:
+    """Estimate KL(pi_t || pi_ref), nats a completion: k1 (unbiased) and k3 (non-negative)."""
+    assert rollouts.sampling_logprob_BT is not None and rollouts.ref_logprob_BT is not None
+    log_ref_over_sampling_BT = jnp.where(
+        rollouts.mask_completion_BT, rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT, 0.0
+    )
+    k3_BT = jnp.expm1(log_ref_over_sampling_BT) - log_ref_over_sampling_BT
+    return {
+        "objective/kl": -log_ref_over_sampling_BT.sum(1).mean(),
+        "objective/kl_k3": k3_BT.sum(1).mean(),
+    }

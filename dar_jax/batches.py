@@ -1,0 +1,100 @@
+"""The arrays that pass between the stages, and the legend of their shapes.
+
+A name ends in its axes, one capital each, after the last underscore:
+
+    P  prompts                      L  layers
+    G  completions a prompt         D  width
+    B  rows, P x G, prompt-major    N  query heads
+    E  examples                     K  key/value heads
+    R  rows an example              H  head size
+    S  cached positions             F  MLP width
+    T  token positions              V  vocabulary
+
+A row is `[left padding | prompt | completion | right padding]` over S positions; the completion lies in the
+last T of them. Masks are `mask_*` and True counts. `check` makes the suffixes executable.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+Record = TypeVar("Record")
+_AXES = re.compile(r"_([PGBERSTLDNKHFV]+)$")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    """The completions of a batch of prompts. Log-probs are nats per token, float32.
+
+    `mask_token_BS` marks real tokens; `mask_completion_BT` the completion's, its EOS included; `ended_B` that
+    EOS came. `sampler_logprob_BT` is the decoder's own and only ever a metric; `sampling_logprob_BT` (log pi_t)
+    and `ref_logprob_BT` (log pi_ref) come from one scoring function (`learner.recall`).
+    """
+
+    token_BS: jax.Array
+    mask_token_BS: jax.Array
+    mask_completion_BT: jax.Array
+    ended_B: jax.Array
+    sampler_logprob_BT: jax.Array
+    sampling_logprob_BT: jax.Array | None = None
+    ref_logprob_BT: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Rewards:
+    """What the judge said, in the rubric's units; `valid_PG` is False where there is no reward
+    (`reward_PG` is then NaN, so that a careless use is seen)."""
+
+    reward_PG: jax.Array
+    valid_PG: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one step learns from. `weight_E` is the detached regression weight; examples with
+    `mask_E` False count in no numerator and no denominator."""
+
+    token_ERS: jax.Array
+    mask_token_ERS: jax.Array
+    mask_completion_ERT: jax.Array
+    weight_E: jax.Array
+    mask_E: jax.Array
+    sampling_logprob_ERT: jax.Array | None = None
+
+    def take(self, index_E: jax.Array) -> "Batch":
+        """Pick examples, in the order given."""
+        return jax.tree.map(lambda leaf: leaf[index_E], self)
+
+
+def check(record: Record) -> Record:
+    """Return the record if its arrays fit their names; one letter has one size throughout.
+
+    Raises ValueError naming the field, its shape and what was expected.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        axes, array = _AXES.search(field.name), getattr(record, field.name)
+        if axes is None or array is None:
+            continue
+        if len(axes[1]) != array.ndim:
+            raise ValueError(f"{field.name}: shape {array.shape} has not the axes {axes[1]}")
+        for letter, size in zip(axes[1], array.shape, strict=True):
+            known, where = sizes.setdefault(letter, (size, field.name))
+            if size != known:
+                raise ValueError(
+                    f"{field.name}: axis {letter} has size {size}, but {known} in {where}"
+                )
+    return record
+
+
+def masked_mean(value: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average over the True entries, 0.0 where there is none. The one mean over a mask."""
+    total = jnp.sum(jnp.where(mask, value, 0.0))
+    return total / jnp.maximum(jnp.sum(mask), 1)
