@@ -1,0 +1,41 @@
+"""Keys and values of the positions already read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dar_jax.models.config import DecoderConfig
+
+CACHE_AXES = ("layers", "batch", "kv_heads", None, "head_size")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """One key and one value for every layer, row, key/value head and cached position.
+
+    The order of axes is what lets the layer scan update it in place on a TPU: positions before head size,
+    key/value heads before positions.
+    """
+
+    key_LBKSH: jax.Array
+    value_LBKSH: jax.Array
+
+    @classmethod
+    def zeros(
+        cls, config: DecoderConfig, rows: int, positions: int, dtype: Any = jnp.bfloat16
+    ) -> "Cache":
+        """Make an empty cache for `rows` rows of `positions` positions."""
+        shape = (config.layers, rows, config.kv_heads, positions, config.head_size)
+        return cls(key_LBKSH=jnp.zeros(shape, dtype), value_LBKSH=jnp.zeros(shape, dtype))
+
+    def repeat(self, times: int) -> "Cache":
+        """Give each row `times` neighbours like itself: prompts become prompt-major rows of their group."""
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=1), self)
+
+    def grow(self, positions: int) -> "Cache":
+        """Append empty positions until there are `positions`."""
+        more = positions - self.key_LBKSH.shape[3]
+        return jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, 0)] * 3 + [(0, more), (0, 0)]), self)

@@ -1,0 +1,154 @@
+"""The decoder: embedding, layers stacked on a leading axis, head.
+
+NNX defines the modules; what runs is a plain tree of arrays: `init` or `load` makes it, `bind` gives a
+module over it inside a jitted function.
+"""
+
+import functools as ft
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dar_jax.models.attention import Attention, angles, causal_mask
+from dar_jax.models.cache import Cache
+from dar_jax.models.config import DecoderConfig
+from dar_jax.models.layers import Axes, Mlp, Norm, random
+from dar_jax.parallel import constrain
+
+Params = dict[str, Any]
+
+
+class Layer(nnx.Module):
+    """One layer: attention and the gated feed-forward, each after a norm and around a residual."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
+        self.attention_norm = Norm(config, "width")
+        self.attention = Attention(config, rngs=rngs)
+        self.mlp_norm = Norm(config, "width")
+        self.mlp = Mlp(config, rngs=rngs)
+
+    def __call__(self, hidden_BTD: jax.Array, *context: Any) -> tuple[jax.Array, Any]:
+        mixed_BTD, cached = self.attention(self.attention_norm(hidden_BTD), *context)
+        hidden_BTD = hidden_BTD + mixed_BTD
+        hidden_BTD = hidden_BTD + self.mlp(self.mlp_norm(hidden_BTD))
+        return constrain(hidden_BTD, "batch", None, None), cached
+
+
+class Decoder(nnx.Module):
+    """A causal language model. Computes in the dtype of its parameters; norms, rotary positions and
+    softmax in float32."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
+        self.embed = random(config, ("vocab", "width"), rngs)
+        self.layers = _stacked(config, rngs)
+        self.norm = Norm(config, "width")
+        if not config.tied_head:
+            self.head = random(config, ("width", "vocab"), rngs)
+        self.config = config
+
+    def __call__(
+        self,
+        token_BT: jax.Array,
+        *,
+        position_BT: jax.Array,
+        mask_BS: jax.Array,
+        cache: Cache | None = None,
+        offset: jax.Array | int = 0,
+        remat: bool = False,
+    ) -> tuple[jax.Array, Cache | None]:
+        """Read tokens; return the hidden states before the head `[B, T, D]`, and the cache if one came.
+
+        Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, the keys
+        and values go to positions offset..offset+T, which must lie within S, and query t sees
+        s <= offset + t. `position_BT` counts real tokens only (`positions`).
+        """
+        hidden_BTD = constrain(self.embed[...][token_BT], "batch", None, None)
+        context = angles(position_BT, self.config), causal_mask(mask_BS, token_BT.shape[1], offset)
+        graphdef, stacked = nnx.split(self.layers)
+
+        def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+            params, cached = layer
+            return nnx.merge(graphdef, params)(hidden_BTD, *context, cached, offset)
+
+        # The scan returns the cache alone: returning the weights too would hold them twice.
+        entries = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
+        hidden_BTD, entries = jax.lax.scan(
+            jax.checkpoint(read, prevent_cse=False) if remat else read,
+            hidden_BTD,
+            (nnx.to_pure_dict(stacked), entries),
+        )
+        if entries is not None:
+            cache = Cache(key_LBKSH=entries[0], value_LBKSH=entries[1])
+        return self.norm(hidden_BTD), cache
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Score every token of the vocabulary, float32; hidden `[..., D]` gives `[..., V]`."""
+        head, equation = (
+            (self.embed, "...D,VD->...V") if self.config.tied_head else (self.head, "...D,DV->...V")
+        )
+        return jnp.einsum(equation, hidden, head[...], preferred_element_type=jnp.float32)
+
+
+def positions(mask_BS: jax.Array) -> jax.Array:
+    """Count the real tokens before each position, so that padding does not move them."""
+    return jnp.maximum(jnp.cumsum(mask_BS, axis=-1, dtype=jnp.int32) - 1, 0)
+
+
+def bind(config: DecoderConfig, params: Params) -> Decoder:
+    """Give a decoder over these parameters; cheap enough for every trace."""
+    return nnx.merge(_graphdef(config), params)
+
+
+def init(config: DecoderConfig, key: jax.Array) -> Params:
+    """Draw random float32 parameters; jit it with `out_shardings` to draw them where they shall lie."""
+    return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(key))))
+
+
+def abstract(config: DecoderConfig) -> Params:
+    """Give the shapes of the parameters, without memory."""
+    return nnx.to_pure_dict(_state(config))
+
+
+def logical_axes(config: DecoderConfig) -> Params:
+    """Name the axes of every parameter, in the structure of `abstract`: a tuple a leaf."""
+
+    def name(path: Any, variable: nnx.Variable[Any]) -> Axes:
+        axes: Axes = variable.get_metadata()["axes"]
+        return ("layers", *axes) if path[0].key == "layers" else axes
+
+    named = jax.tree_util.tree_map_with_path(
+        name, _state(config), is_leaf=lambda node: isinstance(node, nnx.Variable)
+    )
+    return _plain(named)
+
+
+def _plain(tree: Any) -> Any:
+    return (
+        {key: _plain(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
+    )
+
+
+def _stacked(config: DecoderConfig, rngs: nnx.Rngs) -> Layer:
+    """Build every layer at once; each parameter gains a leading layer axis."""
+
+    def build(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(Layer(config, rngs=nnx.Rngs(key))))
+
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
+    return nnx.merge(graphdef, jax.vmap(build)(jax.random.split(rngs.params(), config.layers)))
+
+
+@ft.cache
+def _abstract_module(config: DecoderConfig) -> tuple[Any, Any]:
+    return nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
+
+
+def _graphdef(config: DecoderConfig) -> Any:
+    return _abstract_module(config)[0]
+
+
+def _state(config: DecoderConfig) -> Any:
+    return _abstract_module(config)[1]
