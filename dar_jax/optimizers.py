@@ -5,10 +5,10 @@ own, so each leaf is first seen as the matrices it holds: mapped over `layers`, 
 The update then equals that of the unstacked Hugging Face weights.
 """
 
-import math
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
@@ -69,10 +69,9 @@ Optimizer = Adafactor | AdamW
 
 
 def learning_rate(settings: Optimizer) -> optax.Schedule:
-    """Return the schedule: linear from 0 over the warm-up updates, then constant."""
-    if not settings.warmup_updates:
-        return optax.constant_schedule(settings.learning_rate)
-    return optax.linear_schedule(0.0, settings.learning_rate, settings.warmup_updates)
+    """Return the schedule: linear over the warm-up updates (none of them at zero), then constant."""
+    warmup = max(settings.warmup_updates, 1)
+    return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warmup)
 
 
 def _finish(
@@ -82,7 +81,7 @@ def _finish(
     if settings.max_grad_norm:
         parts.insert(0, optax.clip_by_global_norm(settings.max_grad_norm))
     if settings.weight_decay:
-        decays = jax.tree.map(lambda names: len(_matrix_axes(names)) > 1, axes, is_leaf=_is_axes)
+        decays = jax.tree.map(_is_matrix, axes, is_leaf=_is_axes)
         parts.append(optax.add_decayed_weights(settings.weight_decay, decays))
     return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate(settings)))
 
@@ -122,20 +121,21 @@ def _is_axes(node: Any) -> bool:
     return isinstance(node, tuple)
 
 
-def _matrix_axes(names: Axes) -> Axes:
-    """The axes of one weight as Hugging Face stores it: without `layers`, heads and head size as one."""
-    merged = [name for name in names if name != "layers"]
-    if "head_size" in merged and len(merged) > 1 and names[-1] != names[0]:
-        merged.remove("head_size")
-    return tuple(merged)
+def _joins(names: Axes, position: int) -> bool:
+    """Whether this axis is the head size behind its heads: Hugging Face stores the two as one."""
+    before = names[position - 1] if position else None
+    return names[position] == "head_size" and before in ("heads", "kv_heads")
+
+
+def _is_matrix(names: Axes) -> bool:
+    return sum(n != "layers" and not _joins(names, i) for i, n in enumerate(names)) > 1
 
 
 def _matrix_shape(names: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
     sizes: list[int] = []
-    for position, (name, size) in enumerate(zip(names, shape, strict=True)):
-        after_heads = position > 0 and names[position - 1] in ("heads", "kv_heads")
-        if name == "head_size" and after_heads:
-            sizes[-1] = math.prod((sizes[-1], size))
+    for position, size in enumerate(shape):
+        if _joins(names, position):
+            sizes[-1] *= size
         else:
             sizes.append(size)
     return tuple(sizes)

@@ -1,0 +1,207 @@
+"""The learner: float32 parameters and optimizer state on the mesh, scored and updated by jitted functions.
+
+    recall    log pi_t and log pi_ref of the sampled tokens, both by one compiled function
+    regress   one optimizer update on a part of the batch, its gradient summed over micro-batches
+"""
+
+import dataclasses
+import functools as ft
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as settings
+
+from dar_jax import models, parallel
+from dar_jax.algorithms import Algorithm
+from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.models import DecoderConfig, Params
+from dar_jax.optimizers import Adafactor, Optimizer, learning_rate
+from dar_jax.scoring import completion_logprobs
+from dar_jax.settings import STRICT
+
+Metrics = dict[str, jax.Array]
+
+
+@settings(frozen=True, kw_only=True, config=STRICT)
+class Learning:
+    """How a batch is learnt from; the defaults are the paper's.
+
+    `updates`: "minibatches" cuts a batch into `updates_per_batch` disjoint parts, "passes" goes that often over the
+    whole of it. `micro_batch_size` counts completions a forward pass (null: the whole part); `logprob_temperature`
+    is that of all three log-probs; `logprob_chunk` counts token positions whose logits are held at once.
+    """
+
+    optimizer: Optimizer = Field(default_factory=Adafactor, discriminator="name")
+    updates_per_batch: PositiveInt = 4
+    updates: Literal["minibatches", "passes"] = "minibatches"
+    micro_batch_size: PositiveInt | None = None
+    compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    logprob_temperature: PositiveFloat = 1.0
+    logprob_chunk: PositiveInt = 64
+    remat: bool = True
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What training changes: float32 parameters, the optimizer's state, optimizer updates made."""
+
+    params: Params
+    optimizer: Any
+    update: jax.Array
+
+
+class Learner:
+    """Hold the compiled functions for one decoder, algorithm and mesh; the state is passed through."""
+
+    def __init__(
+        self, settings: Learning, config: DecoderConfig, algorithm: Algorithm, mesh: Mesh
+    ) -> None:
+        self.settings, self.config, self.algorithm, self.mesh = settings, config, algorithm, mesh
+        axes = models.logical_axes(config)
+        self.optimizer = settings.optimizer.build(axes)
+        layout = ft.partial(parallel.shardings, models.abstract(config), axes, mesh)
+        self.param_shardings = layout(parallel.TRAIN_RULES)
+        self._whole = NamedSharding(mesh, PartitionSpec())
+        self._compute = jax.jit(self._cast, out_shardings=self.param_shardings)
+        self._decode = jax.jit(self._cast, out_shardings=layout(parallel.DECODE_RULES))
+        self._scores = jax.jit(self._score, static_argnames="length")
+        self._weigh = jax.jit(algorithm.weigh)
+        self._take = jax.jit(Batch.take)
+        self._update: Any = None
+
+    def init(self, params: Params) -> State:
+        """Start from float32 params; from here on every leaf of the state keeps its place on the mesh."""
+        params = jax.device_put(params, self.param_shardings)
+        update = jnp.zeros((), jnp.int32)
+        state = State(
+            params=params, optimizer=jax.jit(self.optimizer.init)(params), update=update
+        )
+        state = jax.tree.map(self._placed, state)
+        layout = jax.tree.map(lambda leaf: leaf.sharding, state)
+        self._update = jax.jit(
+            self._step, donate_argnames="state", out_shardings=(layout, self._whole)
+        )
+        return state
+
+    def reference(self, params: Params) -> Params:
+        """Copy the parameters, in the compute dtype, as the frozen pi_ref."""
+        return jax.tree.map(jnp.copy, self._compute(params))
+
+    def decode_params(self, state: State) -> Params:
+        """Cast and lay out the policy for sampling: once a step, not once a token."""
+        return self._decode(state.params)
+
+    def recall(self, state: State, reference: Params | None, rollouts: Rollouts) -> Rollouts:
+        """Add log pi_t and log pi_ref, as the algorithm needs them.
+
+        Both come from one compiled function: policy == reference gives a log-ratio of exactly 0.
+        """
+        length = rollouts.mask_completion_BT.shape[1]
+        rows = (rollouts.token_BS, rollouts.mask_token_BS)
+        scored: dict[str, jax.Array] = {}
+        if "sampling" in self.algorithm.needs:
+            policy = self._compute(state.params)
+            scored["sampling_logprob_BT"] = self._scores(policy, *rows, length=length)
+        if "reference" in self.algorithm.needs:
+            scored["ref_logprob_BT"] = self._scores(reference, *rows, length=length)
+        return dataclasses.replace(rollouts, **scored)
+
+    def weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> tuple[Batch, Metrics]:
+        """Run the algorithm's `weigh`, jitted."""
+        return self._weigh(rollouts, rewards)
+
+    def part(self, batch: Batch, index: int, key: jax.Array) -> Batch:
+        """Return what update `index` of this batch learns from; the same key gives the same cut."""
+        if self.settings.updates == "passes" or self.settings.updates_per_batch == 1:
+            return batch
+        count = batch.weight_E.shape[0]
+        size = count // self.settings.updates_per_batch
+        order_E = jax.random.permutation(key, count)[index * size : (index + 1) * size]
+        return self._take(batch, parallel.replicated(order_E, self.mesh))
+
+    def regress(self, state: State, part: Batch) -> tuple[State, Metrics]:
+        """Make one optimizer update; the old state is donated. Metrics are means over the counted examples."""
+        return self._update(state, part)
+
+    def _placed(self, leaf: jax.Array) -> jax.Array:
+        named = isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh == self.mesh
+        return leaf if named else jax.device_put(leaf, self._whole)
+
+    def _cast(self, params: Params) -> Params:
+        return jax.tree.map(lambda leaf: leaf.astype(self.settings.compute_dtype), params)
+
+    def _score(
+        self, params: Params, token_BS: jax.Array, mask_token_BS: jax.Array, *, length: int
+    ) -> jax.Array:
+        def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
+            return self._logprobs(params, rows[0], rows[1], length, remat=False)
+
+        blocks = _micro_batches((token_BS, mask_token_BS), self.settings.micro_batch_size)
+        logprob_ABT = jax.lax.map(one, blocks)
+        return logprob_ABT.swapaxes(0, 1).reshape(-1, length)
+
+    def _logprobs(
+        self, params: Params, token: jax.Array, mask: jax.Array, length: int, *, remat: bool
+    ) -> jax.Array:
+        return completion_logprobs(
+            self.config,
+            params,
+            token,
+            mask,
+            length,
+            temperature=self.settings.logprob_temperature,
+            chunk=self.settings.logprob_chunk,
+            remat=remat,
+        )
+
+    def _loss(self, params: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+        examples, rows, length = batch.mask_completion_ERT.shape
+        logprob_BT = self._logprobs(
+            self._cast(params),
+            batch.token_ERS.reshape(examples * rows, -1),
+            batch.mask_token_ERS.reshape(examples * rows, -1),
+            length,
+            remat=self.settings.remat,
+        )
+        return self.algorithm.regress(logprob_BT.reshape(examples, rows, length), batch)
+
+    def _step(self, state: State, part: Batch) -> tuple[State, Metrics]:
+        def add(total: Any, micro: Batch) -> tuple[Any, None]:
+            grads, metrics = jax.grad(self._loss, has_aux=True)(state.params, micro)
+            return jax.tree.map(jnp.add, total, (grads, metrics)), None
+
+        micro = _micro_batches(part, self.settings.micro_batch_size)
+        shapes = jax.eval_shape(
+            jax.grad(self._loss, has_aux=True), state.params, jax.tree.map(lambda x: x[0], micro)
+        )
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (grads, metrics), _ = jax.lax.scan(add, nothing, micro)
+        # One division for the whole update: means of means would depend on how it was cut.
+        counted = jnp.maximum(part.mask_E.sum(), 1)
+        grads, metrics = jax.tree.map(lambda total: total / counted, (grads, metrics))
+        updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+        rate = learning_rate(self.settings.optimizer)(state.update)
+        metrics |= {"optimizer/grad_norm": optax.global_norm(grads), "optimizer/learning_rate": rate}
+        params = optax.apply_updates(state.params, updates)
+        return State(params=params, optimizer=optimizer, update=state.update + 1), metrics
+
+
+def _micro_batches(tree: Any, size: int | None) -> Any:
+    """Cut the leading axis into [count, size]. Micro-batch a takes rows a, a + count, ..., so that every device,
+    which holds neighbouring rows, has its share of each."""
+
+    def cut(array: jax.Array) -> jax.Array:
+        rows = array.shape[0]
+        each = size or rows
+        count = rows // each
+        if rows % each:
+            raise ValueError(f"{rows} rows are not a multiple of learning.micro_batch_size={each}")
+        return array.reshape(each, count, *array.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(cut, tree)

@@ -1,0 +1,7 @@
+"""How pi_t speaks: our own KV-cache sampler, and its tokens read as words."""
+
+from dar_jax.sampling.choose import Choice
+from dar_jax.sampling.decode import Sampler, Sampling
+from dar_jax.sampling.words import completions
+
+__all__ = ["Choice", "Sampler", "Sampling", "completions"]

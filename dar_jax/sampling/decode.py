@@ -1,0 +1,194 @@
+"""Our own sampler: one prefill a prompt, shared by its completions, then one donated loop over the KV cache."""
+
+import functools as ft
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dar_jax import models, parallel
+from dar_jax.batches import Rollouts, check
+from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
+from dar_jax.sampling.choose import Choice
+from dar_jax.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sampling(Choice):
+    """How completions are sampled; lengths are in tokens, the completion's includes its EOS."""
+
+    max_prompt_length: PositiveInt = 512
+    max_completion_length: PositiveInt = 512
+
+
+def bucket(longest: int, limit: int) -> int:
+    """Round a prompt length up to 16, 24, 32, 48, 64, ... so that a run compiles a handful of programs."""
+    size = 16
+    while size < longest:
+        size += size // 2 if size & (size - 1) == 0 else size // 3
+    return min(size, max(limit, longest))
+
+
+class Sampler:
+    """Sample completions of token prompts on a mesh.
+
+    `eos_ids` is a set: any of them ends a completion and belongs to it. `logprob_temperature` is the learner's, so that
+    the reported log-probs differ from the scorer's by numerics alone.
+    """
+
+    def __init__(
+        self,
+        settings: Sampling,
+        config: DecoderConfig,
+        mesh: Mesh,
+        *,
+        eos_ids: frozenset[int],
+        pad_id: int,
+        logprob_temperature: float = 1.0,
+    ) -> None:
+        self.settings, self.mesh, self.pad_id = settings, mesh, pad_id
+        run = ft.partial(_sample, config, settings, tuple(sorted(eos_ids)), pad_id, logprob_temperature)
+        self._run = jax.jit(run, static_argnums=0)
+
+    def sample(
+        self,
+        params: Params,
+        prompts: Sequence[Sequence[int]],
+        prompt_ids: Sequence[int],
+        group_size: int,
+        key: jax.Array,
+    ) -> Rollouts:
+        """Sample `group_size` completions of each prompt, rows prompt-major.
+
+        The randomness of a completion is addressed by (key, prompt id, sample number): it does not depend on the batch
+        around it, on the device count or on restarts. A prompt that comes twice goes on counting its samples.
+        """
+        size = bucket(max(map(len, prompts)), self.settings.max_prompt_length)
+        token_PS = np.full((len(prompts), size), self.pad_id, np.int32)
+        mask_PS = np.zeros(token_PS.shape, bool)
+        for row, tokens in enumerate(prompts):
+            token_PS[row, size - len(tokens) :] = tokens
+            mask_PS[row, size - len(tokens) :] = True
+        address_P2 = _addresses(prompt_ids, group_size)
+        inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
+        return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
+
+
+def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:
+    """Pair each prompt's id with the number of its first sample in this batch."""
+    seen: Counter[int] = Counter()
+    pairs = []
+    for prompt_id in prompt_ids:
+        pairs.append((prompt_id, seen[prompt_id] * group_size))
+        seen[prompt_id] += 1
+    return np.asarray(pairs, np.uint32).reshape(-1, 2)
+
+
+def _row_keys(key: jax.Array, address_P2: jax.Array, group_size: int) -> jax.Array:
+    def of_prompt(address: jax.Array) -> jax.Array:
+        prompt_key = jax.random.fold_in(key, address[0])
+        samples = address[1] + jnp.arange(group_size, dtype=jnp.uint32)
+        return jax.vmap(ft.partial(jax.random.fold_in, prompt_key))(samples)
+
+    return jax.vmap(of_prompt)(address_P2).reshape(-1)
+
+
+def _sample(
+    config: DecoderConfig,
+    settings: Sampling,
+    eos_ids: tuple[int, ...],
+    pad_id: int,
+    logprob_temperature: float,
+    group_size: int,
+    params: Params,
+    token_PS: jax.Array,
+    mask_PS: jax.Array,
+    address_P2: jax.Array,
+    key: jax.Array,
+) -> Rollouts:
+    model = models.bind(config, params)
+    length, prompt_size = settings.max_completion_length, token_PS.shape[1]
+    key_B = _row_keys(key, address_P2, group_size)
+    rows = ft.partial(jnp.repeat, repeats=group_size, axis=0)
+    logits_BV, cache = _prefill(config, params, token_PS, mask_PS, group_size, length)
+    prompt_length_B = rows(mask_PS.sum(1))
+    mask_BS = jnp.pad(rows(mask_PS), ((0, 0), (0, length)), constant_values=True)
+    count = key_B.shape[0]
+
+    def speak(written: dict[str, jax.Array], logits_BV: jax.Array) -> dict[str, jax.Array]:
+        step, before_B = written["step"], written["ended_B"]
+        at_step_B = jax.vmap(jax.random.fold_in, (0, None))(key_B, step)
+        token_B = jnp.where(before_B, pad_id, settings(logits_BV, at_step_B))
+        logprob_BV = jax.nn.log_softmax(logits_BV / logprob_temperature)
+        logprob_B = jnp.take_along_axis(logprob_BV, token_B[:, None], 1)[:, 0]
+        return {
+            "step": step + 1,
+            "token_B": token_B,
+            "token_BT": written["token_BT"].at[:, step].set(token_B),
+            "logprob_BT": written["logprob_BT"].at[:, step].set(jnp.where(before_B, 0.0, logprob_B)),
+            "mask_BT": written["mask_BT"].at[:, step].set(~before_B),
+            "ended_B": before_B | jnp.isin(token_B, jnp.asarray(eos_ids)),
+        }
+
+    def going(carry: Any) -> jax.Array:
+        return (carry[0]["step"] < length) & ~carry[0]["ended_B"].all()
+
+    def advance(carry: Any) -> Any:
+        written, cache = carry
+        last = written["step"] - 1
+        hidden_B1D, cache = model(
+            written["token_B"][:, None],
+            position_BT=(prompt_length_B + last)[:, None],
+            mask_BS=mask_BS,
+            cache=cache,
+            offset=prompt_size + last,
+        )
+        return speak(written, model.logits(hidden_B1D[:, 0])), cache
+
+    start = {
+        "step": jnp.zeros((), jnp.int32),
+        "token_B": jnp.zeros(count, jnp.int32),
+        "token_BT": jnp.full((count, length), pad_id, jnp.int32),
+        "logprob_BT": jnp.zeros((count, length), jnp.float32),
+        "mask_BT": jnp.zeros((count, length), bool),
+        "ended_B": jnp.zeros(count, bool),
+    }
+    end, _ = jax.lax.while_loop(going, advance, (speak(start, logits_BV), cache))
+    return Rollouts(
+        token_BS=jnp.concatenate([rows(token_PS), end["token_BT"]], 1),
+        mask_token_BS=jnp.concatenate([rows(mask_PS), end["mask_BT"]], 1),
+        mask_completion_BT=end["mask_BT"],
+        ended_B=end["ended_B"],
+        sampler_logprob_BT=end["logprob_BT"],
+    )
+
+
+def _prefill(
+    config: DecoderConfig,
+    params: Params,
+    token_PS: jax.Array,
+    mask_PS: jax.Array,
+    group_size: int,
+    length: int,
+) -> tuple[jax.Array, Cache]:
+    """Run each prompt once; return its next-token logits and its cache rows for all its completions."""
+    prompts, size = token_PS.shape
+    model = models.bind(config, params)
+    hidden_PSD, cache = model(
+        token_PS,
+        position_BT=models.positions(mask_PS),
+        mask_BS=mask_PS,
+        cache=Cache.zeros(config, prompts, size, params["embed"].dtype),
+    )
+    assert cache is not None
+    cache = jax.tree.map(
+        lambda leaf: parallel.constrain(leaf, *CACHE_AXES),
+        cache.repeat(group_size).grow(size + length),
+    )
+    return jnp.repeat(model.logits(hidden_PSD[:, -1]), group_size, axis=0), cache

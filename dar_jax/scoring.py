@@ -1,0 +1,76 @@
+"""Log-probs of given tokens, in chunks: the `[B, T, V]` logits are never held (house rule for 150k vocabularies).
+
+One function scores pi_theta, pi_t and pi_ref, so that equal parameters give equal numbers, to the bit.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dar_jax.models import DecoderConfig, Params, bind, positions
+from dar_jax.parallel import constrain
+
+
+def completion_logprobs(
+    config: DecoderConfig,
+    params: Params,
+    token_BS: jax.Array,
+    mask_token_BS: jax.Array,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    chunk: int = 64,
+    remat: bool = False,
+) -> jax.Array:
+    """Return `logprob_BT`: log p(token | all before it) of the last `length` = T positions.
+
+    Nats, float32, of softmax(logits / temperature). Positions where the mask is False hold numbers without
+    meaning: mask them. Padding may lie on either side; RoPE counts real tokens only.
+    """
+    model = bind(config, params)
+    hidden_BSD, _ = model(
+        token_BS, position_BT=positions(mask_token_BS), mask_BS=mask_token_BS, remat=remat
+    )
+    hidden_BTD = hidden_BSD[:, -length - 1 : -1]
+    return chunked_logprobs(
+        model.logits, hidden_BTD, token_BS[:, -length:], temperature=temperature, chunk=chunk
+    )
+
+
+def chunked_logprobs(
+    logits: Callable[[jax.Array], jax.Array],
+    hidden_BTD: jax.Array,
+    target_BT: jax.Array,
+    *,
+    temperature: float = 1.0,
+    chunk: int = 64,
+) -> jax.Array:
+    """Return `logprob_BT` of the targets, holding logits of at most `chunk` positions at a time."""
+    rows, length = target_BT.shape
+    if length <= chunk:
+        return _logprobs(logits, hidden_BTD, target_BT, temperature)
+    count = -(-length // chunk)
+    pad = count * chunk - length
+    hidden = jnp.pad(hidden_BTD, ((0, 0), (0, pad), (0, 0))).reshape(rows, count, chunk, -1)
+    target = jnp.pad(target_BT, ((0, 0), (0, pad))).reshape(rows, count, chunk)
+
+    @jax.checkpoint
+    def one(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return _logprobs(logits, piece[0], piece[1], temperature)
+
+    logprob = jax.lax.map(one, (hidden.swapaxes(0, 1), target.swapaxes(0, 1)))
+    return logprob.swapaxes(0, 1).reshape(rows, -1)[:, :length]
+
+
+def _logprobs(
+    logits: Callable[[jax.Array], jax.Array],
+    hidden_BTD: jax.Array,
+    target_BT: jax.Array,
+    temperature: float,
+) -> jax.Array:
+    logits_BTV = constrain(logits(hidden_BTD) / temperature, "batch", None, "vocab")
+    # Comparing with an iota keeps a vocabulary split over devices where it is; a gather would collect it.
+    vocabulary_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, logits_BTV.shape[-1]), 2)
+    picked_BT = jnp.where(vocabulary_V == target_BT[..., None], logits_BTV, 0.0).sum(-1)
+    return picked_BT - jax.nn.logsumexp(logits_BTV, axis=-1)
