@@ -1,0 +1,111 @@
+"""The state of a run on disk: all that decides its next number, by Orbax, saved while training goes on.
+
+    params      float32 parameters
+    optimizer   its state, updates made
+    progress    step, update within the step, what the step has measured so far (JSON)
+    batch       the weighed batch, when its updates are not all made
+
+Random keys and the data position are functions of (seed, step), so the step says them. A checkpoint's number is
+the count of optimizer updates before it.
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dar_jax import parallel
+from dar_jax.batches import Batch
+from dar_jax.errors import SettingError
+from dar_jax.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Checkpointing:
+    """When to save: after every so many steps (and always at the end), and within a step after each update
+    if asked. The latest `keep` stay on disk."""
+
+    every_steps: PositiveInt = 50
+    within_step: bool = False
+    keep: PositiveInt = 3
+
+
+class RunState:
+    """The sequence of checkpoints of one run. All calls come from the main thread."""
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        self._orbax = ocp.training.Checkpointer(
+            directory.absolute(),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._orbax.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The number of the newest complete checkpoint, or None."""
+        newest = self._orbax.latest
+        return None if newest is None else newest.step
+
+    def save(
+        self, number: int, trees: dict[str, Any], progress: dict[str, Any], batch: Batch | None
+    ) -> None:
+        """Start saving; returns when the arrays are safe from donation. A number already saved stays."""
+        if number in {each.step for each in self._orbax.checkpoints}:
+            return
+        items: dict[str, Any] = {**trees, "progress": progress}
+        if batch is not None:
+            arrays = _arrays(batch)
+            shapes = {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in arrays.items()}
+            items |= {"batch": arrays, "progress": progress | {"batch": shapes}}
+        self._orbax.save_checkpointables_async(number, items)
+
+    def load(
+        self, number: int, abstract: dict[str, Any], mesh: jax.sharding.Mesh
+    ) -> tuple[dict[str, Any], dict[str, Any], Batch | None]:
+        """Load (trees, progress, batch or None) onto the places that `abstract` names."""
+        progress = dict(self._orbax.load_checkpointables(number, {"progress": None})["progress"])
+        trees = self._orbax.load_checkpointables(number, abstract)
+        shapes = progress.pop("batch", None)
+        if shapes is None:
+            return trees, progress, None
+        wanted = {
+            name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=_by_rows(shape, mesh))
+            for name, (shape, dtype) in shapes.items()
+        }
+        arrays = self._orbax.load_checkpointables(number, {"batch": wanted})["batch"]
+        return trees, progress, Batch(**arrays)
+
+    def load_params(self, abstract: Any, number: int | None = None) -> tuple[int, Any]:
+        """Load the parameters alone, of the newest checkpoint by default: (its number, params).
+
+        Raises SettingError where there is no such checkpoint.
+        """
+        numbers = [each.step for each in self._orbax.checkpoints]
+        if not numbers or (number is not None and number not in numbers):
+            asked = "no checkpoint" if number is None else f"no checkpoint {number}"
+            raise SettingError(f"{self._orbax.directory}: {asked} there; it holds {numbers}")
+        chosen = numbers[-1] if number is None else number
+        return chosen, self._orbax.load_checkpointables(chosen, {"params": abstract})["params"]
+
+
+def _arrays(batch: Batch) -> dict[str, jax.Array]:
+    return {name: leaf for name, leaf in vars(batch).items() if leaf is not None}
+
+
+def _by_rows(shape: list[int], mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    axes = ("batch",) + (None,) * (len(shape) - 1)
+    return jax.sharding.NamedSharding(mesh, parallel.spec(axes, tuple(shape), mesh))

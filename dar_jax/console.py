@@ -1,0 +1,122 @@
+"""What a run shows on screen: a progress bar, a line a step, sample completions, and the way on.
+
+Modes: `rich` (a terminal), `plain` (lines, for a log file), `json` (one JSON object a line on standard output),
+`quiet` (warnings alone); `auto` takes rich on a terminal and plain elsewhere.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as record
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from rich.console import Console as Rich
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Remaining
+from rich.table import Table
+
+from dar_jax.settings import STRICT
+
+Mode = Literal["auto", "rich", "plain", "json", "quiet"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Display:
+    """How the run speaks; `samples_every` steps it shows `samples` completions (0: never)."""
+
+    mode: Mode = "auto"
+    samples_every: NonNegativeInt = 10
+    samples: PositiveInt = 3
+
+
+@record(frozen=True, kw_only=True)
+class Sample:
+    """A completion to show, with what became of it."""
+
+    prompt: str
+    completion: str
+    reward: float | None
+    weight: float
+
+
+class Console:
+    """Speak to the person, or to their log, in one of the modes."""
+
+    def __init__(self, mode: Mode, file: Any = None) -> None:
+        file = file or sys.stdout
+        self.mode = ("rich" if file.isatty() else "plain") if mode == "auto" else mode
+        self._rich = Rich(file=file, highlight=False, soft_wrap=self.mode != "rich")
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    def note(self, text: str, **values: Any) -> None:
+        """Say a line; in JSON mode an object {"note": text, ...values}."""
+        if self.mode == "json":
+            self._emit({"note": text, **values})
+        elif self.mode != "quiet":
+            self._print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """Say a line that every mode shows."""
+        if self.mode == "json":
+            self._emit({"warning": text})
+        else:
+            self._print(f"[yellow]warning:[/] {escape(text)}")
+
+    def start(self, total: int, done: int) -> None:
+        """Open the progress bar at `done` of `total` steps."""
+        if self.mode == "rich":
+            columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
+            self._progress = Progress(*columns, TextColumn("left"), Remaining(), console=self._rich)
+            self._task = self._progress.add_task("steps", total=total, completed=done)
+            self._progress.start()
+
+    def step(self, step: int, total: int, shown: Mapping[str, str], metrics: Mapping[str, Any]) -> None:
+        """Report a finished step: `shown` on one line, all `metrics` in JSON mode."""
+        if self.mode == "json":
+            self._emit({"step": step, **metrics})
+        elif self.mode != "quiet":
+            values = "  ".join(f"[dim]{escape(key)}[/] {value}" for key, value in shown.items())
+            self._print(f"[bold]{step:>{len(str(total))}}/{total}[/]  {values}")
+        if self._progress:
+            self._progress.update(self._task, completed=step)
+
+    def samples(self, title: str, samples: Sequence[Sample]) -> None:
+        """Show a small table of completions with their rewards and weights."""
+        if self.mode in ("json", "quiet"):
+            return
+        if self.mode == "plain":
+            for each in samples:
+                score = f"{_number(each.reward)} w={each.weight:.2f}"
+                self._print(escape(f"    {score}  {_short(each.prompt, 60)} -> {_short(each.completion, 160)}"))
+            return
+        table = Table("prompt", "completion", "reward", "weight", title=title, title_justify="left")
+        for each in samples:
+            cells = (_short(each.prompt, 160), _short(each.completion, 240))
+            table.add_row(*map(escape, cells), _number(each.reward), f"{each.weight:.2f}")
+        self._rich.print(table)
+
+    def finish(self) -> None:
+        """Close the progress bar."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _print(self, markup: str) -> None:
+        self._rich.print(markup)
+
+    def _emit(self, values: Mapping[str, Any]) -> None:
+        self._rich.file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._rich.file.flush()
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+def _short(text: str, limit: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
