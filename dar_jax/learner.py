@@ -55,6 +55,16 @@ class State:
     optimizer: Any
     update: jax.Array
 
+    def trees(self) -> dict[str, Any]:
+        """Divide into the parts a checkpoint keeps by name."""
+        return {"params": self.params, "optimizer": (self.optimizer, self.update)}
+
+    @classmethod
+    def of(cls, trees: dict[str, Any]) -> "State":
+        """Unite what `trees` divided."""
+        optimizer, update = trees["optimizer"]
+        return cls(params=trees["params"], optimizer=optimizer, update=update)
+
 
 class Learner:
     """Hold the compiled functions for one decoder, algorithm and mesh; the state is passed through."""

@@ -35,18 +35,21 @@ DECODE_RULES: Rules = {**TRAIN_RULES, "width": None}
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MeshShape:
-    """How many devices lie along each axis; an axis left out (null) takes all devices that remain."""
+    """How many devices lie along each axis; fsdp left out (null) takes all that remain. `devices` uses only the
+    first so many of this machine's."""
 
     data: PositiveInt = 1
     fsdp: PositiveInt | None = None
     tensor: PositiveInt = 1
+    devices: PositiveInt | None = None
 
     def build(self) -> Mesh:
-        """Lay all devices out as (data, fsdp, tensor).
+        """Lay the devices out as (data, fsdp, tensor).
 
         Raises SettingError where the sizes do not multiply to the number of devices.
         """
-        count = jax.device_count()
+        devices = jax.devices()[: self.devices]
+        count = len(devices)
         fsdp = self.fsdp or max(1, count // (self.data * self.tensor))
         if self.data * fsdp * self.tensor != count:
             raise SettingError(
@@ -54,7 +57,7 @@ class MeshShape:
                 f" {count}; set mesh.data, mesh.fsdp and mesh.tensor so that their product is {count}"
             )
         shape, names = (self.data, fsdp, self.tensor), ("data", "fsdp", "tensor")
-        return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3)
+        return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def spec(

@@ -16,7 +16,7 @@ from typing import Any
 
 from dar_jax.errors import SettingError
 
-_LOGS = ("metrics.jsonl", "completions.jsonl", "evaluations.jsonl")
+_LOGS = ("metrics", "completions", "evaluations")
 
 
 class RunFolder:
@@ -69,12 +69,14 @@ class RunFolder:
         file = self.path / f"{log}.jsonl"
         return [row for _, row in _rows(file)] if file.exists() else []
 
-    def forget_after(self, step: int) -> None:
-        """Drop logged rows of steps above `step`, and a half-written last line: a resume makes them again."""
+    def forget_after(self, step: int, *, completions: int) -> None:
+        """Drop rows of steps above `step` (of completions above their own limit), and a half-written last line:
+        a resume makes them again."""
         for name in _LOGS:
-            file = self.path / name
+            file = self.path / f"{name}.jsonl"
+            limit = completions if name == "completions" else step
             if file.exists():
-                kept = [line for line, row in _rows(file) if row["step"] <= step]
+                kept = [line for line, row in _rows(file) if row["step"] <= limit]
                 scratch = file.with_suffix(".tmp")
                 scratch.write_text("".join(kept), encoding="utf-8")
                 scratch.replace(file)

@@ -37,7 +37,8 @@ def completion_metrics(rollouts: Rollouts) -> Metrics:
 
 def sampler_gap_metrics(rollouts: Rollouts) -> Metrics:
     """Measure how far the decoder's log-probs lie from the scorer's, nats a token."""
-    assert rollouts.sampling_logprob_BT is not None
+    if rollouts.sampler_logprob_BT is None or rollouts.sampling_logprob_BT is None:
+        return {}
     mask_BT = rollouts.mask_completion_BT
     gap_BT = jnp.abs(rollouts.sampler_logprob_BT - rollouts.sampling_logprob_BT)
     gap_BT = jnp.where(mask_BT, gap_BT, 0.0)

@@ -2,6 +2,7 @@
 
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import Sampler, Sampling
+from dar_jax.sampling.recorded import recorded
 from dar_jax.sampling.words import completions
 
-__all__ = ["Choice", "Sampler", "Sampling", "completions"]
+__all__ = ["Choice", "Sampler", "Sampling", "completions", "recorded"]

@@ -17,6 +17,7 @@ from dar_jax.batches import Rollouts, check
 from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
 from dar_jax.settings import STRICT
+from dar_jax.tokens import pad
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -70,11 +71,7 @@ class Sampler:
         around it, on the device count or on restarts. A prompt that comes twice goes on counting its samples.
         """
         size = bucket(max(map(len, prompts)), self.settings.max_prompt_length)
-        token_PS = np.full((len(prompts), size), self.pad_id, np.int32)
-        mask_PS = np.zeros(token_PS.shape, bool)
-        for row, tokens in enumerate(prompts):
-            token_PS[row, size - len(tokens) :] = tokens
-            mask_PS[row, size - len(tokens) :] = True
+        token_PS, mask_PS = pad(prompts, self.pad_id, side="left", length=size)
         address_P2 = _addresses(prompt_ids, group_size)
         inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
         return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))

@@ -1,0 +1,150 @@
+"""The settings of a run: every room's own, composed. `read_config` makes one from a file and overrides."""
+
+import dataclasses
+import typing
+from typing import Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from dar_jax.algorithms import ALGORITHMS, DAR
+from dar_jax.checkpoints import Checkpointing
+from dar_jax.console import Display
+from dar_jax.data import DATA, OnBad
+from dar_jax.evaluation import WinRate
+from dar_jax.judging import JUDGES
+from dar_jax.learner import Learning
+from dar_jax.parallel import MeshShape
+from dar_jax.sampling import Sampling
+from dar_jax.settings import STRICT, one_of
+from dar_jax.tokens import TokenizerSettings
+
+# A resume may change these; any other change would be another run under the same name.
+FREE_ON_RESUME = (
+    "steps",
+    "display",
+    "checkpoints",
+    "evaluation",
+    "mesh",
+    "judge.base_url",
+    "judge.api_key_env",
+    "judge.api_key_file",
+    "judge.concurrency",
+    "judge.deadline_s",
+    "judge.max_failure_share",
+    "judge.prices",
+)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Policy:
+    """The model to align: a folder or hub id of a Hugging Face checkpoint. `weights: random` takes its
+    config.json alone and draws the weights by `seed`."""
+
+    path: str
+    weights: Literal["pretrained", "random"] = "pretrained"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunConfig:
+    """A run. One step samples `group_size` completions of each of `prompts_per_step` prompts, has them
+    judged, and learns from them.
+
+    `seed` addresses all randomness: data order, samples, minibatches. `on_bad_prompt` says what becomes of
+    an empty or overlong prompt. `judge` may be null for an algorithm that learns from recorded completions.
+    """
+
+    policy: Policy
+    data: one_of(DATA, "files")  # type: ignore[valid-type]
+    judge: one_of(JUDGES) | None = None  # type: ignore[valid-type]
+    algorithm: one_of(ALGORITHMS, "dar") = Field(default_factory=DAR)  # type: ignore[valid-type]
+    steps: PositiveInt = 100
+    prompts_per_step: PositiveInt = 128
+    group_size: PositiveInt = 4
+    seed: NonNegativeInt = 0
+    on_bad_prompt: OnBad = "error"
+    tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
+    sampling: Sampling = Field(default_factory=Sampling)
+    learning: Learning = Field(default_factory=Learning)
+    mesh: MeshShape = Field(default_factory=MeshShape)
+    checkpoints: Checkpointing = Field(default_factory=Checkpointing)
+    evaluation: WinRate | None = None
+    display: Display = Field(default_factory=Display)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Completions learnt from in a step."""
+        return self.prompts_per_step * (self.group_size if self.online else 1)
+
+    @property
+    def online(self) -> bool:
+        """Whether the policy samples what it learns from."""
+        return "rewards" in self.algorithm.needs
+
+    @model_validator(mode="after")
+    def _rooms_agree(self) -> Self:
+        if self.online and self.judge is None:
+            raise _at("judge", f"algorithm {self.algorithm.name} learns from rewards; state who gives them")
+        if reason := self.algorithm.reject_group_size(self.group_size):
+            raise _at("group_size", reason)
+        rows, learning = self.rows_per_step, self.learning
+        parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
+        if rows % parts:
+            sizes = f"{rows} completions a step cannot be cut into {parts} equal minibatches"
+            raise _at("learning.updates_per_batch", f"{sizes}; choose a divisor of {rows}")
+        micro = learning.micro_batch_size
+        if micro and rows // parts % micro:
+            sizes = f"an update's {rows // parts} completions are no multiple of {micro}"
+            raise _at("learning.micro_batch_size", f"{sizes}; choose a divisor of {rows // parts}")
+        return self
+
+
+def _at(key: str, reason: str) -> PydanticCustomError:
+    return PydanticCustomError("rooms_disagree", "{key}: {reason}", {"key": key, "reason": reason})
+
+
+_ADAPTER: TypeAdapter[RunConfig] = TypeAdapter(RunConfig)
+
+
+def validate(settings: dict[str, Any]) -> RunConfig:
+    """Build the config from plain values; pydantic's ValidationError where they do not fit."""
+    return _ADAPTER.validate_python(settings)
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Return the resolved settings as plain values; no secret is among them."""
+    return dict(_ADAPTER.dump_python(config, mode="json"))
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Name the settings that differ and that a resume may not change, as `key: old -> new`."""
+    before, after = _flat(to_plain(old)), _flat(to_plain(new))
+    keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
+    fixed = [key for key in keys if not any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)]
+    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in fixed]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    parts = (_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
+    return {key: item for part in parts for key, item in part.items()}
+
+
+def field_names(path: tuple[str, ...], settings: Any) -> list[str]:
+    """List the settings that exist at a path, following the names chosen in `settings`."""
+    kinds: list[Any] = [RunConfig]
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, dict) else None
+        hints = [typing.get_type_hints(kind).get(key) for kind in kinds]
+        kinds = [kind for hint in hints for kind in _components(hint)]
+        name = settings.get("name") if isinstance(settings, dict) else None
+        kinds = [kind for kind in kinds if name is None or getattr(kind, "name", name) == name]
+    return sorted({field.name for kind in kinds for field in dataclasses.fields(kind)})
+
+
+def _components(hint: Any) -> list[Any]:
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    return [kind for part in typing.get_args(hint) for kind in _components(part)]

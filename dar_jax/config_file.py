@@ -1,0 +1,96 @@
+"""From a YAML file of differences and `key.sub=value` overrides to a RunConfig.
+
+OmegaConf reads and merges (it takes 1e-6 for a number), pydantic validates. A mistake is a SettingError with one
+line each: the key, what came, what was expected, the way out.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from yaml import YAMLError
+
+from dar_jax.config import RunConfig, field_names, to_plain, validate
+from dar_jax.errors import SettingError
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file, with overrides on top. Raises SettingError."""
+    if not path.is_file():
+        raise SettingError(f"{path}: there is no such config file{_similar_file(path)}")
+    return parse_config(path.read_text(encoding="utf-8"), overrides, where=str(path))
+
+
+def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> RunConfig:
+    """Read a config from YAML text, with overrides on top. Raises SettingError."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(text), _overrides(overrides))
+        settings = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except (YAMLError, OmegaConfBaseException, ValueError) as fault:
+        raise SettingError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from None
+    if not isinstance(settings, dict):
+        raise SettingError(f"{where}: expected `key: value` lines, got {settings!r}")
+    try:
+        return validate({str(key): value for key, value in settings.items()})
+    except ValidationError as fault:
+        lines = dict.fromkeys(_explain(error, settings) for error in fault.errors())
+        raise SettingError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Write the resolved settings, without secrets."""
+    return str(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
+
+
+def _overrides(overrides: Sequence[str]) -> Any:
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key.strip("."):
+            raise SettingError(f"{override!r}: not an override; write key.sub=value, such as steps=10")
+    return OmegaConf.from_dotlist(list(overrides))
+
+
+def _similar_file(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path()
+    near = difflib.get_close_matches(path.name, [each.name for each in folder.glob("*.yaml")], 1)
+    return f"; did you mean {folder / near[0]}?" if near else ""
+
+
+def _explain(error: Any, settings: dict[str, Any]) -> str:
+    path = _path(error["loc"], settings)
+    key, kind, came = ".".join(path), error["type"], error.get("input")
+    if kind == "rooms_disagree":
+        return str(error["msg"])
+    if kind == "unexpected_keyword_argument":
+        return f"{key}: there is no such setting{_nearest(path, settings)}"
+    if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{key}: missing; it has no default, so state it"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        names = error.get("ctx", {}).get("expected_tags", "")
+        chosen = came.get("name") if isinstance(came, dict) else came
+        return f"{key}.name: {chosen!r} is none of {names}" if names else f"{key}.name: missing; state it"
+    if kind in ("dataclass_type", "model_attributes_type"):
+        return f"{key}: got {came!r}, expected settings of its own (`{key}: {{key: value}}`)"
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: got {came!r}, expected {message}"
+
+
+def _path(loc: Sequence[Any], settings: Any) -> tuple[str, ...]:
+    """Drop from pydantic's location the names of chosen components, which are no keys of the file."""
+    path: tuple[str, ...] = ()
+    for part in loc[:-1]:
+        if str(part) in field_names(path, settings):
+            path = (*path, str(part))
+    return (*path, str(loc[-1])) if loc else path
+
+
+def _nearest(path: tuple[str, ...], settings: dict[str, Any]) -> str:
+    known = field_names(path[:-1], settings)
+    near = difflib.get_close_matches(path[-1], known, 1, cutoff=0.5)
+    return f"; did you mean {'.'.join((*path[:-1], near[0]))}?" if near else f"; there are {', '.join(known)}"

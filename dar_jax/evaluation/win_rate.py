@@ -1,0 +1,120 @@
+"""How often the judge gives the policy's completion more than the starting policy's, on held-out prompts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass as record
+from typing import Any
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dar_jax.data import DATA
+from dar_jax.records import Completion, Verdict
+from dar_jax.settings import STRICT, one_of
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class WinRate:
+    """Compare the policy with its start on `prompts` prompts of `data`, at the end of the run and, where
+    `every_steps` is set, on the way. Both speak with the same random keys; `temperature` null is the
+    sampler's. Its judgements are billed like any other."""
+
+    data: one_of(DATA, "files")  # type: ignore[valid-type]
+    prompts: PositiveInt = 128
+    every_steps: PositiveInt | None = None
+    temperature: NonNegativeFloat | None = Field(None)
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether to evaluate after this step."""
+        return step == last or bool(self.every_steps and step % self.every_steps == 0)
+
+
+@record(frozen=True, kw_only=True)
+class Outcome:
+    """What the judge said of the two. Pairs in which either has no reward are `unjudged` and count nowhere."""
+
+    wins: int
+    ties: int
+    losses: int
+    unjudged: int
+    reward: float
+    start_reward: float
+    length: float
+    start_length: float
+
+    @property
+    def judged(self) -> int:
+        """Pairs in which both have a reward."""
+        return self.wins + self.ties + self.losses
+
+    @property
+    def win_rate(self) -> float:
+        """Share of judged pairs won, a tie counting one half; NaN where none was judged."""
+        return (self.wins + self.ties / 2) / self.judged if self.judged else math.nan
+
+    def metrics(self) -> dict[str, Any]:
+        """Name the figures for the log."""
+        low, high = wilson_interval(self.win_rate, self.judged)
+        return {
+            "eval/win_rate": self.win_rate,
+            "eval/win_rate_low": low,
+            "eval/win_rate_high": high,
+            "eval/wins": self.wins,
+            "eval/ties": self.ties,
+            "eval/losses": self.losses,
+            "eval/unjudged": self.unjudged,
+            "eval/reward": self.reward,
+            "eval/start_reward": self.start_reward,
+            "eval/mean_length": self.length,
+            "eval/start_mean_length": self.start_length,
+        }
+
+    def describe(self) -> str:
+        """Say the outcome in one line."""
+        low, high = wilson_interval(self.win_rate, self.judged)
+        return (
+            f"held-out: reward {self.reward:.2f} against {self.start_reward:.2f} at the start;"
+            f" wins {self.wins}, ties {self.ties}, losses {self.losses} of {self.judged} prompts"
+            f" (win rate {self.win_rate:.1%}, 95 % interval {low:.1%} to {high:.1%});"
+            f" length {self.length:.1f} against {self.start_length:.1f} tokens"
+        )
+
+
+def compare(
+    completions: Sequence[Completion],
+    verdicts: Sequence[Verdict],
+    start_completions: Sequence[Completion],
+    start_verdicts: Sequence[Verdict],
+) -> Outcome:
+    """Pair the policy's completions with the start's, prompt by prompt."""
+    pairs = [
+        (ours.reward, theirs.reward)
+        for ours, theirs in zip(verdicts, start_verdicts, strict=True)
+        if ours.reward is not None and theirs.reward is not None
+    ]
+    # Rewards are means of probabilities: a difference below one part in a million is rounding, not opinion.
+    wins = sum(ours > theirs + 1e-6 for ours, theirs in pairs)
+    losses = sum(ours < theirs - 1e-6 for ours, theirs in pairs)
+    return Outcome(
+        wins=wins,
+        ties=len(pairs) - wins - losses,
+        losses=losses,
+        unjudged=len(verdicts) - len(pairs),
+        reward=_mean([ours for ours, _ in pairs]),
+        start_reward=_mean([theirs for _, theirs in pairs]),
+        length=_mean([float(each.token_count) for each in completions]),
+        start_length=_mean([float(each.token_count) for each in start_completions]),
+    )
+
+
+def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share of `count` trials (E. B. Wilson, JASA 1927)."""
+    if not count:
+        return math.nan, math.nan
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
+    return middle - half, middle + half
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

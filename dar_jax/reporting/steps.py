@@ -1,0 +1,109 @@
+"""One step in words: its log rows, its line on the screen, what deserves a warning."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dar_jax.console import Sample
+from dar_jax.records import Completion, Verdict
+
+Columns = Mapping[str, Sequence[float]]
+
+_SHOWN = {
+    "loss": ("loss", "{:.3f}"),
+    "rewards/mean": ("reward", "{:.3f}"),
+    "objective/kl": ("kl_ref", "{:.3f}"),
+    "kl/sampling_k3": ("kl_step", "{:.4f}"),
+    "dar/clip_fraction": ("clipped", "{:.0%}"),
+    "completions/mean_length": ("length", "{:.1f}"),
+    "completions/clipped_ratio": ("no_eos", "{:.0%}"),
+    "judge/failed": ("judge_failed", "{:.0f}"),
+    "judge/cost_usd": ("usd", "{:.4f}"),
+    "seconds/step": ("s", "{:.1f}"),
+}
+
+
+def completion_rows(
+    step: int, completions: Sequence[Completion], verdicts: Sequence[Verdict], columns: Columns
+) -> list[dict[str, Any]]:
+    """Make the rows of completions.jsonl: what was said, what was judged, what became of it."""
+    return [
+        {
+            "step": step,
+            "prompt_id": completion.prompt.id,
+            "sample": completion.sample,
+            "prompt": completion.prompt.text,
+            "completion": completion.text,
+            "tokens": completion.token_count,
+            "ended": completion.ended,
+            "verdict": verdict.status,
+            "reason": verdict.reason,
+            "provenance": verdict.provenance,
+            "reward": verdict.reward,
+            **{name: float(column[row]) for name, column in columns.items()},
+        }
+        for row, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True))
+    ]
+
+
+def judge_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Count what the judge gave: ok and failures by kind, billed calls, tokens, dollars where all are known.
+
+    The `judge/billed_*` figures are of this step and 0 where the ledger answered.
+    """
+    failures = Counter(verdict.status for verdict in verdicts if verdict.status != "ok")
+    billed = [verdict for verdict in verdicts if not verdict.from_ledger]
+    costs = [verdict.cost_usd for verdict in billed]
+    known = {"judge/cost_usd": sum(c for c in costs if c is not None)} if None not in costs else {}
+    masses = [v.distribution.mass for v in verdicts if v.distribution]
+    return {
+        "judge/ok": len(verdicts) - failures.total(),
+        "judge/failed": failures.total(),
+        **{f"judge/failed_{status}": count for status, count in sorted(failures.items())},
+        **({"judge/mass_mean": sum(masses) / len(masses)} if masses else {}),
+        "judge/billed_calls": sum(verdict.calls for verdict in billed),
+        "judge/billed_input_tokens": sum(verdict.usage.input_tokens for verdict in billed),
+        "judge/billed_output_tokens": sum(verdict.usage.output_tokens for verdict in billed),
+        "judge/from_ledger": len(verdicts) - len(billed),
+        **known,
+    }
+
+
+def shown(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Pick the few metrics that belong on a step's line, formatted."""
+    hidden = {key for key in ("judge/failed", "judge/cost_usd") if not metrics.get(key)}
+    return {
+        label: form.format(metrics[key])
+        for key, (label, form) in _SHOWN.items()
+        if metrics.get(key) is not None and key not in hidden
+    }
+
+
+def warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """Say what a person should know of a step before the next ten."""
+    found = []
+    if metrics.get("rewards/valid_fraction") and metrics.get("rewards/within_group_std") == 0:
+        found.append(
+            "the judge gave all completions of each prompt the same reward: there is nothing to learn from;"
+            " use a judge mode with finer answers (judge.mode=logprobs or samples) or another judge"
+        )
+    if metrics.get("completions/clipped_ratio", 0) == 1:
+        found.append(
+            "no completion ended by itself: raise sampling.max_completion_length, or see whether the policy knows"
+            " its end token"
+        )
+    return found
+
+
+def samples(rows: Sequence[Mapping[str, Any]], count: int) -> list[Sample]:
+    """Choose completions to show: of the first prompts, one each."""
+    first = [row for row in rows if row["sample"] == 0][:count]
+    return [
+        Sample(
+            prompt=row["prompt"],
+            completion=row["completion"],
+            reward=row["reward"],
+            weight=row["weight"],
+        )
+        for row in first
+    ]

@@ -1,0 +1,33 @@
+"""Recorded completions as rollouts: what SFT and offline methods learn from, in the sampler's own form."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jax.sharding import Mesh
+
+from dar_jax import parallel
+from dar_jax.batches import Rollouts, check
+from dar_jax.sampling.decode import bucket
+from dar_jax.tokens import pad
+
+
+def recorded(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    max_prompt_length: int,
+    max_completion_length: int,
+    mesh: Mesh,
+) -> Rollouts:
+    """Lay out prompt and completion tokens; a completion longer than allowed is cut and has not `ended`."""
+    size = bucket(max(map(len, prompts)), max_prompt_length)
+    kept = [tokens[:max_completion_length] for tokens in completions]
+    length = bucket(max(map(len, kept)), max_completion_length)
+    prompt_BS, mask_prompt_BS = pad(prompts, 0, side="left", length=size)
+    token_BT, mask_BT = pad(kept, 0, side="right", length=length)
+    rollouts = Rollouts(
+        token_BS=np.concatenate([prompt_BS, token_BT], 1),
+        mask_token_BS=np.concatenate([mask_prompt_BS, mask_BT], 1),
+        mask_completion_BT=mask_BT,
+        ended_B=np.array([len(tokens) <= max_completion_length for tokens in completions]),
+    )
+    return check(parallel.rows(rollouts, mesh))

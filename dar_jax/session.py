@@ -1,0 +1,161 @@
+"""What a run works with, built from its settings: data, tokenizer, policy, sampler, learner.
+
+Nothing here writes to disk: a mistake in the settings or the data ends a run before it has a folder.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dar_jax import models
+from dar_jax.batches import Rollouts
+from dar_jax.checkpoints import huggingface
+from dar_jax.config import RunConfig
+from dar_jax.console import Console
+from dar_jax.data import Source, admit, prompt_ids
+from dar_jax.errors import SettingError
+from dar_jax.learner import Learner
+from dar_jax.models import DecoderConfig, Params
+from dar_jax.records import Prompt
+from dar_jax.sampling import Sampler, recorded
+from dar_jax.tokens import Tokenizer
+
+
+class Purpose(IntEnum):
+    """What a random key is for; part of its address."""
+
+    WEIGHTS = 0
+    SAMPLES = 1
+    MINIBATCHES = 2
+    EVALUATION = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """A source's admitted prompts in the order of a seed."""
+
+    source: Source
+    ids: list[int]
+    seed: int
+
+    def at(self, start: int, count: int) -> list[Prompt]:
+        """Return the prompts at these positions of the endless shuffled stream."""
+        return [self.source[self.ids[i]] for i in prompt_ids(len(self.ids), self.seed, start, count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """The parts of a run that no step changes."""
+
+    config: RunConfig
+    mesh: Mesh
+    tokenizer: Tokenizer
+    decoder: DecoderConfig
+    learner: Learner
+    prompts: Prompts
+    held_out: Prompts | None
+
+    def key(self, purpose: Purpose, step: int = 0) -> jax.Array:
+        """Address a random key by what it is for and the step."""
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), purpose), step)
+
+    def start_params(self) -> Params:
+        """Read, or draw, the policy's first parameters, each straight to its place on the mesh."""
+        places = self.learner.param_shardings
+        if self.config.policy.weights == "random":
+            draw = jax.jit(models.init, static_argnums=0, out_shardings=places)
+            return draw(self.decoder, self.key(Purpose.WEIGHTS))
+
+        def place(path: tuple[str, ...], array: np.ndarray) -> jax.Array:
+            sharding = places
+            for name in path:
+                sharding = sharding[name]
+            return jax.device_put(array, sharding)
+
+        return huggingface.load(self.config.policy.path, place)[1]
+
+    def sampler(self, temperature: float | None = None) -> Sampler:
+        """Build the sampler, at another temperature if one is given."""
+        settings = self.config.sampling
+        if temperature is not None:
+            settings = dataclasses.replace(settings, temperature=temperature)
+        return Sampler(
+            settings,
+            self.decoder,
+            self.mesh,
+            eos_ids=self.tokenizer.eos_ids,
+            pad_id=self.tokenizer.pad_id,
+            logprob_temperature=self.config.learning.logprob_temperature,
+        )
+
+    def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
+        """Lay out the recorded completions of these prompts."""
+        source, encode = self.prompts.source, self.tokenizer.encode_completion
+        texts = [source.completion(prompt.id) for prompt in prompts]
+        return recorded(
+            self.tokenizer.encode_prompts(prompts),
+            [encode(t, conversation=p.messages is not None) for t, p in zip(texts, prompts, strict=True)],
+            self.config.sampling.max_prompt_length,
+            self.config.sampling.max_completion_length,
+            self.mesh,
+        )
+
+
+def open_session(config: RunConfig, console: Console) -> Session:
+    """Open data, tokenizer and model; SettingError where one of them cannot be used."""
+    mesh = config.mesh.build()
+    decoder = huggingface.read_config(config.policy.path)
+    tokenizer = config.tokenizer.open(config.policy.path)
+    _check_sizes(config, decoder, tokenizer)
+    prompts = _prompts(config, config.data, tokenizer, console)
+    if not config.online:
+        prompts.source.completion(prompts.ids[0])
+    held_out = config.evaluation and _prompts(config, config.evaluation.data, tokenizer, console)
+    return Session(
+        config=config,
+        mesh=mesh,
+        tokenizer=tokenizer,
+        decoder=decoder,
+        learner=Learner(config.learning, decoder, config.algorithm, mesh),
+        prompts=prompts,
+        held_out=held_out,
+    )
+
+
+def _prompts(config: RunConfig, data: Any, tokenizer: Tokenizer, console: Console) -> Prompts:
+    source = data.load()
+    limit = config.sampling.max_prompt_length
+    admitted = admit(source, tokenizer, limit, on_bad=config.on_bad_prompt)
+    console.note(f"data: {source.where} ({source.split}): {admitted.describe()}")
+    return Prompts(source=source, ids=admitted.ids, seed=config.seed)
+
+
+def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
+    if tokenizer.vocab_size > decoder.vocab_size:
+        raise SettingError(
+            f"tokenizer: {tokenizer.where} has {tokenizer.vocab_size} tokens, but the policy {config.policy.path}"
+            f" knows {decoder.vocab_size}; name the tokenizer that belongs to the policy"
+        )
+    total = config.sampling.max_prompt_length + config.sampling.max_completion_length
+    if total > decoder.max_positions:
+        raise SettingError(
+            f"sampling: max_prompt_length + max_completion_length is {total}, but {config.policy.path} was made for"
+            f" {decoder.max_positions} positions; lower one of them"
+        )
+
+
+def checksum(params: Params) -> int:
+    """Sum the bits of all parameters modulo 2^32: exact, whatever the layout over devices."""
+
+    def bits(leaf: jax.Array) -> jax.Array:
+        width = jnp.uint32 if leaf.dtype.itemsize == 4 else jnp.uint16
+        return jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32).sum(dtype=jnp.uint32)
+
+    return int(sum(int(jax.jit(bits)(leaf)) for leaf in jax.tree.leaves(params)) % 2**32)

@@ -1,0 +1,316 @@
+"""The spine. One step of a run, top to bottom:
+
+    sample -> judge -> weigh -> regress
+
+`train` builds a run from its settings, `resume` goes on with one; `Run.steps` is the loop, `Run.gather` the first three
+verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded completions take the place of sampled ones.
+"""
+
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.checkpoints import RunState
+from dar_jax.config import RunConfig, differences
+from dar_jax.config_file import parse_config, to_yaml
+from dar_jax.console import Console
+from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
+from dar_jax.evaluation import compare
+from dar_jax.interrupts import Interrupts
+from dar_jax.judging import Judge, check_failures
+from dar_jax.learner import State
+from dar_jax.models import Params
+from dar_jax.parallel import rows, to_host
+from dar_jax.records import Completion, Prompt, Verdict
+from dar_jax.reporting import completion_rows, judge_metrics, samples, shown, warnings
+from dar_jax.runlog import RunFolder
+from dar_jax.sampling import completions
+from dar_jax.session import Purpose, Session, checksum, open_session
+
+
+@dataclass
+class Progress:
+    """Where a run is: whole steps done, updates done of the step under way, what that step measured."""
+
+    step: int = 0
+    update: int = 0
+    measured: dict[str, Any] = field(default_factory=dict)
+    updates: list[dict[str, float]] = field(default_factory=list)
+    start_checksum: int = 0
+
+
+def train(config: RunConfig, run_dir: Path) -> None:
+    """Run from the start in a new folder."""
+    console = Console(config.display.mode)
+    session = open_session(config, console)
+    with jax.set_mesh(session.mesh):
+        start = session.start_params()
+        folder = RunFolder.create(run_dir, to_yaml(config))
+        with _open(session, folder, console, start) as run:
+            run.steps()
+
+
+def resume(run_dir: Path, overrides: Sequence[str]) -> None:
+    """Go on from the newest checkpoint of a run folder, as if it had never stopped.
+
+    Raises SettingError where there is nothing to go on with, or where an override would change the maths.
+    """
+    folder = RunFolder.reopen(run_dir)
+    where = str(run_dir / "config.yaml")
+    before = parse_config(folder.config_yaml(), where=where)
+    config = parse_config(folder.config_yaml(), overrides, where=where)
+    if changed := differences(before, config):
+        raise SettingError(
+            f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
+            " leave that out, or start another run"
+        )
+    console = Console(config.display.mode)
+    session = open_session(config, console)
+    with jax.set_mesh(session.mesh):
+        with _open(session, folder, console, session.start_params()) as run:
+            run.restore()
+            folder.write_config(to_yaml(config))
+            run.steps()
+
+
+@contextlib.contextmanager
+def _open(session: Session, folder: RunFolder, console: Console, start: Params) -> Iterator["Run"]:
+    config = session.config
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
+        judge = stack.enter_context(config.judge.open(folder.ledger)) if config.judge else None
+        stack.callback(console.finish)
+        if judge:
+            console.note(f"judge: {judge.describe()}")
+        yield Run(session, folder, console, saved, judge, start)
+
+
+class Run:
+    """A run under way: the state that changes, and the verbs that change it."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: RunFolder,
+        console: Console,
+        saved: RunState,
+        judge: Judge | None,
+        start: Params,
+    ) -> None:
+        self.session, self.config, self.learner = session, session.config, session.learner
+        self.folder, self.console, self.saved, self.judge = folder, console, saved, judge
+        self.interrupts = Interrupts()
+        self.sampler = session.sampler()
+        needed = "reference" in self.config.algorithm.needs or self.config.evaluation
+        self.reference = self.learner.reference(start) if needed else None
+        self.progress = Progress(start_checksum=checksum(start))
+        self.batch: Batch | None = None
+        self.state: State = self.learner.init(start)
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def steps(self) -> None:
+        """Run the steps that are left. However it ends, a checkpoint lets it go on."""
+        self.console.start(self.config.steps, self.progress.step)
+        try:
+            with self.interrupts.caught():
+                while self.progress.step < self.config.steps:
+                    self.step()
+        except (JudgeStopped, BudgetSpent) as stop:
+            self.save()
+            raise type(stop)(f"{stop}\n{self._saved_where()}") from None
+
+    def step(self) -> None:
+        """Make one step, or what a resume has left of it."""
+        began = time.perf_counter()
+        if self.batch is None:
+            self.batch = self.gather()
+        self.learn(self.batch)
+        self.batch = None
+        self.seconds["step"] += time.perf_counter() - began
+        self.report()
+        done = self.progress.step + 1
+        self.progress = Progress(step=done, start_checksum=self.progress.start_checksum)
+        last = self.config.steps
+        if self.config.evaluation and self.config.evaluation.due(done, last):
+            self.evaluate(done)
+        if done % self.config.checkpoints.every_steps == 0 or done == last:
+            self.save()
+        self.leave_if_asked()
+
+    def gather(self) -> Batch:
+        """Sample, judge, weigh: from pi_t to what pi_theta shall learn."""
+        config, session, step = self.config, self.session, self.progress.step
+        prompts = session.prompts.at(step * config.prompts_per_step, config.prompts_per_step)
+        if not config.online:
+            batch, metrics = self.learner.weigh(session.demonstrations(prompts), None)
+            self.progress.measured = _floats(metrics)
+            return batch
+        with self.timed("sample"):
+            policy = self.learner.decode_params(self.state)
+            key = session.key(Purpose.SAMPLES, step)
+            rollouts = self._sample(self.sampler, policy, prompts, config.group_size, key)
+            words = completions(rollouts, prompts, session.tokenizer)
+        pending = self._judge.submit(words)
+        with self.timed("recall"):
+            rollouts = self.learner.recall(self.state, self.reference, rollouts)
+            jax.block_until_ready(rollouts)
+        with self.timed("judge_wait"):
+            verdicts = pending.result()
+        check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
+        with self.timed("weigh"):
+            batch, metrics = self.learner.weigh(rollouts, self._rewards(verdicts))
+            columns = {
+                name: np.asarray(metrics.pop(f"completion/{name}")).reshape(-1)
+                for name in ("advantage", "weight")
+            }
+            self.progress.measured = _floats(metrics) | judge_metrics(verdicts)
+        self._log_completions(words, verdicts, columns)
+        return batch
+
+    def learn(self, batch: Batch) -> None:
+        """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""
+        key = self.session.key(Purpose.MINIBATCHES, self.progress.step)
+        pending: list[Any] = []
+        with self.timed("regress"):
+            while self.progress.update < self.config.learning.updates_per_batch:
+                part = self.learner.part(batch, self.progress.update, key)
+                self.state, metrics = self.learner.regress(self.state, part)
+                self.progress.update += 1
+                pending.append(metrics)
+                whole = self.progress.update == self.config.learning.updates_per_batch
+                if whole or self.config.checkpoints.within_step or self.interrupts.received:
+                    self.progress.updates += map(_floats, pending)
+                    pending.clear()
+                if not whole:
+                    if self.config.checkpoints.within_step:
+                        self.save()
+                    self.leave_if_asked()
+
+    def report(self) -> None:
+        """Log the step and show its line."""
+        metrics = {**self.progress.measured, **_summary(self.progress.updates), **self._speed()}
+        step, total = self.progress.step + 1, self.config.steps
+        self.folder.write("metrics", [{"step": step, **metrics}])
+        self.console.step(step, total, shown(metrics), metrics)
+        for warning in warnings(metrics):
+            self.console.warn(f"step {step}: {warning}")
+
+    def evaluate(self, step: int) -> None:
+        """Have the judge compare the policy with its start on held-out prompts."""
+        settings, held_out = self.config.evaluation, self.session.held_out
+        assert settings is not None and held_out is not None and self.reference is not None
+        prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
+        sampler = self.session.sampler(settings.temperature)
+        key = self.session.key(Purpose.EVALUATION)
+        asked = []
+        for params in (self.learner.decode_params(self.state), self.reference):
+            words = completions(
+                self._sample(sampler, params, prompts, 1, key), prompts, self.session.tokenizer
+            )
+            asked.append((words, self._judge.submit(words)))
+        (ours, pending), (theirs, start_pending) = asked
+        outcome = compare(ours, pending.result(), theirs, start_pending.result())
+        self.folder.write("evaluations", [{"step": step, **outcome.metrics()}])
+        self.console.note(outcome.describe(), step=step, **outcome.metrics())
+
+    def save(self) -> None:
+        """Save what decides the next number, and go on while it is written."""
+        number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
+        self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
+
+    def restore(self) -> None:
+        """Take the place of the newest checkpoint; SettingError where there is none, or of another policy."""
+        number = self.saved.latest
+        if number is None:
+            raise SettingError(
+                f"--resume {self.folder.path}: no complete checkpoint there; start again with another --run-dir"
+            )
+        abstract = jax.tree.map(_abstract, self.state.trees())
+        trees, progress, self.batch = self.saved.load(number, abstract, self.session.mesh)
+        start_checksum = self.progress.start_checksum
+        self.state, self.progress = State.of(trees), Progress(**progress)
+        if self.progress.start_checksum != start_checksum:
+            raise SettingError(
+                f"policy.path: {self.config.policy.path} is not what the run started from (its weights differ);"
+                " put the old checkpoint back"
+            )
+        step, within = self.progress.step, self.progress.update > 0
+        self.folder.forget_after(step, completions=step + within)
+        self.console.note(f"resumed {self.folder.path} after step {step}, update {self.progress.update}")
+
+    def leave_if_asked(self) -> None:
+        """Save and raise Interrupted if a signal came."""
+        if self.interrupts.received:
+            self.save()
+            raise Interrupted(f"{self.interrupts.received.name} received. {self._saved_where()}")
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time spent inside to a phase of the step."""
+        began = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - began
+
+    @property
+    def _judge(self) -> Judge:
+        assert self.judge is not None
+        return self.judge
+
+    def _sample(
+        self, sampler: Any, params: Params, prompts: list[Prompt], group_size: int, key: jax.Array
+    ) -> Rollouts:
+        tokens = self.session.tokenizer.encode_prompts(prompts)
+        return sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
+
+    def _rewards(self, verdicts: Sequence[Verdict]) -> Rewards:
+        values = [math.nan if verdict.reward is None else verdict.reward for verdict in verdicts]
+        reward_PG = np.array(values, np.float32).reshape(-1, self.config.group_size)
+        rewards = Rewards(reward_PG=reward_PG, valid_PG=np.isfinite(reward_PG))
+        return rows(rewards, self.session.mesh)
+
+    def _log_completions(
+        self, words: list[Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]
+    ) -> None:
+        step, display = self.progress.step + 1, self.config.display
+        logged = completion_rows(step, words, verdicts, columns)
+        self.folder.write("completions", logged)
+        if display.samples_every and (step == 1 or step % display.samples_every == 0):
+            self.console.samples(f"samples of step {step}", samples(logged, display.samples))
+
+    def _speed(self) -> dict[str, float]:
+        seconds, self.seconds = self.seconds, defaultdict(float)
+        speed = {f"seconds/{phase}": value for phase, value in seconds.items()}
+        length = self.progress.measured.get("completions/mean_length")
+        if length:
+            tokens = length * self.config.rows_per_step
+            speed["throughput/completion_tokens_per_s"] = tokens / seconds["step"]
+            if seconds["sample"]:
+                speed["throughput/sampled_tokens_per_s"] = tokens / seconds["sample"]
+        return speed
+
+    def _saved_where(self) -> str:
+        return f"Saved; go on with: dar-jax train --resume {self.folder.path}"
+
+
+def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
+    return {key: float(value) for key, value in to_host(metrics).items()}
+
+
+def _summary(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest."""
+    means = {key: sum(each[key] for each in updates) / len(updates) for key in updates[0]}
+    drift = "kl/sampling_k3"
+    return means | ({drift: updates[-1][drift]} if drift in means else {})
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
