@@ -1,0 +1,52 @@
+"""Why one call to a chat model gave no answer.
+
+    ChatError
+    +-- Rejected            this request, or this key, will never be answered: no retry
+    +-- Transient           worth asking again; `retry_after_s` is what the server asked for, or None
+        +-- RateLimited     429 that is not a spent quota
+        +-- ServerFault     408, 409, 5xx
+        +-- ConnectionLost  no connection, or a connection cut before the answer was whole
+        +-- TooSlow         no answer within the time of one attempt, or of the whole call
+        +-- NotAnAnswer     status 200 around something that is no chat answer (HTML, broken JSON)
+
+A refusal, a block or a truncated text is an answer (`wire.Choice.finish`), not an error. Messages never hold
+a key: wires pass server text through `keys.Key.redact` first.
+"""
+
+
+class ChatError(Exception):
+    """Base of all; `attempts` counts the requests sent before giving up."""
+
+    attempts = 1
+
+
+class Rejected(ChatError):
+    """The server said no for good: bad request, bad key, unknown model, spent quota."""
+
+
+class Transient(ChatError):
+    """The same request may well be answered a little later."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(Transient):
+    """Too many requests for now."""
+
+
+class ServerFault(Transient):
+    """The server failed on its side."""
+
+
+class ConnectionLost(Transient):
+    """The connection could not be made, or broke before the answer was whole."""
+
+
+class TooSlow(Transient):
+    """No answer in time."""
+
+
+class NotAnAnswer(Transient):
+    """Status 200, but what came is not a chat answer."""

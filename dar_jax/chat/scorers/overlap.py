@@ -1,0 +1,77 @@
+"""Scores a short summary of a text by the words they share: made for docstrings and their first lines.
+
+Four parts, each 0 to 1, weighted as `WEIGHTS` says: how much of the text's weight its content words carry
+over, how much of the summary is taken from the text, brevity, and whether it reads as one ended sentence.
+Rules only: it can be gamed by a list of words, which makes it a fair stand-in for a judge, not for taste.
+"""
+
+import re
+from collections import Counter
+
+WEIGHTS = {"covered": 0.45, "faithful": 0.25, "brief": 0.15, "ended": 0.15}
+LOWEST, HIGHEST = 1.0, 10.0
+# A summary line names about this many things; more of them earn nothing.
+TERMS = 6
+LONGEST_BRIEF, LONGEST = 14, 40
+
+_WORD = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)*|\d+")
+_ENDINGS = ("ing", "ies", "ed", "es", "ly", "s")
+_FUNCTION_WORDS = frozenset(
+    "a about after all also an and any are as at be been before but by can do does each either else every for "
+    "from had has have if in into is it its may more must no not of on one only or other otherwise out over "
+    "return returns same should so some such than that the their them then there these they this those to "
+    "two up use used using via was were what when where whether which while will with without would you your".split()
+)
+
+
+def score(prompt: str, completion: str) -> float:
+    """Score a completion, 1.0 to 10.0; one without any content word gets 1.0."""
+    words = content_words(completion)
+    if not words:
+        return LOWEST
+    parts = {
+        "covered": _covered(content_words(prompt), words),
+        "faithful": _faithful(content_words(prompt), words),
+        "brief": _brief(completion),
+        "ended": _ended(completion),
+    }
+    return LOWEST + (HIGHEST - LOWEST) * sum(WEIGHTS[name] * part for name, part in parts.items())
+
+
+def content_words(text: str) -> list[str]:
+    """List the words that carry meaning, lower-case and without common endings."""
+    words = (word.lower() for word in _WORD.findall(text))
+    return [_stem(word) for word in words if word not in _FUNCTION_WORDS and len(word) > 1]
+
+
+def _stem(word: str) -> str:
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
+
+
+def _covered(text: list[str], summary: list[str]) -> float:
+    """Weigh the shared words against the best that `TERMS` words could reach; early words weigh more."""
+    weight: Counter[str] = Counter()
+    for position, word in enumerate(text):
+        weight[word] += 1.0 / (1.0 + position / 20.0)  # type: ignore[assignment]
+    best = sum(sorted(weight.values(), reverse=True)[:TERMS])
+    shared = sorted((weight[word] for word in set(summary)), reverse=True)[:TERMS]
+    return min(1.0, sum(shared) / best) if best else 0.0
+
+
+def _faithful(text: list[str], summary: list[str]) -> float:
+    """Count the distinct words taken from the text; a repeated word counts against it."""
+    return len(set(summary) & set(text)) / len(summary)
+
+
+def _brief(completion: str) -> float:
+    count = len(completion.split())
+    return max(0.0, min(1.0, (LONGEST - count) / (LONGEST - LONGEST_BRIEF)))
+
+
+def _ended(completion: str) -> float:
+    text = completion.strip()
+    one_sentence = "\n" not in text and text.count(". ") == 0
+    return (text[0].isupper() + text.endswith((".", "!", "?")) + one_sentence) / 3.0

@@ -1,0 +1,121 @@
+"""What passes over every wire: one request, one answer, whatever SDK carries them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import TypeAdapter
+
+from dar_jax.records import Message, Usage
+
+# "unknown" is any name this package does not know: never read as a success.
+Finish = Literal["stop", "length", "refusal", "blocked", "unknown"]
+
+LOWEST_LOGPROB = -9999.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One question to a chat model.
+
+    `top_logprobs` asks for that many alternatives of the answer token (0: none). `choices`, if any, are the
+    only texts allowed as an answer; a wire closes the answer to them as well as its server can.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float | None = None
+    n: int = 1
+    seed: int | None = None
+    top_logprobs: int = 0
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """A token the model might have answered with, and its natural log-probability."""
+
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One of the n texts of an answer.
+
+    `finish_name` is the server's own word for `finish`. `top` holds the alternatives of the first token
+    that is not white space, None where the server gave none.
+    """
+
+    text: str | None
+    finish: Finish
+    finish_name: str = ""
+    top: tuple[Alternative, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the server sent and charges for. `usage` is None where it did not say; `raw` is the reply itself."""
+
+    choices: tuple[Choice, ...]
+    served_model: str
+    usage: Usage | None = None
+    blocked: str = ""
+    raw: str = ""
+
+    def to_json(self) -> str:
+        """Write the answer for the ledger."""
+        return _ANSWER.dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "Answer":
+        """Read back what `to_json` wrote."""
+        return _ANSWER.validate_json(text)
+
+
+_ANSWER = TypeAdapter(Answer)
+
+
+class Chat(Protocol):
+    """An open wire. Used from one event loop only."""
+
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        """Send the request once. Raises `errors.ChatError`; never retries."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class WireSettings(Protocol):
+    """What the settings of each wire offer to a judge."""
+
+    def connect(self, connections: int) -> Chat:
+        """Open the wire, for so many requests at once."""
+        ...
+
+    def identity(self) -> Mapping[str, object]:
+        """All that decides, beside the request itself, what answer comes back; JSON, without secrets."""
+        ...
+
+
+def answer_token(
+    tokens: list[tuple[Alternative, list[Alternative]]],
+) -> tuple[Alternative, ...] | None:
+    """Return the alternatives of the first token that is not white space, the chosen one among them.
+
+    Each item is a position of the reply: the token chosen there, and the server's top alternatives.
+    """
+    for chosen, top in tokens:
+        if not chosen.token.strip():
+            continue
+        known = {alternative.token for alternative in top}
+        return tuple(top) if chosen.token in known else (*top, chosen)
+    return None
+
+
+def alternative(token: str, logprob: float | None) -> Alternative:
+    """Build an Alternative; minus infinity, NaN and a missing value become a probability of zero."""
+    finite = logprob is not None and logprob > LOWEST_LOGPROB
+    return Alternative(token=token, logprob=logprob if finite and logprob is not None else LOWEST_LOGPROB)

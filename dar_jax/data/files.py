@@ -1,0 +1,141 @@
+"""Prompts from a file, a folder or the hub, read by the `datasets` library in TRL's formats."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from dar_jax.data.source import Source, listed
+from dar_jax.errors import SettingError
+from dar_jax.settings import STRICT
+
+_READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet"}
+_SMALL = 256 * 1024**2
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Files:
+    """Read prompts from `path`: a JSONL or parquet file, a dataset folder or a hub id.
+
+    `split` may be a slice in the form of `datasets`, such as `train[:1000]`; `subset` is the hub's
+    name for a configuration. A prompt is a string or a list of messages; a completion (a
+    demonstration, for SFT) likewise; all other columns are kept and travel with the prompt.
+    """
+
+    name: Literal["files"] = "files"
+    path: str
+    split: str = "train"
+    subset: str | None = None
+    revision: str | None = None
+    prompt_column: str = "prompt"
+    completion_column: str = "completion"
+
+    def load(self) -> Source:
+        """Open the set. Raises SettingError for a missing or unreadable file, split or column."""
+        with _quiet():
+            table = self._table()
+        columns = tuple(table.column_names)
+        if self.prompt_column not in columns:
+            raise SettingError(
+                f"data.prompt_column: {self.path} has no column {self.prompt_column!r}"
+                f" (it has {listed(columns)})"
+            )
+        if len(table) == 0:
+            raise SettingError(f"data.path: {self.path}, split {self.split!r}, has no rows")
+        return Source(
+            rows=table,
+            where=self.path,
+            split=self.split,
+            columns=columns,
+            prompt_column=self.prompt_column,
+            completion_column=self.completion_column,
+        )
+
+    def _table(self) -> Any:
+        path = Path(self.path).expanduser()
+        if path.is_file():
+            return self._file(path)
+        if any(path.glob("*.arrow")) or (path / "dataset_dict.json").is_file():
+            return self._saved(path)
+        could_be_hub = _HUB_ID.fullmatch(self.path) and path.suffix not in _READERS
+        if not path.is_dir() and not could_be_hub:
+            raise SettingError(f"data.path: there is no file or folder {self.path}")
+        return self._dataset(str(path) if path.is_dir() else self.path, name=self.subset)
+
+    def _file(self, path: Path) -> Any:
+        reader = _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise SettingError(
+                f"data.path: cannot tell the format of {self.path} from its name;"
+                f" expected one of {', '.join(_READERS)}"
+            )
+        if path.stat().st_size > _SMALL:
+            return self._dataset(reader, data_files=str(path))
+        # A small file is held in memory; the library's cache would leave a copy in the home folder
+        # for nothing.
+        with TemporaryDirectory(prefix="dar-jax-data-", ignore_cleanup_errors=True) as cache:
+            return self._dataset(reader, data_files=str(path), cache_dir=cache, keep_in_memory=True)
+
+    def _saved(self, path: Path) -> Any:
+        from datasets import DatasetDict, load_from_disk
+
+        table = load_from_disk(str(path))
+        if not isinstance(table, DatasetDict):
+            return table
+        if self.split not in table:
+            raise self._no_split(list(table))
+        return table[self.split]
+
+    def _dataset(self, path: str, **given: Any) -> Any:
+        from datasets import load_dataset
+
+        if given.get("data_files") is None:
+            given["revision"] = self.revision
+        try:
+            return load_dataset(path, split=self.split, **given)
+        except StopIteration:
+            raise SettingError(f"data.path: {self.path} has no rows") from None
+        except Exception as fault:  # whatever a reader or the hub raises is about the user's file
+            raise self._unusable(fault) from fault
+
+    def _unusable(self, fault: BaseException) -> SettingError:
+        if isinstance(fault, ValueError) and (
+            found := re.search(r"Unknown split.*\[(.*)\]", str(fault))
+        ):
+            return self._no_split([name.strip(" '") for name in found[1].split(",")])
+        while fault.__cause__ is not None:
+            fault = fault.__cause__
+        reason = " ".join(str(fault).split()) or type(fault).__name__
+        kind = (
+            ""
+            if Path(self.path).expanduser().exists()
+            else " as a dataset of the hub (no such file here)"
+        )
+        return SettingError(f"data.path: cannot read {self.path}{kind}: {reason[:300]}")
+
+    def _no_split(self, splits: list[str]) -> SettingError:
+        return SettingError(
+            f"data.split: {self.path} has no split {self.split!r} (it has {listed(splits)})"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the library: what its log lines would say comes as an error or not at all."""
+    import datasets
+    from datasets.utils import logging
+
+    level, bars = logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()

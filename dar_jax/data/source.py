@@ -1,0 +1,80 @@
+"""A set of prompts: rows read on demand, with the names of the columns that matter."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dar_jax.data.columns import completion_text, conversation, transcript
+from dar_jax.errors import SettingError
+from dar_jax.records import Prompt
+
+
+class Rows(Protocol):
+    """What a source reads: a list of dicts or an Arrow table of the `datasets` library."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Sequence[Prompt]):
+    """Prompts in the order they came in: `source[i].id == i`.
+
+    `where` names the set in messages; `split` is what was read of it. A row that cannot be read as
+    a prompt raises SettingError naming the row, when it is asked for.
+    """
+
+    rows: Rows = field(repr=False)
+    where: str
+    split: str
+    columns: tuple[str, ...]
+    prompt_column: str = "prompt"
+    completion_column: str = "completion"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any, /) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.where}: row {index} of {len(self)}")
+        return self._prompt(index, self.rows[int(index)])
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return (self._prompt(index, self.rows[index]) for index in range(len(self)))
+
+    def completion(self, index: int) -> str:
+        """Return the demonstration of a row: the text of its completion column.
+
+        Raises SettingError where the set has no such column or the row no such text.
+        """
+        if self.completion_column not in self.columns:
+            raise SettingError(
+                f"data.completion_column: {self.where} has no column {self.completion_column!r}"
+                f" to learn from (it has {listed(self.columns)}); name the demonstrations"
+            )
+        try:
+            return completion_text(self.rows[int(index)].get(self.completion_column))
+        except ValueError as fault:
+            raise self._unreadable(index, self.completion_column, fault) from None
+
+    def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
+        cell = row.get(self.prompt_column)
+        extra = {name: value for name, value in row.items() if name != self.prompt_column}
+        if isinstance(cell, str):
+            return Prompt(id=int(index), text=cell, extra=extra)
+        try:
+            messages = conversation(cell)
+        except ValueError as fault:
+            raise self._unreadable(index, self.prompt_column, fault) from None
+        return Prompt(id=int(index), text=transcript(messages), messages=messages, extra=extra)
+
+    def _unreadable(self, index: int, column: str, fault: ValueError) -> SettingError:
+        return SettingError(f"{self.where}: row {index}, column {column!r}: {fault}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name up to twelve columns or splits for a message."""
+    shown = ", ".join(names[:12])
+    return f"{shown}, ..." if len(names) > 12 else shown or "none"

@@ -1,0 +1,63 @@
+"""What an answer costs, in US dollars per million tokens. Unknown is None, never 0."""
+
+import re
+from collections.abc import Mapping
+
+from pydantic import NonNegativeFloat
+from pydantic.dataclasses import dataclass
+
+from dar_jax.records import Usage
+from dar_jax.settings import STRICT
+
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{3}$")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Price:
+    """US dollars per million tokens, as of `date`; `cached` None: unknown, should any token be cached."""
+
+    input: NonNegativeFloat
+    output: NonNegativeFloat
+    cached: NonNegativeFloat | None = None
+    date: str
+
+    def cost_usd(self, usage: Usage | None) -> float | None:
+        """Price one answer; None where the server did not say what it used, or a needed price is unknown."""
+        if usage is None or (usage.cached_tokens and self.cached is None):
+            return None
+        fresh = usage.input_tokens - usage.cached_tokens
+        cached = usage.cached_tokens * (self.cached or 0.0)
+        return (fresh * self.input + cached + usage.output_tokens * self.output) / 1e6
+
+
+def _row(input: float, cached: float, output: float) -> Price:
+    return Price(input=input, cached=cached, output=output, date="2026-11")
+
+
+# The list prices of both vendors' own endpoints, as the genai-prices package 0.2.3 gives them. Batch, flex
+# and long-context tiers differ: `judge.price` overrides.
+PRICES: Mapping[str, Price] = {
+    "gpt-4o-mini": _row(0.15, 0.075, 0.60),
+    "gpt-4.1-mini": _row(0.40, 0.10, 1.60),
+    "gpt-4.1-nano": _row(0.10, 0.025, 0.40),
+    "gpt-5-mini": _row(0.25, 0.025, 2.00),
+    "gpt-5-nano": _row(0.05, 0.005, 0.40),
+    "gpt-5.4-mini": _row(0.75, 0.075, 4.50),
+    "gpt-5.4-nano": _row(0.20, 0.02, 1.25),
+    "gpt-5.6-luna": _row(0.20, 0.02, 1.20),
+    "gpt-6-luna": _row(0.10, 0.01, 0.50),
+    "gpt-6-sol": _row(2.00, 0.20, 10.00),
+    "gemini-2.5-flash": _row(0.30, 0.03, 2.50),
+    "gemini-2.5-flash-lite": _row(0.10, 0.01, 0.40),
+    "gemini-2.5-pro": _row(1.25, 0.125, 10.00),
+    "gemini-3.1-flash-lite": _row(0.25, 0.025, 1.50),
+    "gemini-3.5-flash": _row(1.50, 0.15, 9.00),
+    "gemini-3.5-flash-lite": _row(0.30, 0.03, 2.50),
+}
+
+FREE = Price(input=0.0, cached=0.0, output=0.0, date="always")
+
+
+def list_price(model: str) -> Price | None:
+    """Look a vendor's own model up, with or without the date in its name."""
+    return PRICES.get(model) or PRICES.get(_DATED.sub("", model))
