@@ -1,12 +1,12 @@
 """The wires to a model that answers. Words only: nothing here imports jax.
 
-    openai.py         any server that speaks OpenAI's chat completions
-    gemini.py         Gemini through google-genai, or through the ended google-generativeai
-    scripted.py       a rule in this process
+openai.py         any server that speaks OpenAI's chat completions
+gemini.py         Gemini through google-genai, or through the ended google-generativeai
+scripted.py       a rule in this process
 
-    wire.py           the request and the answer that all of them carry
-    errors.py         why a call gave no answer
-    retry.py          the one retry layer; limits.py, its gate
-    envelope.py       how untrusted texts are sealed into a question
-    server.py         the scripted model behind real sockets, with faults on demand
+wire.py           the request and the answer that all of them carry
+errors.py         why a call gave no answer
+retry.py          the one retry layer; limits.py, its gate
+envelope.py       how untrusted texts are sealed into a question
+server.py         the scripted model behind real sockets, with faults on demand
 """

@@ -12,7 +12,8 @@ from dar_jax.chat.wire import Answer, Chat, Request
 @dataclass(frozen=True, kw_only=True)
 class Patience:
     """How long to insist. Times are seconds; `attempts` does not count those a 429 turned away, which only
-    `deadline_s`, the time of the whole call from its first attempt on, brings to an end."""
+    `deadline_s`, the time of the whole call from its first attempt on, brings to an end.
+    """
 
     attempts: int = 6
     attempt_timeout_s: float = 60.0

@@ -91,6 +91,16 @@ class Chat(Protocol):
 class WireSettings(Protocol):
     """What the settings of each wire offer to a judge."""
 
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people; without secrets."""
+        ...
+
     def connect(self, connections: int) -> Chat:
         """Open the wire, for so many requests at once."""
         ...

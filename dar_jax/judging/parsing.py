@@ -31,9 +31,7 @@ class Unusable:
     reason: str
 
 
-def read(
-    answer: Answer, protocol: Protocol, mode: Mode, mass_floor: float, asked: int = 1
-) -> Distribution | Unusable:
+def read(answer: Answer, protocol: Protocol, mode: Mode, mass_floor: float, asked: int = 1) -> Distribution | Unusable:
     """Read an answer to `asked` choices; a distribution holds at least `mass_floor` of the judge's belief."""
     if answer.blocked:
         return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
@@ -53,9 +51,7 @@ def read_choice(choice: Choice, labels: Sequence[str]) -> int | Unusable:
     """Return which label a choice names: the whole reply or nothing."""
     if choice.finish != "stop":
         status = _STATUS.get(choice.finish, "unparsable")
-        return Unusable(
-            status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}"
-        )
+        return Unusable(status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}")
     label = grammar(choice.text or "")
     if label is None or label not in labels:
         wanted = f"one of {labels[0]}..{labels[-1]}"
@@ -86,9 +82,7 @@ def _certain(label: int, protocol: Protocol) -> Distribution:
     return Distribution(levels=protocol.levels, probabilities=tuple(probabilities))
 
 
-def _expected(
-    top: tuple[Alternative, ...] | None, protocol: Protocol, mass_floor: float
-) -> Distribution | Unusable:
+def _expected(top: tuple[Alternative, ...] | None, protocol: Protocol, mass_floor: float) -> Distribution | Unusable:
     if top is None:
         reason = "the answer carries no log-probabilities; set judge.mode to single or samples"
         return Unusable(status="unparsable", reason=reason)
@@ -101,9 +95,7 @@ def _expected(
     return _normalised(mass, protocol, mass_floor, "of the probability is on the levels")
 
 
-def _average(
-    choices: Sequence[Choice], protocol: Protocol, mass_floor: float, asked: int
-) -> Distribution | Unusable:
+def _average(choices: Sequence[Choice], protocol: Protocol, mass_floor: float, asked: int) -> Distribution | Unusable:
     labels = [read_choice(choice, protocol.labels) for choice in choices]
     usable = [label for label in labels if not isinstance(label, Unusable)]
     if not usable:
@@ -112,9 +104,7 @@ def _average(
     return _normalised(mass, protocol, mass_floor, f"of the {asked} answers asked for are usable")
 
 
-def _normalised(
-    mass: list[float], protocol: Protocol, mass_floor: float, what: str
-) -> Distribution | Unusable:
+def _normalised(mass: list[float], protocol: Protocol, mass_floor: float, what: str) -> Distribution | Unusable:
     total = sum(mass)
     if not total >= mass_floor or total <= 0.0:
         reason = f"only {total:.0%} {what}; judge.mass_floor is {mass_floor:.0%}"

@@ -1,14 +1,15 @@
 """Scores a short summary of a text by the words they share: made for docstrings and their first lines.
 
-Four parts, each 0 to 1, weighted as `WEIGHTS` says: how much of the text's weight its content words carry
-over, how much of the summary is taken from the text, brevity, and whether it reads as one ended sentence.
-Rules only: it can be gamed by a list of words, which makes it a fair stand-in for a judge, not for taste.
+Four parts, each 0 to 1, weighted as below: how much of the text's weight the summary's content words cover, how
+much of the summary is taken from the text, brevity, and whether it reads as one ended sentence. Brevity and a
+proper end count only as far as the summary is about the text. A list of words can game it: it stands in for a
+judge, not for taste.
 """
 
 import re
 from collections import Counter
 
-WEIGHTS = {"covered": 0.45, "faithful": 0.25, "brief": 0.15, "ended": 0.15}
+COVERED, FAITHFUL, BRIEF, ENDED = 0.45, 0.25, 0.15, 0.15
 LOWEST, HIGHEST = 1.0, 10.0
 # A summary line names about this many things; more of them earn nothing.
 TERMS = 6
@@ -16,26 +17,24 @@ LONGEST_BRIEF, LONGEST = 14, 40
 
 _WORD = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)*|\d+")
 _ENDINGS = ("ing", "ies", "ed", "es", "ly", "s")
-_FUNCTION_WORDS = frozenset(
+_LITTLE = (
     "a about after all also an and any are as at be been before but by can do does each either else every for "
     "from had has have if in into is it its may more must no not of on one only or other otherwise out over "
     "return returns same should so some such than that the their them then there these they this those to "
-    "two up use used using via was were what when where whether which while will with without would you your".split()
+    "two up use used using via was were what when where whether which while will with without would you your"
 )
+_FUNCTION_WORDS = frozenset(_LITTLE.split())
 
 
 def score(prompt: str, completion: str) -> float:
     """Score a completion, 1.0 to 10.0; one without any content word gets 1.0."""
-    words = content_words(completion)
-    if not words:
+    text, summary = content_words(prompt), content_words(completion)
+    if not summary:
         return LOWEST
-    parts = {
-        "covered": _covered(content_words(prompt), words),
-        "faithful": _faithful(content_words(prompt), words),
-        "brief": _brief(completion),
-        "ended": _ended(completion),
-    }
-    return LOWEST + (HIGHEST - LOWEST) * sum(WEIGHTS[name] * part for name, part in parts.items())
+    faithful = _faithful(text, summary)
+    form = BRIEF * _brief(completion) + ENDED * _ended(completion)
+    share = COVERED * _covered(text, summary) + faithful * (FAITHFUL + form)
+    return LOWEST + (HIGHEST - LOWEST) * share
 
 
 def content_words(text: str) -> list[str]:

@@ -1,0 +1,106 @@
+"""Scores a summary of a mini TL;DR post, exactly, because it knows every word that can carry a fact.
+
+A post tells who did what to what, and up to three more facts; `SLOTS` holds the words of each kind of fact, and no
+word is in two of them. A summary is read from left to right: phrases of `PHRASES` state facts, all other words are
+idle. Then
+
+    score = 1 + 9 * covered * PER_INVENTED ** invented * PER_IDLE ** idle * (1 or NO_END)
+
+with `covered` the share of the post's facts that are stated, `invented` the stated facts that the post has not, and
+`idle` the words that say nothing, or nothing new: copies, lists and repetitions are idle words.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SLOTS: Mapping[str, tuple[str, ...]] = {
+    slot: tuple(words.split())
+    for slot, words in {
+        "persona": "nurse teacher student baker driver writer farmer lawyer painter waiter singer plumber dentist"
+        " pilot tailor barber",
+        "who": "brother sister mother father cousin uncle aunt boss neighbor roommate boyfriend girlfriend wife"
+        " husband landlord coworker",
+        "did": "sold broke lost took burned hid borrowed ruined scratched stole dropped damaged smashed pawned"
+        " flooded trashed",
+        "what": "car laptop guitar bike phone camera piano dress watch ring couch tent boat violin jacket bracelet"
+        " tablet scooter mirror carpet",
+        "where": "gym park office school church airport library hotel beach museum stadium hospital",
+        "when": "monday tuesday wednesday thursday friday saturday sunday christmas easter halloween",
+        "feel": "angry sad guilty jealous betrayed ashamed scared confused hurt lonely bitter nervous furious worried",
+        "plan": "forgive confront ignore sue avoid thank block report invite trust pay leave",
+    }.items()
+}
+SLOT_OF: Mapping[str, str] = {word: slot for slot, words in SLOTS.items() for word in words}
+
+# A phrase is words as they stand and slots in braces. `someone` and `something` are honest but say no fact.
+PHRASES: tuple[tuple[str, ...], ...] = tuple(
+    tuple(phrase.split())
+    for phrase in (
+        "{persona} here",
+        "my {who} {did} my {what}",
+        "my {who} {did} something",
+        "my {who} did something",
+        "someone {did} my {what}",
+        "someone {did} something",
+        "at the {where}",
+        "on {when}",
+        "i feel {feel}",
+        "should i {plan} them",
+    )
+)
+SEPARATORS = frozenset({",", ".", "?"})
+ENDS = frozenset({".", "?"})
+
+LOWEST, HIGHEST = 1.0, 10.0
+PER_INVENTED = 0.75
+PER_IDLE = 0.95
+NO_END = 0.8
+
+_TOKEN = re.compile(r"[^\W_]+(?:[;'][^\W_]+)*|[^\w\s]")
+
+Fact = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a summary says: its facts (slot and word), its idle words, and whether it comes to an end."""
+
+    facts: frozenset[Fact]
+    idle: int
+    ended: bool
+
+
+def score(prompt: str, completion: str) -> float:
+    """Score a completion, 1.0 to 10.0; a prompt without facts gives 1.0 whatever is said."""
+    told, read = facts(prompt), reading(completion)
+    if not told:
+        return LOWEST
+    covered = len(read.facts & told) / len(told)
+    losses = PER_INVENTED ** len(read.facts - told) * PER_IDLE**read.idle * (1.0 if read.ended else NO_END)
+    return LOWEST + (HIGHEST - LOWEST) * covered * losses
+
+
+def facts(post: str) -> frozenset[Fact]:
+    """Return the facts of a post: the words that can carry one."""
+    return frozenset((SLOT_OF[word], word) for word in words(post) if word in SLOT_OF)
+
+
+def words(text: str) -> list[str]:
+    """Split into lower-case words and punctuation marks."""
+    return _TOKEN.findall(text.lower())
+
+
+def reading(completion: str) -> Reading:
+    """Read a summary, phrase by phrase; words of no phrase, and of phrases that add nothing, are idle."""
+    tokens = words(completion)
+    found: set[Fact] = set()
+    seen: set[tuple[str, ...]] = set()
+    idle = 0
+    for phrase in _phrases(tokens):
+        said = {(SLOT_OF[word], word) for word in phrase if word in SLOT_OF}
+        news = said - found if said else phrase not in seen and len(phrase) > 1
+        idle += 0 if news else len(phrase)
+        found |= said
+        seen.add(phrase)
+    return Reading(facts=frozenset(found), idle=idle, ended=bool(tokens) and tokens[-1] in ENDS)

@@ -1,0 +1,16 @@
+"""Who gives rewards. Words only: nothing here imports jax.
+
+judge = settings.judge.open(ledger_path)         one thread, for the whole run; a context manager
+pending = judge.submit(completions)              returns at once
+verdicts = pending.result()                      typed, in order; a failure is a verdict that says why
+check_failures(verdicts, judge.max_failure_share, judge.describe())
+"""
+
+from dar_jax.judging.health import check_failures
+from dar_jax.judging.judge import Judge, Pending
+from dar_jax.judging.settings import ScriptedJudge
+from dar_jax.judging.totals import Totals
+
+JUDGES = {"scripted": ScriptedJudge}
+
+__all__ = ["JUDGES", "Judge", "Pending", "ScriptedJudge", "Totals", "check_failures"]

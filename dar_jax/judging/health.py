@@ -1,0 +1,44 @@
+"""Whether what the judge gives is still fit to learn from."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dar_jax.errors import JudgeStopped
+from dar_jax.records import Verdict
+
+_EXAMPLES = 3
+
+
+def check_failures(verdicts: Sequence[Verdict], max_failure_share: float, describe: str) -> None:
+    """Raise JudgeStopped when more than the share allowed of the judgements asked for have no reward.
+
+    Verdicts that a rule gave without asking the judge do not count.
+    """
+    asked = [verdict for verdict in verdicts if not (verdict.status == "ok" and verdict.provenance == "rule")]
+    failed = [verdict for verdict in asked if verdict.status != "ok"]
+    if not failed or len(failed) <= max_failure_share * len(asked):
+        return
+    counts = ", ".join(f"{status} {count}" for status, count in Counter(v.status for v in failed).most_common())
+    if len(failed) == len(asked):
+        finding = f"the judge is useless: none of {len(asked)} judgements gave a reward ({counts})"
+    else:
+        finding = (
+            f"the judge is unfit: {len(failed)} of {len(asked)} judgements gave no reward ({counts}), "
+            f"more than judge.max_failure_share={max_failure_share:g} allows"
+        )
+    reasons = "".join(f"\n  {reason}" for reason in _reasons(failed))
+    raise JudgeStopped(f"{finding}\n  judge: {describe}{reasons}\n  {_way_out(failed)}")
+
+
+def _reasons(failed: Sequence[Verdict]) -> list[str]:
+    """Pick an example of each status, the commonest reason first."""
+    common = Counter((verdict.status, verdict.reason) for verdict in failed).most_common()
+    first = {status: f"{status}, for example: {reason}" for (status, reason), _ in reversed(common)}
+    return [first[status] for status, _ in Counter(v.status for v in failed).most_common(_EXAMPLES)]
+
+
+def _way_out(failed: Sequence[Verdict]) -> str:
+    status = Counter(verdict.status for verdict in failed).most_common(1)[0][0]
+    if status in ("timeout", "failed"):
+        return "see that the judge's server is up and takes these requests, then resume; answers paid for are kept"
+    return "nothing was learnt from this step; use a judge that follows its rubric, or another judge.mode"

@@ -1,0 +1,223 @@
+"""The judge: completions in, typed verdicts out, everything else in one background thread."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from dar_jax.chat.background import BackgroundLoop
+from dar_jax.chat.errors import ChatError, TooSlow
+from dar_jax.chat.limits import Limits
+from dar_jax.chat.retry import Patience, ask
+from dar_jax.chat.wire import Answer, Chat
+from dar_jax.errors import DarError
+from dar_jax.judging.ledger import Ledger, Question
+from dar_jax.judging.parsing import Mode, Unusable, read
+from dar_jax.judging.prices import Price
+from dar_jax.judging.protocol import Protocol
+from dar_jax.judging.rules import is_degenerate
+from dar_jax.judging.totals import Totals
+from dar_jax.records import Completion, Distribution, Status, Usage, Verdict
+
+# Over the batch's own deadline: how long `result` waits for a loop that does not answer at all.
+_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a judge judges, apart from whom it asks."""
+
+    protocol: Protocol
+    mode: Mode
+    samples: int
+    mass_floor: float
+    max_completion_chars: int
+    too_long: str
+    batch_deadline_s: float
+    max_failure_share: float
+    price: Price | None
+    describe: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one question: an answer, or the error that stands in its place."""
+
+    answer: Answer | None = None
+    error: ChatError | None = None
+    calls: int = 0
+    paid_before: bool = False
+
+
+class Pending:
+    """Judgements under way."""
+
+    def __init__(self, verdicts: Future[list[Verdict]], count: int, timeout_s: float) -> None:
+        self._verdicts, self._count, self._timeout_s = verdicts, count, timeout_s
+
+    def result(self) -> list[Verdict]:
+        """Wait for the verdicts, in the order submitted; at most the batch's deadline.
+
+        A failed judgement is a verdict that says so. Raises DarError when the ledger cannot be used or the
+        judge was closed meanwhile.
+        """
+        try:
+            return self._verdicts.result(self._timeout_s)
+        except FutureTimeout:
+            late = Verdict(status="timeout", reason="the judge's thread did not answer")
+            return [late] * self._count
+        except CancelledError:
+            raise DarError("the judge was closed before its verdicts were there") from None
+
+
+class Judge:
+    """Asks a chat model for rewards. A context manager; `close` ends its thread.
+
+    Every answer is in the ledger before a verdict is made of it, and every verdict is read from what the
+    ledger holds, so that a repeat gives the same reward for nothing.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        chat: Chat,
+        limits: Limits,
+        patience: Patience,
+        ledger: Ledger,
+        question: Callable[[Completion], Question],
+    ) -> None:
+        self._terms, self._chat, self._ledger, self._question = terms, chat, ledger, question
+        self._ask = functools.partial(ask, chat, patience=patience, limits=limits)
+        self._asking: dict[str, asyncio.Task[Outcome]] = {}
+        self._late: set[asyncio.Task[Verdict]] = set()
+        self._totals = Totals()
+        self._lock = threading.Lock()
+        self._loop = BackgroundLoop("judge")
+
+    def __enter__(self) -> "Judge":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def totals(self) -> Totals:
+        """The sums so far."""
+        with self._lock:
+            return self._totals
+
+    @property
+    def max_failure_share(self) -> float:
+        """The share of failed judgements above which `check_failures` stops."""
+        return self._terms.max_failure_share
+
+    def describe(self) -> str:
+        """Say in one line who judges, and how."""
+        return self._terms.describe
+
+    def submit(self, completions: Sequence[Completion]) -> Pending:
+        """Begin to judge; return at once."""
+        if self._loop.closed:
+            raise DarError("the judge is closed")
+        future = self._loop.start(self._batch(tuple(completions)))
+        return Pending(future, len(completions), self._terms.batch_deadline_s + _GRACE_S)
+
+    def close(self) -> None:
+        """Give up what is under way, close every connection and the ledger. Closing twice does nothing."""
+        try:
+            self._loop.close(self._chat.close())
+        finally:
+            self._ledger.close()
+
+    async def _batch(self, completions: tuple[Completion, ...]) -> list[Verdict]:
+        if not completions:
+            return []
+        start_by = asyncio.get_running_loop().time() + self._terms.batch_deadline_s
+        tasks = [asyncio.create_task(self._verdict(completion, start_by)) for completion in completions]
+        try:
+            _, late = await asyncio.wait(tasks, timeout=self._terms.batch_deadline_s)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+        # What is under way may be billed: let it reach the ledger for the next time.
+        self._late |= late
+        for task in late:
+            task.add_done_callback(self._late.discard)
+        timeout = Verdict(status="timeout", reason="the batch's deadline passed (judge.batch_deadline_s)")
+        return [self._counted(timeout if task in late else task.result()) for task in tasks]
+
+    async def _verdict(self, completion: Completion, start_by: float) -> Verdict:
+        terms, text = self._terms, completion.text
+        if is_degenerate(text):
+            return self._lowest("nothing to judge")
+        if terms.too_long == "refuse" and len(text) > terms.max_completion_chars:
+            reason = f"{len(text)} characters; judge.max_completion_chars is {terms.max_completion_chars}"
+            return Verdict(status="failed", provenance="rule", reason=reason, cost_usd=0.0)
+        outcome = await self._outcome(self._question(completion), start_by)
+        return self._read(outcome)
+
+    async def _outcome(self, question: Question, start_by: float) -> Outcome:
+        key = question.key
+        if task := self._asking.get(key):
+            outcome = await asyncio.shield(task)
+            return replace(outcome, paid_before=True, calls=0)
+        task = asyncio.create_task(self._answer(key, question, start_by))
+        self._asking[key] = task
+        task.add_done_callback(lambda _: self._asking.pop(key))
+        return await asyncio.shield(task)
+
+    async def _answer(self, key: str, question: Question, start_by: float) -> Outcome:
+        if known := await self._ledger.get(key):
+            return Outcome(answer=known, paid_before=True)
+        try:
+            answer, calls = await self._ask(request=question.request, start_by=start_by)
+        except ChatError as error:
+            with self._lock:
+                self._totals = replace(self._totals, calls=self._totals.calls + error.attempts)
+            return Outcome(error=error, calls=error.attempts)
+        await self._ledger.put(question, answer, calls)
+        with self._lock:
+            self._totals = self._totals.billed(answer, calls, self._terms.price)
+        return Outcome(answer=answer, calls=calls)
+
+    def _read(self, outcome: Outcome) -> Verdict:
+        terms, answer = self._terms, outcome.answer
+        if answer is None:
+            status: Status = "timeout" if isinstance(outcome.error, TooSlow) else "failed"
+            tried = f" ({outcome.calls} attempts)" if outcome.calls > 1 else ""
+            return Verdict(status=status, reason=f"{outcome.error}{tried}", calls=outcome.calls, cost_usd=0.0)
+        found = read(answer, terms.protocol, terms.mode, terms.mass_floor, terms.samples)
+        verdict = (
+            Verdict(status=found.status, reason=found.reason)
+            if isinstance(found, Unusable)
+            else Verdict(status="ok", distribution=found)
+        )
+        verdict = replace(verdict, provenance=terms.mode, served_model=answer.served_model)
+        if outcome.paid_before:
+            return replace(verdict, from_ledger=True, cost_usd=0.0)
+        cost = terms.price.cost_usd(answer.usage) if terms.price else None
+        return replace(verdict, usage=answer.usage or Usage(), calls=outcome.calls, cost_usd=cost)
+
+    def _lowest(self, reason: str) -> Verdict:
+        levels = self._terms.protocol.levels
+        certain = (1.0, *(0.0 for _ in levels[1:]))
+        floor = Distribution(levels=levels, probabilities=certain)
+        return Verdict(status="ok", distribution=floor, provenance="rule", reason=reason, cost_usd=0.0)
+
+    def _counted(self, verdict: Verdict) -> Verdict:
+        with self._lock:
+            if verdict.status != "ok":
+                self._totals = self._totals.failed(verdict.status)
+            self._totals = replace(
+                self._totals,
+                ledger_hits=self._totals.ledger_hits + verdict.from_ledger,
+                rules=self._totals.rules + (verdict.provenance == "rule"),
+            )
+        return verdict

@@ -1,0 +1,52 @@
+"""What a judge has done and cost since it was opened."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dar_jax.chat.wire import Answer
+from dar_jax.judging.prices import Price
+from dar_jax.records import Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Sums over the life of a judge.
+
+    `annotations` counts the answers billed, `calls` the requests sent for them and for failures. `cost_usd`
+    is None as soon as one answer's cost is unknown. `ledger_hits` were paid for before, or asked for twice
+    at once; `rules` needed no call. `failures` counts verdicts by status, `served_models` answers by the
+    name the server gave.
+    """
+
+    annotations: int = 0
+    ledger_hits: int = 0
+    rules: int = 0
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = 0.0
+    failures: Mapping[str, int] = field(default_factory=Counter)
+    served_models: Mapping[str, int] = field(default_factory=Counter)
+
+    def billed(self, answer: Answer, attempts: int, price: Price | None) -> "Totals":
+        """Add an answer that was just paid for."""
+        cost = price.cost_usd(answer.usage) if price else None
+        return dataclasses.replace(
+            self,
+            annotations=self.annotations + 1,
+            calls=self.calls + attempts,
+            usage=_sum(self.usage, answer.usage or Usage()),
+            cost_usd=None if cost is None or self.cost_usd is None else self.cost_usd + cost,
+            served_models=Counter(self.served_models) + Counter([answer.served_model]),
+        )
+
+    def failed(self, status: str) -> "Totals":
+        """Count a verdict without a reward."""
+        return dataclasses.replace(self, failures=Counter(self.failures) + Counter([status]))
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
+    total = [a + b for a, b in pairs]
+    return Usage(input_tokens=total[0], cached_tokens=total[1], output_tokens=total[2])
