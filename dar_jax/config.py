@@ -31,7 +31,11 @@ FREE_ON_RESUME = (
     "judge.api_key_env",
     "judge.api_key_file",
     "judge.concurrency",
+    "judge.requests_per_minute",
+    "judge.attempts",
+    "judge.attempt_timeout_s",
     "judge.deadline_s",
+    "judge.batch_deadline_s",
     "judge.max_failure_share",
     "judge.prices",
 )

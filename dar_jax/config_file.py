@@ -28,12 +28,14 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> RunConfig:
     """Read a config from YAML text, with overrides on top. Raises SettingError."""
     try:
-        merged = OmegaConf.merge(OmegaConf.create(text), _overrides(overrides))
+        file = OmegaConf.create(text)
+        if not OmegaConf.is_dict(file):
+            raise SettingError(f"{where}: expected `key: value` lines, got a list")
+        merged = OmegaConf.merge(file, _overrides(overrides))
         settings = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (YAMLError, OmegaConfBaseException, ValueError) as fault:
         raise SettingError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from None
-    if not isinstance(settings, dict):
-        raise SettingError(f"{where}: expected `key: value` lines, got {settings!r}")
+    assert isinstance(settings, dict)
     try:
         return validate({str(key): value for key, value in settings.items()})
     except ValidationError as fault:
@@ -61,8 +63,9 @@ def _similar_file(path: Path) -> str:
 
 
 def _explain(error: Any, settings: dict[str, Any]) -> str:
-    path = _path(error["loc"], settings)
-    key, kind, came = ".".join(path), error["type"], error.get("input")
+    kind, came = error["type"], error.get("input")
+    path = _path(error["loc"], settings, unknown=kind == "unexpected_keyword_argument")
+    key = ".".join(path)
     if kind == "rooms_disagree":
         return str(error["msg"])
     if kind == "unexpected_keyword_argument":
@@ -81,13 +84,14 @@ def _explain(error: Any, settings: dict[str, Any]) -> str:
     return f"{key}: got {came!r}, expected {message}"
 
 
-def _path(loc: Sequence[Any], settings: Any) -> tuple[str, ...]:
+def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[str, ...]:
     """Drop from pydantic's location the names of chosen components, which are no keys of the file."""
     path: tuple[str, ...] = ()
-    for part in loc[:-1]:
-        if str(part) in field_names(path, settings):
-            path = (*path, str(part))
-    return (*path, str(loc[-1])) if loc else path
+    for position, part in enumerate(map(str, loc)):
+        last = position == len(loc) - 1
+        if (last and unknown) or part in field_names(path, settings):
+            path = (*path, part)
+    return path
 
 
 def _nearest(path: tuple[str, ...], settings: dict[str, Any]) -> str:

@@ -20,9 +20,9 @@ from dar_jax import models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.models import DecoderConfig, Params
-from dar_jax.optimizers import Adafactor, Optimizer, learning_rate
+from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
 from dar_jax.scoring import completion_logprobs
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, one_of
 
 Metrics = dict[str, jax.Array]
 
@@ -36,7 +36,7 @@ class Learning:
     is that of all three log-probs; `logprob_chunk` counts token positions whose logits are held at once.
     """
 
-    optimizer: Optimizer = Field(default_factory=Adafactor, discriminator="name")
+    optimizer: one_of(OPTIMIZERS, "adafactor") = Field(default_factory=Adafactor)  # type: ignore[valid-type]
     updates_per_batch: PositiveInt = 4
     updates: Literal["minibatches", "passes"] = "minibatches"
     micro_batch_size: PositiveInt | None = None

@@ -65,6 +65,7 @@ class AdamW:
         return _finish(self, scale, axes)
 
 
+OPTIMIZERS = {"adafactor": Adafactor, "adamw": AdamW}
 Optimizer = Adafactor | AdamW
 
 

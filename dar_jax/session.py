@@ -111,7 +111,10 @@ class Session:
 def open_session(config: RunConfig, console: Console) -> Session:
     """Open data, tokenizer and model; SettingError where one of them cannot be used."""
     mesh = config.mesh.build()
-    decoder = huggingface.read_config(config.policy.path)
+    try:
+        decoder = huggingface.read_config(config.policy.path)
+    except SettingError as error:
+        raise SettingError(f"policy.path: {error}") from None
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
     prompts = _prompts(config, config.data, tokenizer, console)
@@ -154,8 +157,9 @@ def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer
 def checksum(params: Params) -> int:
     """Sum the bits of all parameters modulo 2^32: exact, whatever the layout over devices."""
 
-    def bits(leaf: jax.Array) -> jax.Array:
-        width = jnp.uint32 if leaf.dtype.itemsize == 4 else jnp.uint16
-        return jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32).sum(dtype=jnp.uint32)
+    @jax.jit
+    def total(params: Params) -> jax.Array:
+        bits = [jax.lax.bitcast_convert_type(leaf, jnp.uint32) for leaf in jax.tree.leaves(params)]
+        return sum((each.sum(dtype=jnp.uint32) for each in bits), jnp.zeros((), jnp.uint32))
 
-    return int(sum(int(jax.jit(bits)(leaf)) for leaf in jax.tree.leaves(params)) % 2**32)
+    return int(total(params))

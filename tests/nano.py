@@ -1,0 +1,58 @@
+"""A policy small enough for whole runs in tests: a folder with a config.json and a word-level tokenizer."""
+
+import json
+from pathlib import Path
+
+from dar_jax.models import DecoderConfig
+from tests.small_tokenizers import SPECIAL, WORDS, hf
+
+NANO = DecoderConfig(
+    family="qwen2",
+    vocab_size=64,
+    width=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_size=8,
+    mlp_width=64,
+    max_positions=128,
+    rope_base=10_000.0,
+    norm_eps=1e-6,
+    init_std=0.2,
+    qkv_bias=True,
+)
+
+
+def write_policy(folder: Path) -> Path:
+    """Write a config and a tokenizer whose words the policy can say; weights are drawn by the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hf().save_pretrained(folder)
+    config = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": len(SPECIAL) + len(WORDS) + 3,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": True,
+        "eos_token_id": 2,
+        "hidden_act": "silu",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_prompts(file: Path, count: int = 24) -> Path:
+    """Write prompts with demonstrations as JSONL."""
+    rows = [
+        {"prompt": " ".join(WORDS[(i + j) % 8] for j in range(3 + i % 4)), "completion": WORDS[i % 8]}
+        for i in range(count)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file

@@ -1,0 +1,97 @@
+"""A mistake in the settings: one line that names the key, what came and the way out."""
+
+import pytest
+
+from dar_jax.config import differences
+from dar_jax.config_file import parse_config, read_config, to_yaml
+from dar_jax.errors import SettingError
+
+SMALL = "{policy: {path: p}, data: {path: d.jsonl}, judge: {name: scripted}}"
+
+
+def _parse(*overrides, text=SMALL):
+    return parse_config(text, overrides, where="run.yaml")
+
+
+def test_the_defaults_are_the_papers():
+    config = _parse()
+    assert config.algorithm.name == "dar"
+    assert (config.algorithm.alpha_ratio, config.algorithm.total_regularization) == (0.1, 0.05)
+    assert config.rows_per_step == 512
+    assert config.learning.updates_per_batch == 4
+    optimizer = config.learning.optimizer
+    assert (optimizer.name, optimizer.learning_rate) == ("adafactor", 1e-6)
+
+
+def test_overrides_are_values_not_strings():
+    config = _parse("learning.optimizer.learning_rate=1e-5", "algorithm={alpha_ratio: 0.4}", "judge.mode=single")
+    assert config.learning.optimizer.learning_rate == 1e-5
+    assert config.algorithm.alpha_ratio == 0.4
+    assert config.judge.mode == "single"
+
+
+def test_what_is_written_reads_back_the_same():
+    config = _parse("steps=7", "learning.optimizer={name: adamw, learning_rate: 1e-3}")
+    again = parse_config(to_yaml(config), where="config.yaml")
+    assert again == config
+    assert differences(config, again) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("stepz=3", "stepz: there is no such setting; did you mean steps?"),
+        ("algorithm.weigth_clip=3", "algorithm.weigth_clip: there is no such setting; did you mean"),
+        ("learning.optimizer.learnin_rate=1", "did you mean learning.optimizer.learning_rate?"),
+        ("judge.mod=single", "did you mean judge.mode?"),
+        ("steps=abc", "steps: got 'abc', expected a valid integer"),
+        ("sampling=3", "sampling: got 3, expected settings of its own"),
+        ("algorithm.weight_clip=0", "algorithm.weight_clip: got 0, expected greater than 0"),
+        ("algorithm.weight_clip=-1", "algorithm.weight_clip: got -1"),
+        ("algorithm.name=ppo", "algorithm.name: 'ppo' is none of 'dar', 'sft'"),
+        ("group_size=1", "set algorithm.baseline=batch"),
+        ("algorithm={kl_ref_coef: 0.1, alpha_ratio: 0.1}", "algorithm: both KL notations given"),
+        ("judge=null", "judge: algorithm dar learns from rewards"),
+        ("learning.micro_batch_size=3", "learning.micro_batch_size: an update's 128 completions"),
+        ("learning.updates_per_batch=7", "learning.updates_per_batch: 512 completions"),
+        ("sampling.top_p=0", "sampling.top_p: got 0"),
+        ("policy=null", "policy: got None"),
+        ("steps", "not an override"),
+        ("=3", "not an override"),
+    ],
+)
+def test_one_line_names_the_key_and_the_way_out(override, said):
+    with pytest.raises(SettingError) as caught:
+        _parse(override)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_mistake_has_its_line():
+    with pytest.raises(SettingError) as caught:
+        _parse("stepz=3", "seed=-1")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_setting_is_named():
+    with pytest.raises(SettingError, match=r"run.yaml: policy: missing"):
+        _parse(text="{data: {path: d.jsonl}, judge: {name: scripted}}")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "steps: ${nothing}"])
+def test_what_is_no_settings_file(text):
+    with pytest.raises(SettingError, match=r"run.yaml: "):
+        _parse(text=text)
+
+
+def test_a_missing_file_names_a_near_one(tmp_path):
+    (tmp_path / "quickstart.yaml").write_text("steps: 1")
+    with pytest.raises(SettingError, match=r"did you mean .*quickstart.yaml"):
+        read_config(tmp_path / "quikstart.yaml")
+
+
+def test_a_resume_may_change_what_does_not_decide_the_numbers():
+    old = _parse()
+    assert differences(old, _parse("steps=9", "display.mode=quiet", "checkpoints.keep=9")) == []
+    changed = differences(old, _parse("group_size=8", "algorithm.alpha_ratio=0.2", "steps=9"))
+    assert changed == ["algorithm.alpha_ratio: 0.1 -> 0.2", "group_size: 4 -> 8"]
