@@ -32,9 +32,7 @@ def read_config(source: str | Path) -> DecoderConfig:
     return _config(_folder(source, "config.json"))
 
 
-def load(
-    source: str | Path, place: Place | None = None, dtype: Any = jnp.float32
-) -> tuple[DecoderConfig, Params]:
+def load(source: str | Path, place: Place | None = None, dtype: Any = jnp.float32) -> tuple[DecoderConfig, Params]:
     """Read a checkpoint from a local folder or a hub id.
 
     `place` puts one parameter, given with its path, where it shall lie; by default on the first device.
@@ -63,7 +61,7 @@ def save(
 
     The folder appears whole or not at all. Raises SettingError where it exists and is not empty.
     """
-    directory = Path(directory)
+    directory = Path(directory).absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise SettingError(f"{directory}: exists and is not an empty folder; name a new one")
     part = directory.with_name(directory.name + ".part")
@@ -152,9 +150,7 @@ def _open(folder: Path, stack: ExitStack) -> Mapping[str, Any]:
         try:
             opened = stack.enter_context(safe_open(folder / file, framework="numpy"))
         except (OSError, SafetensorError) as error:
-            raise SettingError(
-                f"{folder / file}: missing, cut off or damaged ({error}); fetch it again"
-            ) from None
+            raise SettingError(f"{folder / file}: missing, cut off or damaged ({error}); fetch it again") from None
         tensors |= dict.fromkeys(opened.keys(), opened)
     return tensors
 
@@ -176,9 +172,7 @@ def _check(folder: Path, config: DecoderConfig, tensors: Mapping[str, Any]) -> N
         "misshapen": misshapen,
     }
     if any(faults.values()):
-        said = "; ".join(
-            f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names
-        )
+        said = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
         raise SettingError(f"{folder}: the tensors do not fit config.json: {said}")
 
 
@@ -206,9 +200,7 @@ def _read(row: Row, shape: Shape, tensors: Mapping[str, Any], dtype: np.dtype[An
     return array
 
 
-def _write_weights(
-    folder: Path, config: DecoderConfig, params: Params, dtype: Any, shard_bytes: int
-) -> None:
+def _write_weights(folder: Path, config: DecoderConfig, params: Params, dtype: Any, shard_bytes: int) -> None:
     """Write every tensor, layer by layer, beginning a new file where the next would not fit."""
     shards: list[dict[str, Callable[[], np.ndarray]]] = [{}]
     filled = total = 0
@@ -219,14 +211,12 @@ def _write_weights(
             filled = 0
         shards[-1][name] = fetch
         filled, total = filled + size, total + size
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else _SINGLE
-        save_file(
-            {name: fetch() for name, fetch in shard.items()},
-            folder / file,
-            metadata={"format": "pt"},
-        )
+        save_file({name: fetch() for name, fetch in shard.items()}, folder / file, metadata={"format": "pt"})
+        # safetensors makes files only their owner reads; a checkpoint is as readable as its folder.
+        (folder / file).chmod(folder.stat().st_mode & 0o666)
         weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         _write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})

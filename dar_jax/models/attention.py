@@ -63,9 +63,7 @@ class Attention(nnx.Module):
         return output_BTD, None if cached is None else (key_BKSH, value_BKSH)
 
 
-def attend(
-    query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, mask_BTS: jax.Array
-) -> jax.Array:
+def attend(query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
     """Mix the values each query may see, softmax in float32; `[B, T, N, H]`.
 
     Query heads stay grouped, so that no key or value is repeated in memory.
@@ -94,15 +92,14 @@ def causal_mask(mask_BS: jax.Array, queries: int, offset: jax.Array | int) -> ja
 
 def write(cache_BKSH: jax.Array, new_BKTH: jax.Array, offset: jax.Array | int) -> jax.Array:
     """Put new positions into the cache from `offset` on. They must fit: JAX clamps the offset."""
-    return jax.lax.dynamic_update_slice(
-        cache_BKSH, new_BKTH.astype(cache_BKSH.dtype), (0, 0, offset, 0)
-    )
+    return jax.lax.dynamic_update_slice(cache_BKSH, new_BKTH.astype(cache_BKSH.dtype), (0, 0, offset, 0))
 
 
 def angles(position_BT: jax.Array, config: DecoderConfig) -> jax.Array:
     """Turn positions into the angles of half a head, float32; Su et al. 2021, equation 15."""
     exponent_H = jnp.arange(0, config.head_size, 2, dtype=jnp.float32) / config.head_size
-    return position_BT[..., None].astype(jnp.float32) / config.rope_base**exponent_H
+    frequency_H = 1 / config.rope_base**exponent_H
+    return position_BT[..., None].astype(jnp.float32) * frequency_H
 
 
 def rotate(vector_BTNH: jax.Array, angle_BTH: jax.Array) -> jax.Array:

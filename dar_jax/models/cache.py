@@ -1,5 +1,6 @@
 """Keys and values of the positions already read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +25,19 @@ class Cache:
     value_LBKSH: jax.Array
 
     @classmethod
-    def zeros(
-        cls, config: DecoderConfig, rows: int, positions: int, dtype: Any = jnp.bfloat16
-    ) -> "Cache":
+    def zeros(cls, config: DecoderConfig, rows: int, positions: int, dtype: Any = jnp.bfloat16) -> "Cache":
         """Make an empty cache for `rows` rows of `positions` positions."""
         shape = (config.layers, rows, config.kv_heads, positions, config.head_size)
         return cls(key_LBKSH=jnp.zeros(shape, dtype), value_LBKSH=jnp.zeros(shape, dtype))
 
     def repeat(self, times: int) -> "Cache":
-        """Give each row `times` neighbours like itself: prompts become prompt-major rows of their group."""
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=1), self)
+        """Give each row `times` copies side by side: a prompt's cache becomes that of its completions."""
+        return self._each(lambda leaf: jnp.repeat(leaf, times, axis=1))
 
     def grow(self, positions: int) -> "Cache":
         """Append empty positions until there are `positions`."""
         more = positions - self.key_LBKSH.shape[3]
-        return jax.tree.map(lambda leaf: jnp.pad(leaf, [(0, 0)] * 3 + [(0, more), (0, 0)]), self)
+        return self._each(lambda leaf: jnp.pad(leaf, [(0, 0)] * 3 + [(0, more), (0, 0)]))
+
+    def _each(self, change: Callable[[jax.Array], jax.Array]) -> "Cache":
+        return Cache(key_LBKSH=change(self.key_LBKSH), value_LBKSH=change(self.value_LBKSH))

@@ -38,9 +38,7 @@ class DecoderConfig:
     @model_validator(mode="after")
     def _heads_share_evenly(self) -> Self:
         if self.heads % self.kv_heads:
-            raise ValueError(
-                f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly"
-            )
+            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly")
         if self.head_size % 2:
             raise ValueError(f"head size {self.head_size} is odd; rotary positions turn pairs")
         return self

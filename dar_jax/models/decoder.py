@@ -31,6 +31,7 @@ class Layer(nnx.Module):
         self.mlp = Mlp(config, rngs=rngs)
 
     def __call__(self, hidden_BTD: jax.Array, *context: Any) -> tuple[jax.Array, Any]:
+        """Read on; `context` is what `Attention` wants beside the hidden states."""
         mixed_BTD, cached = self.attention(self.attention_norm(hidden_BTD), *context)
         hidden_BTD = hidden_BTD + mixed_BTD
         hidden_BTD = hidden_BTD + self.mlp(self.mlp_norm(hidden_BTD))
@@ -39,7 +40,8 @@ class Layer(nnx.Module):
 
 class Decoder(nnx.Module):
     """A causal language model. Computes in the dtype of its parameters; norms, rotary positions and
-    softmax in float32."""
+    softmax in float32.
+    """
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
         self.embed = random(config, ("vocab", "width"), rngs)
@@ -78,7 +80,7 @@ class Decoder(nnx.Module):
         hidden_BTD, entries = jax.lax.scan(
             jax.checkpoint(read, prevent_cse=False) if remat else read,
             hidden_BTD,
-            (nnx.to_pure_dict(stacked), entries),
+            (_arrays(stacked), entries),
         )
         if entries is not None:
             cache = Cache(key_LBKSH=entries[0], value_LBKSH=entries[1])
@@ -86,9 +88,7 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Score every token of the vocabulary, float32; hidden `[..., D]` gives `[..., V]`."""
-        head, equation = (
-            (self.embed, "...D,VD->...V") if self.config.tied_head else (self.head, "...D,DV->...V")
-        )
+        head, equation = (self.embed, "...D,VD->...V") if self.config.tied_head else (self.head, "...D,DV->...V")
         return jnp.einsum(equation, hidden, head[...], preferred_element_type=jnp.float32)
 
 
@@ -99,17 +99,18 @@ def positions(mask_BS: jax.Array) -> jax.Array:
 
 def bind(config: DecoderConfig, params: Params) -> Decoder:
     """Give a decoder over these parameters; cheap enough for every trace."""
-    return nnx.merge(_graphdef(config), params)
+    model: Decoder = nnx.merge(_abstract_module(config)[0], params)
+    return model
 
 
 def init(config: DecoderConfig, key: jax.Array) -> Params:
     """Draw random float32 parameters; jit it with `out_shardings` to draw them where they shall lie."""
-    return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(key))))
+    return _arrays(nnx.state(Decoder(config, rngs=nnx.Rngs(key))))
 
 
 def abstract(config: DecoderConfig) -> Params:
     """Give the shapes of the parameters, without memory."""
-    return nnx.to_pure_dict(_state(config))
+    return _arrays(_abstract_module(config)[1])
 
 
 def logical_axes(config: DecoderConfig) -> Params:
@@ -120,35 +121,34 @@ def logical_axes(config: DecoderConfig) -> Params:
         return ("layers", *axes) if path[0].key == "layers" else axes
 
     named = jax.tree_util.tree_map_with_path(
-        name, _state(config), is_leaf=lambda node: isinstance(node, nnx.Variable)
+        name, _abstract_module(config)[1], is_leaf=lambda node: isinstance(node, nnx.Variable)
     )
-    return _plain(named)
+    axes: Params = _plain(named)
+    return axes
+
+
+def _arrays(state: Any) -> Params:
+    params: Params = nnx.to_pure_dict(state)
+    return params
 
 
 def _plain(tree: Any) -> Any:
-    return (
-        {key: _plain(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
-    )
+    return {key: _plain(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def _stacked(config: DecoderConfig, rngs: nnx.Rngs) -> Layer:
     """Build every layer at once; each parameter gains a leading layer axis."""
 
     def build(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(Layer(config, rngs=nnx.Rngs(key))))
+        return _arrays(nnx.state(Layer(config, rngs=nnx.Rngs(key))))
 
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: Layer(config, rngs=nnx.Rngs(0))))
-    return nnx.merge(graphdef, jax.vmap(build)(jax.random.split(rngs.params(), config.layers)))
+    layers: Layer = nnx.merge(graphdef, jax.vmap(build)(jax.random.split(rngs.params(), config.layers)))
+    return layers
 
 
 @ft.cache
 def _abstract_module(config: DecoderConfig) -> tuple[Any, Any]:
-    return nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
-
-
-def _graphdef(config: DecoderConfig) -> Any:
-    return _abstract_module(config)[0]
-
-
-def _state(config: DecoderConfig) -> Any:
-    return _abstract_module(config)[1]
+    """Give the decoder without numbers: its definition, and its parameters as shapes."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
+    return graphdef, state

@@ -33,6 +33,7 @@ class Norm(nnx.Module):
         self.eps = config.norm_eps
 
     def __call__(self, value: jax.Array) -> jax.Array:
+        """Normalise; the dtype stays."""
         wide = value.astype(jnp.float32)
         mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
         normal = wide * jax.lax.rsqrt(mean_square + self.eps)
@@ -48,6 +49,7 @@ class Mlp(nnx.Module):
         self.down = random(config, ("mlp", "width"), rngs)
 
     def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
+        """Transform every position by itself."""
         gate_BTF = jnp.einsum("BTD,DF->BTF", hidden_BTD, self.gate[...])
         up_BTF = jnp.einsum("BTD,DF->BTF", hidden_BTD, self.up[...])
         return jnp.einsum("BTF,FD->BTD", jax.nn.silu(gate_BTF) * up_BTF, self.down[...])

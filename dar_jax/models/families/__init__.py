@@ -38,15 +38,14 @@ def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
             raise _unsupported(source, key, hf[key], f"{allowed[0]!r}")
     if any(kind != "full_attention" for kind in hf.get("layer_types") or ()):
         raise _unsupported(source, "layer_types", hf["layer_types"], "full_attention throughout")
+    fields: dict[str, Any]
     try:
-        fields = {
-            ours: hf.get(key, *default) if default else hf[key] for ours, key, *default in _FIELDS
-        }
+        fields = {ours: hf.get(key, *default) if default else hf[key] for ours, key, *default in _FIELDS}
         fields |= {"rope_base": _rope_base(hf, source), **family.switches(hf)}
     except KeyError as error:
-        raise SettingError(
-            f"{source}: {error.args[0]!r} is missing; {family.architecture} needs it"
-        ) from None
+        raise SettingError(f"{source}: {error.args[0]!r} is missing; {family.architecture} needs it") from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise SettingError(f"{source}: a value is of the wrong kind: {error}") from None
     try:
         return DecoderConfig(family=family.model_type, **fields)
     except ValidationError as error:
@@ -75,18 +74,17 @@ def _family(hf: Mapping[str, Any], source: str) -> Family:
         if {family.architecture, family.model_type} & set(names):
             return family
     known = ", ".join(family.architecture for family in FAMILIES.values())
-    raise SettingError(
-        f"{source}: architecture {', '.join(map(str, names))} is not supported; supported: {known}"
-    )
+    raise SettingError(f"{source}: architecture {', '.join(map(str, names))} is not supported; supported: {known}")
 
 
 def _rope_base(hf: Mapping[str, Any], source: str) -> float:
     """Read the rotary base from where transformers 5 or 4 writes it; refuse any scaling."""
-    scaling = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default" or scaling.get("partial_rotary_factor", 1) != 1:
-        raise _unsupported(source, "rope scaling", kind, "'default'")
-    bases = {float(place["rope_theta"]) for place in (hf, scaling) if "rope_theta" in place}
+    places = [{**hf}, *({**(hf.get(key) or {})} for key in ("rope_parameters", "rope_scaling"))]
+    for place in places[1:]:
+        kind = place.get("rope_type", place.get("type", "default"))
+        if kind != "default" or place.get("partial_rotary_factor", 1) != 1:
+            raise _unsupported(source, "rope scaling", kind, "'default'")
+    bases = {float(place["rope_theta"]) for place in places if "rope_theta" in place}
     if len(bases) > 1:
         raise SettingError(f"{source}: two values of rope_theta, {sorted(bases)}; leave one")
     if not bases:

@@ -24,12 +24,15 @@ class Kernel:
     inputs: int = 1
 
     def hf_shape(self, shape: Shape) -> Shape:
+        """Give the shape in the file of what has `shape` here."""
         return math.prod(shape[self.inputs :]), math.prod(shape[: self.inputs])
 
     def to_ours(self, tensor: np.ndarray, shape: Shape) -> np.ndarray:
+        """Lay a tensor of the file out in `shape`."""
         return tensor.T.reshape(shape)
 
     def to_hf(self, array: np.ndarray) -> np.ndarray:
+        """Lay one of our arrays out as the file wants it."""
         outputs, inputs = self.hf_shape(array.shape)
         return array.reshape(inputs, outputs).T
 
@@ -41,12 +44,15 @@ class Plain:
     axes: int = 1
 
     def hf_shape(self, shape: Shape) -> Shape:
+        """Give the shape in the file of what has `shape` here."""
         return shape if self.axes == len(shape) else (math.prod(shape),)
 
     def to_ours(self, tensor: np.ndarray, shape: Shape) -> np.ndarray:
+        """Lay a tensor of the file out in `shape`."""
         return tensor.reshape(shape)
 
     def to_hf(self, array: np.ndarray) -> np.ndarray:
+        """Lay one of our arrays out as the file wants it."""
         return array.reshape(self.hf_shape(array.shape))
 
 

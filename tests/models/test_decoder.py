@@ -1,0 +1,180 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dar_jax import models, parallel
+from tests.models.score import TINY, init, logits, logprob
+
+TIED = replace(TINY, family="qwen2", tied_head=True, qkv_bias=True, qk_norm=False, kv_heads=4)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init(TINY, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def token_BT():
+    return jax.random.randint(jax.random.key(1), (4, 9), 0, TINY.vocab_size)
+
+
+def bind_first_inside_a_trace(config):
+    return jax.jit(lambda params, token: logits(config, params, token))
+
+
+@pytest.mark.parametrize("config", [TINY, TIED])
+def test_shapes_axes_and_numbers_have_one_structure(config):
+    shapes, axes = models.abstract(config), models.logical_axes(config)
+    params = init(config, jax.random.key(0))
+    is_axes = {"is_leaf": lambda node: isinstance(node, tuple)}
+    assert jax.tree.structure(shapes) == jax.tree.structure(params) == jax.tree.structure(axes, **is_axes)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), params
+    )
+    sized = jax.tree.map(lambda names: tuple(config.sizes[name] for name in names), axes, **is_axes)
+    assert sized == jax.tree.map(lambda leaf: leaf.shape, shapes)
+    assert ("head" in params) is not config.tied_head
+
+
+def test_binding_first_inside_a_trace_leaks_nothing(token_BT):
+    config = replace(TINY, rope_base=4321.0)
+    params = init(replace(TINY, rope_base=1.5e4), jax.random.key(0))
+    traced = bind_first_inside_a_trace(config)(params, token_BT)
+    np.testing.assert_array_equal(traced, logits(config, params, token_BT))
+
+
+def test_random_weights_have_the_spread_of_the_config_and_no_two_layers_agree():
+    config = replace(TINY, width=128, init_std=0.02)
+    params = init(config, jax.random.key(0))
+    for leaf in (params["embed"], params["head"], params["layers"]["mlp"]["gate"]):
+        assert np.std(leaf) == pytest.approx(0.02, rel=0.05)
+    query = params["layers"]["attention"]["query"]
+    assert np.abs(query[0] - query[1]).min() > 0
+    np.testing.assert_array_equal(params["layers"]["mlp_norm"]["scale"], 1)
+
+
+@pytest.mark.parametrize("config", [TINY, TIED])
+def test_decoding_token_by_token_is_the_full_pass(config, token_BT):
+    params = init(config, jax.random.key(2))
+    full = logits(config, params, token_BT)
+    cache = models.Cache.zeros(config, *token_BT.shape, jnp.float32)
+    mask = jnp.ones(token_BT.shape, bool)
+
+    @jax.jit
+    def step(cache, offset):
+        model = models.bind(config, params)
+        token = jax.lax.dynamic_slice_in_dim(token_BT, offset, 1, axis=1)
+        position = jnp.full_like(token, offset)
+        hidden, cache = model(token, position_BT=position, mask_BS=mask, cache=cache, offset=offset)
+        return model.logits(hidden)[:, 0], cache
+
+    for offset in range(token_BT.shape[1]):
+        found, cache = step(cache, jnp.int32(offset))
+        np.testing.assert_allclose(found, full[:, offset], rtol=0, atol=1e-5)
+    assert step._cache_size() == 1
+
+
+def test_a_shared_prefill_repeated_over_the_group_is_the_full_pass(params):
+    """Prompts of unlike length, left padded, prefilled once; three completions each."""
+    group, width, more = 3, 5, 4
+    prompt_PS = jax.random.randint(jax.random.key(3), (2, width), 0, TINY.vocab_size)
+    mask_PS = jnp.array([[False, False, True, True, True], [True] * 5])
+    completion_BT = jax.random.randint(jax.random.key(4), (2 * group, more), 0, TINY.vocab_size)
+    token_BS = jnp.concatenate([jnp.repeat(prompt_PS, group, axis=0), completion_BT], axis=1)
+    mask_BS = jnp.pad(jnp.repeat(mask_PS, group, axis=0), [(0, 0), (0, more)], constant_values=True)
+    full = logits(TINY, params, token_BS, mask_BS)
+
+    @jax.jit
+    def read(token_BT, position_BT, mask_BS, cache, offset):
+        model = models.bind(TINY, params)
+        hidden, cache = model(token_BT, position_BT=position_BT, mask_BS=mask_BS, cache=cache, offset=offset)
+        return model.logits(hidden), cache
+
+    empty = models.Cache.zeros(TINY, 2, width, jnp.float32)
+    _, cache = read(prompt_PS, models.positions(mask_PS), mask_PS, empty, 0)
+    cache = cache.repeat(group).grow(width + more)
+    for offset in range(width, width + more):
+        at = slice(offset, offset + 1)
+        seen_BS = mask_BS & (np.arange(width + more) <= offset)
+        found, cache = read(token_BS[:, at], models.positions(mask_BS)[:, at], seen_BS, cache, offset)
+        np.testing.assert_allclose(found, full[:, at], rtol=0, atol=1e-5)
+
+
+def test_pads_attended_as_prompt(params, token_BT):
+    """What stands at a masked position does not matter, and a masked row stays finite with its gradient."""
+    mask = np.ones(token_BT.shape, bool)
+    mask[:, :3], mask[0] = False, False
+    found = logits(TINY, params, token_BT, mask)
+    other = logits(TINY, params, token_BT.at[:, :3].set(0), mask)
+    np.testing.assert_array_equal(found[1:, 3:], other[1:, 3:])
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(logits(TINY, params, token_BT, mask) ** 2)))(params)
+    assert all(np.isfinite(leaf).all() for leaf in (found, *jax.tree.leaves(gradient)))
+
+
+def test_remat_changes_neither_value_nor_gradient(params, token_BT):
+    def loss(params, remat):
+        return jnp.mean(logits(TINY, params, token_BT, remat=remat) ** 2)
+
+    step = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    plain, checkpointed = step(params, False), step(params, True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, checkpointed)
+
+
+def test_bfloat16_weights_compute_in_bfloat16_and_score_in_float32(params, token_BT):
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    mask, empty = jnp.ones(token_BT.shape, bool), models.Cache.zeros(TINY, *token_BT.shape)
+    model = models.bind(TINY, half)
+    hidden, cache = jax.eval_shape(
+        lambda: model(token_BT, position_BT=models.positions(mask), mask_BS=mask, cache=empty)
+    )
+    assert hidden.dtype == cache.key_LBKSH.dtype == jnp.bfloat16
+    found = logits(TINY, half, token_BT)
+    assert found.dtype == jnp.float32
+    gap = logprob(found, token_BT) - logprob(logits(TINY, params, token_BT), token_BT)
+    assert 0 < np.abs(gap).max() < 0.3
+
+
+def jaxpr(config, remat=False, cached=False):
+    """Trace a pass over two rows of six tokens."""
+    mask = jnp.ones((2, 6), bool)
+
+    def run(params, token, cache):
+        model = models.bind(config, params)
+        hidden, cache = model(
+            token, position_BT=models.positions(mask), mask_BS=mask, cache=cache, offset=0, remat=remat
+        )
+        return model.logits(hidden), cache
+
+    token = jax.ShapeDtypeStruct((2, 6), jnp.int32)
+    cache = jax.eval_shape(lambda: models.Cache.zeros(config, 2, 6)) if cached else None
+    return jax.make_jaxpr(run)(models.abstract(config), token, cache)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_program_does_not_grow_with_depth(remat):
+    few, many = (len(str(jaxpr(replace(TINY, layers=layers), remat)).splitlines()) for layers in (11, 77))
+    assert few == many
+
+
+def test_layer_scan_returning_weights_doubles_memory():
+    """The scan carries the hidden states and gives back the cache: three arrays, no weight."""
+    scans = [line for line in jaxpr(TINY, cached=True).eqns if line.primitive.name == "scan"]
+    shapes = [tuple(var.aval.shape for var in line.outvars) for line in scans]
+    cache = (TINY.layers, 2, TINY.kv_heads, 6, TINY.head_size)
+    assert shapes == [((2, 6, TINY.width), cache, cache)]
+
+
+@pytest.mark.parametrize("config", [TINY, TIED])
+def test_eight_devices_compute_what_one_does(config, token_BT):
+    params = init(config, jax.random.key(0))
+    expected = logits(config, params, token_BT)
+    mesh = parallel.MeshShape(fsdp=4, tensor=2).build()
+    places = parallel.shardings(models.abstract(config), models.logical_axes(config), mesh)
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(params, places)
+        assert not spread["layers"]["mlp"]["gate"].sharding.is_fully_replicated
+        found = logits(config, spread, parallel.rows(token_BT, mesh), np.ones(token_BT.shape, bool))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
