@@ -36,7 +36,8 @@ DECODE_RULES: Rules = {**TRAIN_RULES, "width": None}
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MeshShape:
     """How many devices lie along each axis; fsdp left out (null) takes all that remain. `devices` uses only the
-    first so many of this machine's."""
+    first so many of this machine's.
+    """
 
     data: PositiveInt = 1
     fsdp: PositiveInt | None = None
@@ -46,10 +47,14 @@ class MeshShape:
     def build(self) -> Mesh:
         """Lay the devices out as (data, fsdp, tensor).
 
-        Raises SettingError where the sizes do not multiply to the number of devices.
+        Raises SettingError where the sizes do not multiply to the number of devices, or there are fewer.
         """
         devices = jax.devices()[: self.devices]
         count = len(devices)
+        if self.devices and self.devices > count:
+            raise SettingError(
+                f"mesh.devices: {self.devices} asked for, this machine has {count}; lower it or leave it out"
+            )
         fsdp = self.fsdp or max(1, count // (self.data * self.tensor))
         if self.data * fsdp * self.tensor != count:
             raise SettingError(
@@ -60,9 +65,7 @@ class MeshShape:
         return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def spec(
-    axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Rules = TRAIN_RULES
-) -> PartitionSpec:
+def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Rules = TRAIN_RULES) -> PartitionSpec:
     """Place logical axes on mesh axes; a size that its mesh axes do not divide stays whole."""
 
     def place(axis: str | None, size: int) -> str | tuple[str, ...] | None:
@@ -85,9 +88,7 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
 
 def shardings(abstract: Any, axes: Any, mesh: Mesh, rules: Rules = TRAIN_RULES) -> Any:
     """Give every leaf of a tree of shapes its NamedSharding, from the tree of its logical axes."""
-    return jax.tree.map(
-        lambda leaf, names: NamedSharding(mesh, spec(names, leaf.shape, mesh, rules)), abstract, axes
-    )
+    return jax.tree.map(lambda leaf, names: NamedSharding(mesh, spec(names, leaf.shape, mesh, rules)), abstract, axes)
 
 
 def replicated(tree: Any, mesh: Mesh) -> Any:
