@@ -71,7 +71,8 @@ class Usage:
 class Verdict:
     """A judgement: a distribution when `status` is "ok", otherwise the reason why there is none.
 
-    `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before;
+    `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before: its usage, calls
+    and cost are then 0;
     `provenance` is how the judge answered (`logprobs`, `samples`, `single`, `rule`).
     """
 

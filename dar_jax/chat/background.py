@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -34,10 +34,13 @@ class BackgroundLoop:
             return
         ending = self.start(self._end(last))
         try:
-            ending.result(timeout_s)
+            done, _ = wait([ending], timeout_s)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout_s)
+        # What did not end in time is left to the daemon thread; what failed is raised.
+        for future in done:
+            future.result()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

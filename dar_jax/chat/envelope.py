@@ -33,7 +33,9 @@ def seal(data: Mapping[str, str], labels: Sequence[str]) -> str:
 
 def unseal(message: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Read back the data and the labels. Raises ValueError on a message that `seal` did not write."""
-    sealed, labels = _SEALED.search(message), _LABELS.search(message)
+    sealed = _SEALED.search(message)
+    # Only behind the data: a text may hold the same words.
+    labels = _LABELS.search(message, sealed.end()) if sealed else None
     if sealed is None or labels is None:
         raise ValueError("not a sealed message")
     return json.loads(sealed["data"]), tuple(labels["labels"].split(", "))

@@ -6,6 +6,7 @@ from pathlib import Path
 from dar_jax.errors import SettingError
 
 HIDDEN = "***"
+NO_KEY = "none"
 
 
 class Key:
@@ -17,8 +18,8 @@ class Key:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the key itself."""
-        return self._value
+        """Return the key itself; for a server that asks for none, a placeholder, as the SDKs insist on a value."""
+        return self._value or NO_KEY
 
     def redact(self, text: str) -> str:
         """Blot the key out of a text from outside, such as a server's error message."""
@@ -31,19 +32,15 @@ class Key:
         raise TypeError("an API key is not written anywhere")
 
 
-# What goes to a server that asks for no key; the SDKs insist on some value.
-NO_KEY = "none"
-
-
 def find_key(file: Path | None, variable: str | None) -> Key:
-    """Read a key from a file, else from an environment variable; with neither named, a placeholder.
+    """Read a key from a file, else from an environment variable; with neither named, no key at all.
 
     Raises SettingError where the source that was named holds nothing.
     """
     if file is not None:
         return Key(_from_file(file))
     if variable is None:
-        return Key(NO_KEY)
+        return Key("")
     value = os.environ.get(variable, "").strip()
     if not value:
         raise SettingError(

@@ -8,9 +8,9 @@ check_failures(verdicts, judge.max_failure_share, judge.describe())
 
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.judge import Judge, Pending
-from dar_jax.judging.settings import ScriptedJudge
+from dar_jax.judging.settings import GeminiJudge, OpenAIJudge, ScriptedJudge
 from dar_jax.judging.totals import Totals
 
-JUDGES = {"scripted": ScriptedJudge}
+JUDGES = {"openai": OpenAIJudge, "gemini": GeminiJudge, "scripted": ScriptedJudge}
 
-__all__ = ["JUDGES", "Judge", "Pending", "ScriptedJudge", "Totals", "check_failures"]
+__all__ = ["JUDGES", "GeminiJudge", "Judge", "OpenAIJudge", "Pending", "ScriptedJudge", "Totals", "check_failures"]

@@ -7,6 +7,7 @@ from dar_jax.errors import JudgeStopped
 from dar_jax.records import Verdict
 
 _EXAMPLES = 3
+_UNANSWERED = ("failed", "timeout")
 
 
 def check_failures(verdicts: Sequence[Verdict], max_failure_share: float, describe: str) -> None:
@@ -18,16 +19,19 @@ def check_failures(verdicts: Sequence[Verdict], max_failure_share: float, descri
     failed = [verdict for verdict in asked if verdict.status != "ok"]
     if not failed or len(failed) <= max_failure_share * len(asked):
         return
-    counts = ", ".join(f"{status} {count}" for status, count in Counter(v.status for v in failed).most_common())
-    if len(failed) == len(asked):
-        finding = f"the judge is useless: none of {len(asked)} judgements gave a reward ({counts})"
-    else:
-        finding = (
-            f"the judge is unfit: {len(failed)} of {len(asked)} judgements gave no reward ({counts}), "
-            f"more than judge.max_failure_share={max_failure_share:g} allows"
-        )
     reasons = "".join(f"\n  {reason}" for reason in _reasons(failed))
+    finding = _finding(failed, len(asked), max_failure_share)
     raise JudgeStopped(f"{finding}\n  judge: {describe}{reasons}\n  {_way_out(failed)}")
+
+
+def _finding(failed: Sequence[Verdict], asked: int, share: float) -> str:
+    counts = ", ".join(f"{status} {count}" for status, count in Counter(v.status for v in failed).most_common())
+    if len(failed) < asked:
+        more = f"more than judge.max_failure_share={share:g} allows"
+        return f"the judge is unfit: {len(failed)} of {asked} judgements gave no reward ({counts}), {more}"
+    if all(verdict.status in _UNANSWERED for verdict in failed):
+        return f"the judge does not answer: none of {asked} judgements came back ({counts})"
+    return f"the judge is useless: it answers, but none of {asked} judgements gave a reward ({counts})"
 
 
 def _reasons(failed: Sequence[Verdict]) -> list[str]:
@@ -39,6 +43,8 @@ def _reasons(failed: Sequence[Verdict]) -> list[str]:
 
 def _way_out(failed: Sequence[Verdict]) -> str:
     status = Counter(verdict.status for verdict in failed).most_common(1)[0][0]
-    if status in ("timeout", "failed"):
-        return "see that the judge's server is up and takes these requests, then resume; answers paid for are kept"
-    return "nothing was learnt from this step; use a judge that follows its rubric, or another judge.mode"
+    if status in _UNANSWERED:
+        return "see that its server is up and takes these requests, then resume: answers already paid for are kept"
+    if status == "truncated":
+        return "nothing was learnt from them; give it more judge.max_tokens (thinking counts), or use another model"
+    return "nothing was learnt from them; use a judge that follows its rubric, or another judge.mode"

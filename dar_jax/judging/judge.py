@@ -150,6 +150,9 @@ class Judge:
         self._late |= late
         for task in late:
             task.add_done_callback(self._late.discard)
+        for failure in [task.exception() for task in tasks if task not in late]:
+            if failure is not None:
+                raise failure
         timeout = Verdict(status="timeout", reason="the batch's deadline passed (judge.batch_deadline_s)")
         return [self._counted(timeout if task in late else task.result()) for task in tasks]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dar_jax.chat.wire import Alternative, Answer, Choice
+from dar_jax.chat.wire import Answer, Choice
 from dar_jax.judging.protocol import Protocol
 from dar_jax.records import Distribution, Status
 
@@ -44,7 +44,7 @@ def read(answer: Answer, protocol: Protocol, mode: Mode, mass_floor: float, aske
         return label
     if mode == "single":
         return _certain(label, protocol)
-    return _expected(answer.choices[0].top, protocol, mass_floor)
+    return _expected(answer.choices[0], protocol, mass_floor)
 
 
 def read_choice(choice: Choice, labels: Sequence[str]) -> int | Unusable:
@@ -82,17 +82,17 @@ def _certain(label: int, protocol: Protocol) -> Distribution:
     return Distribution(levels=protocol.levels, probabilities=tuple(probabilities))
 
 
-def _expected(top: tuple[Alternative, ...] | None, protocol: Protocol, mass_floor: float) -> Distribution | Unusable:
-    if top is None:
-        reason = "the answer carries no log-probabilities; set judge.mode to single or samples"
+def _expected(choice: Choice, protocol: Protocol, mass_floor: float) -> Distribution | Unusable:
+    if choice.top is None:
+        reason = f"reply {example(choice.text)} without log-probabilities; set judge.mode to samples or single"
         return Unusable(status="unparsable", reason=reason)
     mass = [0.0] * protocol.count
-    for alternative in top:
+    for alternative in choice.top:
         # " 7" and "7" are one answer; anything longer is not.
         label = alternative.token.strip(" \t\r\n\u0120\u2581")
         if label in protocol.labels:
             mass[protocol.labels.index(label)] += math.exp(alternative.logprob)
-    return _normalised(mass, protocol, mass_floor, "of the probability is on the levels")
+    return _normalised(mass, protocol, mass_floor, f"of the probability is on the levels, reply {example(choice.text)}")
 
 
 def _average(choices: Sequence[Choice], protocol: Protocol, mass_floor: float, asked: int) -> Distribution | Unusable:
@@ -101,7 +101,7 @@ def _average(choices: Sequence[Choice], protocol: Protocol, mass_floor: float, a
     if not usable:
         return next(label for label in labels if isinstance(label, Unusable))
     mass = [usable.count(label) / max(asked, len(choices)) for label in range(protocol.count)]
-    return _normalised(mass, protocol, mass_floor, f"of the {asked} answers asked for are usable")
+    return _normalised(mass, protocol, mass_floor, f"of the {asked} answers asked for are usable, {len(choices)} came")
 
 
 def _normalised(mass: list[float], protocol: Protocol, mass_floor: float, what: str) -> Distribution | Unusable:

@@ -6,14 +6,17 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax.chat import gemini, openai
+from dar_jax.chat.gemini import GeminiWire
 from dar_jax.chat.limits import Limits
+from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.retry import Patience
 from dar_jax.chat.scripted import ScriptedWire
 from dar_jax.chat.wire import Request, WireSettings
 from dar_jax.judging.judge import Judge, Terms
 from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.judging.parsing import Mode
-from dar_jax.judging.prices import FREE, Price
+from dar_jax.judging.prices import FREE, Price, list_price
 from dar_jax.judging.protocol import VERSION, Protocol, content_seed
 from dar_jax.judging.rubrics import RUBRICS
 from dar_jax.judging.rules import cut
@@ -131,3 +134,25 @@ class ScriptedJudge(ScriptedWire, Judging):
     def open(self, ledger_path: Path) -> Judge:
         """Start judging, with answers kept in the ledger given."""
         return open_judge(self, self, self.prices or FREE, ledger_path)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OpenAIJudge(OpenAIWire, Judging):
+    """A model behind any server that speaks OpenAI's chat completions."""
+
+    def open(self, ledger_path: Path) -> Judge:
+        """Start judging, with answers kept in the ledger given."""
+        listed = list_price(self.model) if self.base_url == openai.VENDOR_URL else None
+        return open_judge(self, self, self.prices or listed, ledger_path)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GeminiJudge(GeminiWire, Judging):
+    """A Gemini model. By default the mean of sampled answers: many Gemini models give no log-probabilities."""
+
+    mode: Mode = "samples"
+
+    def open(self, ledger_path: Path) -> Judge:
+        """Start judging, with answers kept in the ledger given."""
+        listed = list_price(self.model) if self.base_url == gemini.VENDOR_URL else None
+        return open_judge(self, self, self.prices or listed, ledger_path)

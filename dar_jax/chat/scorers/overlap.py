@@ -6,13 +6,16 @@ proper end count only as far as the summary is about the text. A list of words c
 judge, not for taste.
 """
 
+import math
 import re
 from collections import Counter
 
-COVERED, FAITHFUL, BRIEF, ENDED = 0.45, 0.25, 0.15, 0.15
+COVERED, FAITHFUL, BRIEF, ENDED = 0.6, 0.15, 0.1, 0.15
 LOWEST, HIGHEST = 1.0, 10.0
 # A summary line names about this many things; more of them earn nothing.
 TERMS = 6
+# A word that comes first only after so many others weighs half.
+EARLY = 20.0
 LONGEST_BRIEF, LONGEST = 14, 40
 
 _WORD = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)*|\d+")
@@ -51,13 +54,17 @@ def _stem(word: str) -> str:
 
 
 def _covered(text: list[str], summary: list[str]) -> float:
-    """Weigh the shared words against the best that `TERMS` words could reach; early words weigh more."""
-    weight: Counter[str] = Counter()
-    for position, word in enumerate(text):
-        weight[word] += 1.0 / (1.0 + position / 20.0)  # type: ignore[assignment]
+    """Weigh the shared words against the best that `TERMS` words could reach."""
+    weight = _weights(text)
     best = sum(sorted(weight.values(), reverse=True)[:TERMS])
-    shared = sorted((weight[word] for word in set(summary)), reverse=True)[:TERMS]
-    return min(1.0, sum(shared) / best) if best else 0.0
+    shared = sorted((weight.get(word, 0.0) for word in set(summary)), reverse=True)[:TERMS]
+    return sum(shared) / best if best else 0.0
+
+
+def _weights(text: list[str]) -> dict[str, float]:
+    """Weigh each word of the text: more for coming early, a little more for coming again."""
+    first = {word: position for position, word in reversed(list(enumerate(text)))}
+    return {word: (1.0 + math.log(count)) / (1.0 + first[word] / EARLY) for word, count in Counter(text).items()}
 
 
 def _faithful(text: list[str], summary: list[str]) -> float:

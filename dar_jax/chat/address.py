@@ -1,0 +1,32 @@
+"""Where a wire's server is, and which key belongs to it."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dar_jax.chat.keys import Key, find_key
+
+
+def checked_url(url: str) -> str:
+    """Return a base URL without its last slash. Raises ValueError on one that is none, or that holds a secret."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"got {_hidden(url)!r}, expected an address such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            f"{parts.scheme}://{parts.hostname}... carries a name, a password or a query; "
+            "the address is written to the run folder, so give the key by api_key_env or api_key_file"
+        )
+    return url.strip().rstrip("/")
+
+
+def key_for(url: str, vendor_url: str, vendor_variable: str, file: Path | None, variable: str | None) -> Key:
+    """Find the key of a server; the vendor's own variable goes to the vendor's own host only.
+
+    So a key exported for the vendor never reaches another server unless `variable` names it.
+    """
+    is_vendor = urlsplit(url).hostname == urlsplit(vendor_url).hostname
+    return find_key(file, variable or (vendor_variable if is_vendor else None))
+
+
+def _hidden(url: str) -> str:
+    return url.rpartition("@")[2].partition("?")[0]

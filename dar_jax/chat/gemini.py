@@ -1,0 +1,258 @@
+"""Gemini, through google-genai; or through google-generativeai, which its vendor ended in November 2025.
+
+Both SDKs speak to `generateContent` over REST and hand their reply over as the same plain JSON, read here.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field, TypeAdapter, field_validator
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
+from dar_jax.chat.address import checked_url, key_for
+from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.keys import Key
+from dar_jax.chat.status import short
+from dar_jax.chat.wire import Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
+from dar_jax.errors import SettingError
+from dar_jax.records import Usage
+from dar_jax.settings import STRICT
+
+VENDOR_URL = "https://generativelanguage.googleapis.com"
+SCORE = "score"
+SDK = Literal["auto", "google-genai", "google-generativeai"]
+_MODULES = {"google-genai": "google.genai", "google-generativeai": "google.generativeai"}
+_EXTRAS = {"google-genai": "gemini", "google-generativeai": "gemini-legacy"}
+# STOP alone is a success: the vendor keeps adding reasons for the opposite.
+_FINISH: Mapping[str, Finish] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    **dict.fromkeys(
+        ["SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"], "blocked"
+    ),
+}
+_CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
+Threshold = Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GeminiWire:
+    """Gemini. `sdk: auto` takes google-genai (extra `gemini`) where it is installed, else the ended
+    google-generativeai (extra `gemini-legacy`), which knows neither seed nor `thinking_budget`.
+
+    The key comes from the variable `api_key_env` or the file `api_key_file`; by default GEMINI_API_KEY for
+    Google's own address, and none for any other. `thinking_budget` 0 turns thinking off where the model allows
+    it; thinking counts against `max_tokens`. `safety` is the threshold of all four adjustable filters.
+    """
+
+    name: Literal["gemini"] = "gemini"
+    model: str = Field(min_length=1)
+    sdk: SDK = "auto"
+    base_url: str = VENDOR_URL
+    api_version: str = "v1beta"
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    thinking_budget: int | None = None
+    safety: Threshold = "BLOCK_NONE"
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        return checked_url(url)
+
+    @property
+    def address(self) -> str:
+        """See `wire.WireSettings`."""
+        return f"at {self.base_url} ({self._chosen()})"
+
+    def identity(self) -> Mapping[str, object]:
+        """See `wire.WireSettings`."""
+        return {
+            "wire": self.name,
+            "sdk": self._chosen(),
+            "model": self.model,
+            "endpoint": f"{self.base_url}/{self.api_version}",
+            "thinking_budget": self.thinking_budget,
+            "safety": self.safety,
+        }
+
+    def connect(self, connections: int) -> Chat:
+        """Open the wire. Raises SettingError where the key or the SDK is missing, or the SDK cannot do what is set."""
+        key = key_for(self.base_url, VENDOR_URL, "GEMINI_API_KEY", self.api_key_file, self.api_key_env)
+        if self._chosen() == "google-genai":
+            from dar_jax.chat.gemini_sdk import GeminiChat
+
+            return GeminiChat(self, key, connections)
+        from dar_jax.chat.gemini_legacy import LegacyGeminiChat
+
+        return LegacyGeminiChat(self, key, connections)
+
+    def _chosen(self) -> str:
+        """Name the SDK to use. Raises SettingError where it is not installed."""
+        wanted = [self.sdk] if self.sdk != "auto" else list(_MODULES)
+        for sdk in wanted:
+            if _installed(_MODULES[sdk]):
+                return sdk
+        extra = _EXTRAS[wanted[0]]
+        raise SettingError(f"judge.name: gemini needs the package {wanted[0]}; pip install 'dar-jax[{extra}]'")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def generation_config(request: Request) -> dict[str, Any]:
+    """Write the settings of a request that both SDKs know, under the names that both use."""
+    config: dict[str, Any] = {
+        "max_output_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "candidate_count": request.n if request.n > 1 else None,
+        "response_logprobs": True if request.top_logprobs else None,
+        "logprobs": request.top_logprobs or None,
+    }
+    if request.choices and not request.top_logprobs:
+        config["response_mime_type"] = "application/json"
+        # An enum of strings: the schema's integers take neither an enum nor, in the older SDK, bounds.
+        score = {"type": "STRING", "format": "enum", "enum": list(request.choices)}
+        config["response_schema"] = {"type": "OBJECT", "properties": {SCORE: score}, "required": [SCORE]}
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def safety_settings(threshold: str) -> list[dict[str, str]]:
+    """Set every adjustable filter to one threshold."""
+    return [{"category": f"HARM_CATEGORY_{name}", "threshold": threshold} for name in _CATEGORIES]
+
+
+def split_system(request: Request) -> tuple[str | None, str]:
+    """Part the system message from the user's: Gemini takes it beside the contents."""
+    system = [message.content for message in request.messages if message.role == "system"]
+    user = [message.content for message in request.messages if message.role != "system"]
+    return "\n\n".join(system) or None, "\n\n".join(user)
+
+
+_CAMEL = pydantic.ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Part:
+    text: str | None = None
+    thought: bool | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Content:
+    parts: list[_Part] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Token:
+    token: str | None = None
+    log_probability: float | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Top:
+    candidates: list[_Token] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Logprobs:
+    chosen_candidates: list[_Token] | None = None
+    top_candidates: list[_Top] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Candidate:
+    content: _Content | None = None
+    finish_reason: str | int | None = None
+    logprobs_result: _Logprobs | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Feedback:
+    block_reason: str | int | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Usage:
+    prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
+class _Reply:
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Usage | None = None
+    model_version: str | None = None
+
+
+_REPLY = TypeAdapter(_Reply)
+
+
+def read_reply(body: str, key: Key) -> Answer:
+    """Read a generateContent reply, as JSON. Raises NotAnAnswer on anything else."""
+    body = key.redact(body)
+    try:
+        reply = _REPLY.validate_json(body)
+    except pydantic.ValidationError:
+        raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}") from None
+    blocked = reply.prompt_feedback and reply.prompt_feedback.block_reason
+    if not (reply.candidates or blocked or reply.usage_metadata):
+        raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}")
+    return Answer(
+        choices=tuple(_choice(candidate) for candidate in reply.candidates or []),
+        served_model=reply.model_version or "",
+        usage=_usage(reply.usage_metadata),
+        blocked=str(blocked or ""),
+        raw=body,
+    )
+
+
+def _choice(candidate: _Candidate) -> Choice:
+    parts = (candidate.content.parts if candidate.content else None) or []
+    texts = [part.text for part in parts if part.text is not None and not part.thought]
+    finish = str(candidate.finish_reason)
+    return Choice(
+        text="".join(texts) if texts else None,
+        finish=_FINISH.get(finish, "unknown"),
+        finish_name=finish,
+        top=_top(candidate.logprobs_result),
+    )
+
+
+def _top(logprobs: _Logprobs | None) -> tuple[Alternative, ...] | None:
+    if logprobs is None or not logprobs.chosen_candidates:
+        return None
+    tops = [top.candidates or [] for top in logprobs.top_candidates or []]
+    tops += [[] for _ in logprobs.chosen_candidates[len(tops) :]]
+    return answer_token(
+        [
+            (_alternative(chosen), [_alternative(other) for other in top])
+            for chosen, top in zip(logprobs.chosen_candidates, tops, strict=False)
+        ]
+    )
+
+
+def _alternative(token: _Token) -> Alternative:
+    return alternative(token.token or "", token.log_probability)
+
+
+def _usage(usage: _Usage | None) -> Usage | None:
+    if usage is None or usage.prompt_token_count is None:
+        return None
+    return Usage(
+        input_tokens=usage.prompt_token_count,
+        cached_tokens=usage.cached_content_token_count or 0,
+        # Thinking is billed as output.
+        output_tokens=(usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0),
+    )

@@ -1,0 +1,119 @@
+"""Gemini through google-generativeai, which its vendor ended in November 2025: no fixes, no new features.
+
+The SDK is synchronous over REST, so every attempt takes a thread. Its configuration is global: one key and one
+address a process. It has neither seed nor thinking budget.
+"""
+
+import asyncio
+import functools
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
+from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
+from dar_jax.chat.keys import Key
+from dar_jax.chat.status import short, status_error
+from dar_jax.chat.wire import Answer, Request
+from dar_jax.errors import SettingError
+
+
+class LegacyGeminiChat:
+    """The wire, open. One attempt a call: the SDK gets no retry policy."""
+
+    def __init__(self, settings: GeminiWire, key: Key, connections: int) -> None:
+        if settings.thinking_budget is not None:
+            raise SettingError(
+                f"judge.thinking_budget: {settings.thinking_budget} cannot be sent by google-generativeai; "
+                "leave it out, or set judge.sdk=google-genai"
+            )
+        if settings.api_version != "v1beta":
+            raise SettingError(
+                f"judge.api_version: google-generativeai speaks v1beta only, not {settings.api_version!r}"
+            )
+        self._settings, self._key, self._sdk = settings, key, _sdk()
+        self._sdk.configure(api_key=key.reveal(), transport="rest", client_options={"api_endpoint": settings.base_url})
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="gemini-legacy")
+        self._models: dict[str | None, Any] = {}
+
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        """See `wire.Chat`."""
+        work = functools.partial(self._ask, request, timeout_s)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def close(self) -> None:
+        """See `wire.Chat`. Threads that still wait for the server end with their own timeout."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for model in self._models.values():
+            if model._client is not None:
+                model._client.transport.close()
+
+    def _ask(self, request: Request, timeout_s: float) -> Answer:
+        import requests
+        from google.api_core import exceptions
+        from google.protobuf.json_format import ParseError
+
+        system, user = split_system(request)
+        try:
+            reply = self._model(system).generate_content(
+                user,
+                generation_config=generation_config(request),
+                safety_settings=safety_settings(self._settings.safety),
+                request_options={"timeout": timeout_s, "retry": None},
+            )
+        except exceptions.GoogleAPICallError as error:
+            raise self._status_error(error) from None
+        except requests.Timeout:
+            raise TooSlow("the server did not answer in time") from None
+        except requests.JSONDecodeError as error:
+            raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
+        except requests.RequestException as error:
+            raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
+        except ParseError as error:
+            raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
+        return read_reply(_as_json(reply), self._key)
+
+    def _model(self, system: str | None) -> Any:
+        if system not in self._models:
+            self._models[system] = self._sdk.GenerativeModel(self._settings.model, system_instruction=system)
+        return self._models[system]
+
+    def _status_error(self, error: Any) -> ChatError:
+        message, response = self._key.redact(str(error.message)), error.response
+        if error.code is None:
+            return Rejected(short(message))
+        text = getattr(response, "text", "") or str(error.details)
+        return status_error(int(error.code), message, getattr(response, "headers", {}), self._key.redact(text))
+
+    def _shown(self, error: Exception) -> str:
+        return short(self._key.redact(f"{type(error).__name__} {error}"))
+
+
+def _sdk() -> ModuleType:
+    with warnings.catch_warnings():
+        # That the vendor ended it is said in the docs and was the user's choice; that it will also leave this
+        # Python behind some day is no news then.
+        for message in (r"\s*All support for the", r"You are using a Python version .*google\.api_core"):
+            warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+        import google.generativeai
+
+        module: ModuleType = google.generativeai
+    return module
+
+
+def _as_json(reply: Any) -> str:
+    """Write the SDK's reply as the REST JSON it came from, with names for the enum numbers."""
+    candidates = [_plain(candidate) for candidate in reply.candidates]
+    feedback = _plain(reply.prompt_feedback)
+    if feedback.get("block_reason") in (None, "BLOCK_REASON_UNSPECIFIED"):
+        feedback = {}
+    usage = _plain(reply.usage_metadata) if reply.usage_metadata else None
+    model = reply.to_dict().get("model_version")
+    parts = {"candidates": candidates, "prompt_feedback": feedback, "usage_metadata": usage, "model_version": model}
+    return json.dumps(parts)
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    return dict(type(message).to_dict(message, use_integers_for_enums=False))

@@ -1,0 +1,263 @@
+"""Any server that speaks OpenAI's chat completions, through the openai SDK.
+
+The reply is read by a model of our own, not by the SDK's: the SDK returns a page of HTML as a plain string, and
+objects with fields missing as if they were whole.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+from pydantic import Field, JsonValue, TypeAdapter, field_validator
+from pydantic.dataclasses import dataclass
+
+from dar_jax.chat.address import checked_url, key_for
+from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
+from dar_jax.chat.keys import Key
+from dar_jax.chat.status import short, status_error
+from dar_jax.chat.wire import Alternative, Answer, Choice, Finish, Request, alternative, answer_token
+from dar_jax.records import Usage
+from dar_jax.settings import STRICT
+
+if TYPE_CHECKING:
+    import openai
+
+VENDOR_URL = "https://api.openai.com/v1"
+# The object that a closed answer comes in, where the server closes answers by a JSON schema.
+SCORE = "score"
+_FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OpenAIWire:
+    """Any server that speaks OpenAI's chat completions: OpenAI, vLLM, SGLang, llama.cpp, transformers serve.
+
+    The key comes from the variable `api_key_env` or the file `api_key_file`; by default OPENAI_API_KEY for
+    OpenAI's own address, and none for any other. `closed` is how the server is made to answer with one of the
+    choices: OpenAI's `json_schema` (not sent with log-probabilities, which are those of a bare digit), vLLM's
+    `structured_outputs` (sent always), or `off`. `extra_body` is added to every request as it is.
+    """
+
+    name: Literal["openai"] = "openai"
+    model: str = Field(min_length=1)
+    base_url: str = VENDOR_URL
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    closed: Literal["json_schema", "structured_outputs", "off"] = "json_schema"
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    reasoning_effort: str | None = None
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        return checked_url(url)
+
+    @property
+    def address(self) -> str:
+        """See `wire.WireSettings`."""
+        return f"at {self.base_url}"
+
+    def identity(self) -> Mapping[str, object]:
+        """See `wire.WireSettings`."""
+        return {
+            "wire": self.name,
+            "model": self.model,
+            "endpoint": self.base_url,
+            "closed": self.closed,
+            "reasoning_effort": self.reasoning_effort,
+            "extra_body": self.extra_body,
+        }
+
+    def connect(self, connections: int) -> "OpenAIChat":
+        """Open the wire. Raises SettingError where the key is missing."""
+        return OpenAIChat(
+            self, key_for(self.base_url, VENDOR_URL, "OPENAI_API_KEY", self.api_key_file, self.api_key_env)
+        )
+
+
+class OpenAIChat:
+    """The wire, open. One attempt a call: the SDK's own retries are off."""
+
+    def __init__(self, settings: OpenAIWire, key: Key) -> None:
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        self._settings, self._key = settings, key
+        self._client = AsyncOpenAI(
+            base_url=settings.base_url,
+            api_key=key.reveal(),
+            max_retries=0,
+            http_client=DefaultAioHttpClient(),
+        )
+
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        """See `wire.Chat`."""
+        import openai
+
+        create = self._client.chat.completions.with_raw_response.create
+        try:
+            reply = await create(**self._arguments(request), timeout=timeout_s)
+            body = reply.http_response.content
+        except openai.OpenAIError as error:
+            raise _typed(error, self._key) from None
+        return read_reply(self._key.redact(body.decode("utf-8", "replace")))
+
+    async def close(self) -> None:
+        """See `wire.Chat`."""
+        await self._client.close()
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        settings, extra = self._settings, dict(self._settings.extra_body)
+        arguments: dict[str, Any] = {
+            "model": settings.model,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            settings.token_limit: request.max_tokens,
+            "temperature": request.temperature,
+            "reasoning_effort": settings.reasoning_effort,
+            "seed": request.seed,
+            "n": request.n if request.n > 1 else None,
+            "logprobs": True if request.top_logprobs else None,
+            "top_logprobs": request.top_logprobs or None,
+        }
+        if request.choices and settings.closed == "structured_outputs":
+            extra["structured_outputs"] = {"choice": list(request.choices)}
+        if request.choices and settings.closed == "json_schema" and not request.top_logprobs:
+            arguments["response_format"] = _response_format(request.choices)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return given | ({"extra_body": extra} if extra else {})
+
+
+def _response_format(choices: tuple[str, ...]) -> dict[str, Any]:
+    # An enum, not bounds: some grammars ignore `minimum` and `maximum`.
+    schema = {
+        "type": "object",
+        "properties": {SCORE: {"type": "string", "enum": list(choices)}},
+        "required": [SCORE],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}
+
+
+def _typed(error: "openai.OpenAIError", key: Key) -> ChatError:
+    import aiohttp
+    import openai
+
+    body = getattr(error, "body", None)
+    told = body.get("message") if isinstance(body, dict) else None
+    message = key.redact(str(told or getattr(error, "message", error)))
+    if isinstance(error, openai.APIStatusError):
+        return status_error(error.status_code, message, error.response.headers, key.redact(str(body)))
+    below = error.__cause__ and error.__cause__.__cause__
+    # The SDK's aiohttp transport calls a connection that the server closed a connect timeout.
+    lost = isinstance(below, aiohttp.ClientConnectionError) and not isinstance(below, TimeoutError)
+    if isinstance(error, openai.APITimeoutError) and not lost:
+        return TooSlow("the server did not answer in time")
+    if isinstance(error, openai.APIConnectionError):
+        return ConnectionLost(f"the connection failed: {short(key.redact(str(below or error.__cause__ or error)))}")
+    return Rejected(short(message))
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Token:
+    token: str
+    logprob: float | None = None
+    top_logprobs: list["_Token"] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Logprobs:
+    content: list[_Token] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Part:
+    type: str = "text"
+    text: str = ""
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Message:
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Choice:
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Cached:
+    cached_tokens: int | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Cached | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class _Reply:
+    choices: list[_Choice]
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+_REPLY = TypeAdapter(_Reply)
+
+
+def read_reply(body: str) -> Answer:
+    """Read the body of a chat completion. Raises NotAnAnswer on anything else."""
+    try:
+        reply = _REPLY.validate_json(body)
+    except pydantic.ValidationError:
+        raise NotAnAnswer(f"HTTP 200, but no chat completion: {short(body)!r}") from None
+    return Answer(
+        choices=tuple(_choice(choice) for choice in reply.choices),
+        served_model=reply.model or "",
+        usage=_usage(reply.usage),
+        raw=body,
+    )
+
+
+def _choice(choice: _Choice) -> Choice:
+    if choice.message.refusal:
+        return Choice(text=choice.message.refusal, finish="refusal", finish_name="refusal")
+    return Choice(
+        text=_text(choice.message.content),
+        finish=_FINISH.get(choice.finish_reason, "unknown"),
+        finish_name=str(choice.finish_reason),
+        top=_top(choice.logprobs),
+    )
+
+
+def _text(content: str | list[_Part] | None) -> str | None:
+    # Reasoning models may send blocks; the first need not be text.
+    if isinstance(content, list):
+        return "".join(part.text for part in content if part.type == "text")
+    return content
+
+
+def _top(logprobs: _Logprobs | None) -> tuple[Alternative, ...] | None:
+    if logprobs is None or not logprobs.content:
+        return None
+    positions = [
+        (
+            alternative(token.token, token.logprob),
+            [alternative(other.token, other.logprob) for other in token.top_logprobs or []],
+        )
+        for token in logprobs.content
+    ]
+    return answer_token(positions)
+
+
+def _usage(usage: _Usage | None) -> Usage | None:
+    if usage is None:
+        return None
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    return Usage(input_tokens=usage.prompt_tokens, cached_tokens=cached or 0, output_tokens=usage.completion_tokens)

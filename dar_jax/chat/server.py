@@ -1,0 +1,265 @@
+"""A scripted model behind real sockets on this machine, with faults on demand.
+
+    POST /v1/chat/completions                      OpenAI's chat completions
+    POST /v1beta/models/MODEL:generateContent      Gemini's REST, also under /v1
+    GET  /v1/models, /health, /counts
+
+For tests (`with serve(ServerSettings(port=0)) as server: server.url`), for trying a run over HTTP, and for seeing
+what a run does when its judge misbehaves (`dar-jax serve 'faults={rate_limit: 0.1}'`).
+"""
+
+import asyncio
+import hashlib
+import json
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
+
+from dar_jax.chat.background import BackgroundLoop
+from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect
+from dar_jax.chat.errors import Rejected
+from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, draw, spoil
+from dar_jax.chat.scorers import SCORERS
+from dar_jax.chat.scripted import ScriptedModel
+from dar_jax.errors import SettingError
+from dar_jax.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ServerSettings:
+    """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
+    of the calls, on the first `fault_attempts` attempts at a content (null: on all).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8800, ge=0, le=65535)
+    scorer: str = "overlap"
+    faults: dict[str, float] = Field(default_factory=dict)
+    fault_attempts: int | None = None
+    seed: int = 0
+    latency_s: NonNegativeFloat = 0.0
+    retry_after_s: NonNegativeFloat = 1.0
+    hang_s: NonNegativeFloat = 3600.0
+
+    @field_validator("scorer")
+    @classmethod
+    def _known(cls, scorer: str) -> str:
+        if scorer not in SCORERS:
+            raise ValueError(f"got {scorer!r}, expected one of {', '.join(sorted(SCORERS))}")
+        return scorer
+
+    @field_validator("faults")
+    @classmethod
+    def _shares(cls, faults: dict[str, float]) -> dict[str, float]:
+        if unknown := set(faults) - set(FAULTS):
+            raise ValueError(f"got {', '.join(sorted(unknown))}, expected kinds among {', '.join(FAULTS)}")
+        if any(share < 0 for share in faults.values()) or sum(faults.values()) > 1:
+            raise ValueError(f"got {faults!r}, expected shares from 0 to 1 that sum to 1 at most")
+        return faults
+
+
+class Server:
+    """A running server. The counters are by content: a hash of the messages asked about.
+
+    `asked` counts the calls that came, `answered` the answers sent whole, `lost` the answers made and lost on the
+    way (a real server bills both). `bodies` keeps the last request of each content as it came.
+    """
+
+    def __init__(self, settings: ServerSettings, model: ScriptedModel) -> None:
+        self._settings, self._model = settings, model
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.bodies: dict[str, Any] = {}
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def openai_url(self) -> str:
+        """The base_url of the openai wire."""
+        return f"{self.url}/v1"
+
+    async def start(self) -> None:
+        """Begin to listen. Raises SettingError where the address is taken."""
+        self._runner = web.AppRunner(self._routes(), access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            where = f"{self._settings.host}:{self._settings.port}"
+            raise SettingError(f"port: cannot listen on {where} ({error.strerror}); choose another port") from None
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _routes(self) -> web.Application:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/v1/chat/completions", self._openai)
+        for version in ("v1", "v1beta"):
+            app.router.add_post(f"/{version}/models/{{model}}:generateContent", self._gemini)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/counts", self._counts)
+        return app
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        return await self._reply(request, OPENAI)
+
+    async def _gemini(self, request: web.Request) -> web.StreamResponse:
+        return await self._reply(request, GEMINI)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        model = {"id": self._model.name, "object": "model", "created": 0, "owned_by": "dar-jax"}
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _counts(self, request: web.Request) -> web.Response:
+        names = ("asked", "answered", "lost")
+        return web.json_response({name: sum(getattr(self, name).values()) for name in names})
+
+    async def _reply(self, request: web.Request, dialect: Dialect) -> web.StreamResponse:
+        try:
+            body = await request.json()
+            asked = dialect.read(body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _status(dialect, 400, f"not a request of this protocol: {error!r}")
+        content = content_key([message.content for message in asked.messages])
+        self.asked[content] += 1
+        self.bodies[content] = body
+        fault = self._fault(content)
+        await asyncio.sleep(self._settings.latency_s)
+        if (early := await self._instead(request, dialect, fault)) is not None:
+            return early
+        try:
+            answer = self._model.answer(asked)
+        except Rejected as error:
+            return _status(dialect, 400, str(error))
+        text = json.dumps(dialect.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body))
+        return await self._send(request, content, text, fault)
+
+    def _fault(self, content: str) -> str:
+        settings, attempt = self._settings, self.asked[content]
+        if settings.fault_attempts is not None and attempt > settings.fault_attempts:
+            return ""
+        return draw(settings.faults, settings.seed, content, attempt) or ""
+
+    async def _instead(self, request: web.Request, dialect: Dialect, fault: str) -> web.StreamResponse | None:
+        """Fail as the fault says before any answer is made."""
+        if fault == "hang":
+            await asyncio.sleep(self._settings.hang_s)
+        if fault == "reset_before":
+            return _cut_off(request)
+        if fault == "html":
+            return web.Response(text="<html><body>Welcome to the proxy</body></html>", content_type="text/html")
+        key = request.headers.get("authorization") or request.headers.get("x-goog-api-key")
+        statuses = {
+            "rate_limit": (429, "too many requests"),
+            "rate_limit_retry_after": (429, "too many requests"),
+            "quota": (429, "you exceeded your current quota"),
+            "server_error": (500, "something broke"),
+            "unavailable": (503, "overloaded"),
+            "bad_key": (401, f"incorrect API key provided: {key}"),
+        }
+        if fault not in statuses:
+            return None
+        after = self._settings.retry_after_s if fault == "rate_limit_retry_after" else None
+        return _status(dialect, *statuses[fault], after)
+
+    async def _send(self, request: web.Request, content: str, text: str, fault: str) -> web.StreamResponse:
+        if fault in ("reset_after", "cut_body", "truncated_json"):
+            self.lost[content] += 1
+        else:
+            self.answered[content] += 1
+        half = text.encode()[: len(text) // 2]
+        if fault == "reset_after":
+            return _cut_off(request)
+        if fault == "cut_body":
+            response = web.StreamResponse(headers={"content-type": "application/json"})
+            response.content_length = len(text.encode())
+            await response.prepare(request)
+            await response.write(half)
+            return _cut_off(request, response)
+        return web.Response(body=half if fault == "truncated_json" else text.encode(), content_type="application/json")
+
+
+@contextmanager
+def serve(settings: ServerSettings | None = None, model: ScriptedModel | None = None) -> Iterator[Server]:
+    """Serve in a thread of this process until the block ends."""
+    settings = settings or ServerSettings(port=0)
+    server = Server(settings, model or ScriptedModel.named(settings.scorer))
+    loop = BackgroundLoop("scripted-server")
+    try:
+        loop.start(server.start()).result()
+        yield server
+    finally:
+        loop.close(server.stop())
+
+
+def main_loop(settings: ServerSettings) -> None:
+    """Serve until a signal comes. Raises SettingError where the address is taken."""
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        with serve(settings) as server:
+            print(f"serving {settings.scorer}: OpenAI at {server.openai_url}, Gemini at {server.url}", flush=True)
+            stop.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def read_settings(arguments: Sequence[str]) -> ServerSettings:
+    """Build the settings from `key=value` arguments. Raises SettingError, one line a mistake."""
+    for argument in arguments:
+        if "=" not in argument:
+            raise SettingError(f"{argument!r}: not a setting; write key=value, such as port=8800")
+    try:
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(arguments)))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise SettingError(f"not readable as key=value: {' '.join(str(error).split())}") from None
+    try:
+        return TypeAdapter(ServerSettings).validate_python(given)
+    except ValidationError as error:
+        raise SettingError("\n".join(_explain(each) for each in error.errors())) from None
+
+
+def content_key(texts: Sequence[str]) -> str:
+    """Hash the messages of a request: what the counters count by."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{key}: there is no such setting; there are {', '.join(ServerSettings.__dataclass_fields__)}"
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return (
+        f"{key}: {message}" if error["type"] == "value_error" else f"{key}: got {error['input']!r}, expected {message}"
+    )
+
+
+def _status(dialect: Dialect, status: int, message: str, after_s: float | None = None) -> web.Response:
+    headers = {} if after_s is None else {"retry-after": f"{after_s:g}"}
+    return web.json_response(dialect.error(status, message, after_s), status=status, headers=headers)
+
+
+def _cut_off(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return response or web.Response()

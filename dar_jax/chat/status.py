@@ -1,0 +1,58 @@
+"""From an HTTP status to the error that says whether to ask again."""
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+
+from dar_jax.chat.errors import ChatError, RateLimited, Rejected, ServerFault
+
+_LONGEST = 300
+# A 429 that waiting will not cure: OpenAI's code for a spent balance, Gemini's name for a spent day.
+_SPENT = re.compile(r"insufficient_quota|billing_hard_limit|PerDay", re.IGNORECASE)
+_DELAY = re.compile(r"[\"']retryDelay[\"']\s*:\s*[\"'](?P<seconds>\d+(?:\.\d+)?)s[\"']")
+
+
+def status_error(status: int, message: str, headers: Mapping[str, str], details: str = "") -> ChatError:
+    """Make the error of an HTTP status that is no success.
+
+    `message` must already be free of keys; `details` is the whole error body, searched but never shown.
+    """
+    shown = f"HTTP {status}: {short(message)}"
+    if status == 429 and not _SPENT.search(f"{message} {details}"):
+        return RateLimited(shown, retry_after_s(headers, details))
+    if status in (408, 409) or status >= 500:
+        return ServerFault(shown, retry_after_s(headers, details))
+    if status in (401, 403):
+        shown += "; set judge.api_key_env or judge.api_key_file to a key of this server"
+    return Rejected(shown)
+
+
+def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None:
+    """Read how long the server asks to wait, in seconds: `retry-after-ms`, `retry-after`, Gemini's retryDelay."""
+    lower = {name.lower(): value.strip() for name, value in headers.items()}
+    milliseconds, after = _number(lower.get("retry-after-ms")), lower.get("retry-after")
+    if milliseconds is not None:
+        return milliseconds / 1000.0
+    if after is not None:
+        seconds = _number(after)
+        return seconds if seconds is not None else _until(after)
+    delay = _DELAY.search(details)
+    return float(delay["seconds"]) if delay else None
+
+
+def short(message: str) -> str:
+    """Cut a text from outside to one line."""
+    line = " ".join(message.split())
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
+    except ValueError:
+        return None

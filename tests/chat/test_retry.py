@@ -1,0 +1,144 @@
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dar_jax.chat.errors import ChatError, RateLimited, Rejected, ServerFault, TooSlow
+from dar_jax.chat.limits import Limits
+from dar_jax.chat.retry import Patience, ask
+from dar_jax.chat.wire import Answer, Request
+from dar_jax.records import Message
+
+REQUEST = Request(messages=(Message(role="user", content="?"),), max_tokens=1)
+ANSWER = Answer(choices=(), served_model="m")
+QUICK = Patience(attempts=4, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=5.0)
+
+
+class Failing:
+    """Raises the errors given, one a call, then answers; notes when it was called."""
+
+    def __init__(self, *errors: ChatError, latency_s: float = 0.0) -> None:
+        self.errors, self.latency_s = list(errors), latency_s
+        self.times: list[float] = []
+        self.under_way = self.most = 0
+
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        self.times.append(time.monotonic())
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(self.latency_s)
+        finally:
+            self.under_way -= 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return ANSWER
+
+    async def close(self) -> None:
+        return
+
+
+def run(chat: Failing, patience: Patience = QUICK, limits: Callable[[], Limits] = lambda: Limits(1)):
+    async def once():
+        return await ask(chat, REQUEST, patience, limits())
+
+    return asyncio.run(once())
+
+
+def test_a_passing_fault_is_outlived():
+    assert run(Failing(ServerFault("500"), TooSlow("slow"))) == (ANSWER, 3)
+
+
+def test_patience_ends_with_the_last_reason():
+    chat = Failing(*(ServerFault(f"fault {i}") for i in range(9)))
+    with pytest.raises(ServerFault, match="fault 3") as caught:
+        run(chat)
+    assert caught.value.attempts == len(chat.times) == 4
+
+
+def test_a_no_for_good_is_not_repeated():
+    chat = Failing(Rejected("401"))
+    with pytest.raises(Rejected):
+        run(chat)
+    assert len(chat.times) == 1
+
+
+def test_one_429_does_not_become_three():
+    """nextmoe PR 193: the server's delay is waited out."""
+    chat = Failing(RateLimited("429", retry_after_s=0.3))
+
+    assert run(chat) == (ANSWER, 2)
+    assert chat.times[1] - chat.times[0] >= 0.3
+
+
+def test_a_pause_holds_everyone():
+    chat = Failing()
+
+    async def after_pause():
+        limits = Limits(4)
+        limits.pause(0.2)
+        start = time.monotonic()
+        await asyncio.gather(*(ask(chat, REQUEST, QUICK, limits) for _ in range(3)))
+        return start
+
+    start = asyncio.run(after_pause())
+    assert min(chat.times) - start >= 0.19
+
+
+def test_rate_limits_end_with_the_deadline_not_the_attempts():
+    chat = Failing(*(RateLimited("429", retry_after_s=0.02) for _ in range(1000)))
+    patience = Patience(attempts=2, deadline_s=0.4)
+    with pytest.raises(RateLimited):
+        run(chat, patience)
+    assert len(chat.times) > 4
+
+
+def test_a_delay_past_the_deadline_ends_at_once():
+    start = time.monotonic()
+    with pytest.raises(RateLimited):
+        run(Failing(RateLimited("429", retry_after_s=3600.0)))
+    assert time.monotonic() - start < 1
+
+
+def test_no_own_timeout_hangs_the_run():
+    """DeepEyes#27: a server that never answers costs one attempt's time, whatever its SDK does."""
+    chat = Failing(latency_s=60.0)
+    with pytest.raises(TooSlow, match=r"no answer within 0\.05 s"):
+        run(chat, Patience(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
+    assert len(chat.times) == 2
+
+
+def test_the_gate_holds_concurrency_and_pace():
+    chat = Failing(latency_s=0.02)
+
+    async def many(limits: Limits):
+        await asyncio.gather(*(ask(chat, REQUEST, QUICK, limits) for _ in range(9)))
+
+    asyncio.run(many(Limits(3)))
+    assert chat.most == 3
+    chat.times.clear()
+    asyncio.run(many(Limits(9, requests_per_minute=60 / 0.03)))
+    gaps = [later - earlier for earlier, later in zip(chat.times, chat.times[1:], strict=False)]
+    assert min(gaps) > 0.02
+
+
+def test_waits_double_and_jitter():
+    patience = Patience(first_wait_s=1.0, longest_wait_s=4.0)
+    waits = [patience.wait_s(failures, ServerFault("")) for failures in (1, 2, 3, 9)]
+    for wait, ceiling in zip(waits, (1.0, 2.0, 4.0, 4.0), strict=True):
+        assert ceiling / 2 <= wait <= ceiling
+    assert len({patience.wait_s(1, ServerFault("")) for _ in range(5)}) > 1
+
+
+def test_a_turn_that_comes_too_late_is_not_taken():
+    chat = Failing()
+
+    async def late():
+        past = asyncio.get_running_loop().time() - 1
+        return await ask(chat, REQUEST, QUICK, Limits(1), start_by=past)
+
+    with pytest.raises(TooSlow, match="deadline") as caught:
+        asyncio.run(late())
+    assert not chat.times
+    assert caught.value.attempts == 0

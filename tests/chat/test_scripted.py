@@ -1,0 +1,42 @@
+import math
+
+import pytest
+
+from dar_jax.chat.envelope import seal
+from dar_jax.chat.errors import Rejected
+from dar_jax.chat.scripted import ScriptedModel
+from dar_jax.chat.wire import Request
+from dar_jax.records import Message
+
+LABELS = tuple(str(i) for i in range(10))
+
+
+def ask(value: float, **request):
+    message = Message(role="user", content=seal({"prompt": "p", "completion": "c"}, LABELS))
+    model = ScriptedModel(name="fixed", scorer=lambda prompt, completion: value)
+    return model.answer(Request(messages=(message,), max_tokens=8, **request))
+
+
+@pytest.mark.parametrize("value", [1.0, 1.25, 5.5, 9.9, 10.0])
+def test_the_mean_of_the_log_probabilities_is_the_score(value):
+    top = ask(value, top_logprobs=20).choices[0].top
+    assert sum(int(t.token) * math.exp(t.logprob) for t in top) + 1 == pytest.approx(value)
+
+
+def test_one_answer_is_the_nearest_level():
+    assert [ask(value).choices[0].text for value in (1.0, 5.4, 5.6, 10.0)] == ["0", "4", "5", "9"]
+
+
+def test_samples_are_seeded_by_content():
+    def texts(seed):
+        return [choice.text for choice in ask(5.5, n=50, temperature=1.0, seed=seed).choices]
+
+    assert texts(1) == texts(1)
+    assert set(texts(1)) == {"4", "5"}
+    assert texts(1) != texts(2)
+
+
+def test_it_answers_sealed_questions_only():
+    model = ScriptedModel.named("overlap")
+    with pytest.raises(Rejected):
+        model.answer(Request(messages=(Message(role="user", content="How are you?"),), max_tokens=8))

@@ -1,0 +1,40 @@
+import email.utils
+import time
+
+import pytest
+
+from dar_jax.chat.errors import RateLimited, Rejected, ServerFault
+from dar_jax.chat.status import retry_after_s, short, status_error
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+def test_other_4xx_are_not_retried(status):
+    assert isinstance(status_error(status, "no", {}), Rejected)
+
+
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])
+def test_passing_faults_are_retried(status):
+    assert isinstance(status_error(status, "later", {}), ServerFault)
+
+
+def test_a_rate_limit_is_retried_and_a_spent_quota_is_not():
+    assert isinstance(status_error(429, "slow down", {}), RateLimited)
+    assert isinstance(status_error(429, "you exceeded your current quota", {}, "insufficient_quota"), Rejected)
+    assert isinstance(status_error(429, "Quota exceeded", {}, "GenerateRequestsPerDayPerProject"), Rejected)
+    # Gemini says "quota" of a minute's limit too: that one passes.
+    assert isinstance(status_error(429, "Quota exceeded", {}, "GenerateRequestsPerMinutePerProject"), RateLimited)
+
+
+def test_the_servers_delay_is_read_in_every_form():
+    assert retry_after_s({"Retry-After": "7"}) == 7.0
+    assert retry_after_s({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
+    date = email.utils.formatdate(time.time() + 30, usegmt=True)
+    assert retry_after_s({"retry-after": date}) == pytest.approx(30, abs=2)
+    assert retry_after_s({}, '{"retryDelay": "13s"}') == 13.0
+    assert retry_after_s({"retry-after": "soon"}) is None
+    assert retry_after_s({}) is None
+
+
+def test_a_servers_page_becomes_one_short_line():
+    assert "\n" not in short("a\nb" * 1000)
+    assert len(short("x" * 10_000)) < 400
