@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -86,18 +87,17 @@ class Learner:
         self._update: Any = None
 
     def init(self, params: Params) -> State:
-        """Start from float32 params; from here on every leaf of the state keeps its place on the mesh."""
+        """Start from float32 params, which the first update consumes; every leaf keeps its place on the mesh."""
         params = jax.device_put(params, self.param_shardings)
-        update = jnp.zeros((), jnp.int32)
-        state = State(
-            params=params, optimizer=jax.jit(self.optimizer.init)(params), update=update
+        layout = State(
+            params=self.param_shardings,
+            optimizer=self._optimizer_shardings(jax.eval_shape(self.optimizer.init, params)),
+            update=self._whole,
         )
-        state = jax.tree.map(self._placed, state)
-        layout = jax.tree.map(lambda leaf: leaf.sharding, state)
-        self._update = jax.jit(
-            self._step, donate_argnames="state", out_shardings=(layout, self._whole)
-        )
-        return state
+        start = jax.jit(self.optimizer.init, out_shardings=layout.optimizer)
+        self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(layout, self._whole))
+        update = parallel.replicated(np.zeros((), np.int32), self.mesh)
+        return State(params=params, optimizer=start(params), update=update)
 
     def reference(self, params: Params) -> Params:
         """Copy the parameters, in the compute dtype, as the frozen pi_ref."""
@@ -139,9 +139,17 @@ class Learner:
         """Make one optimizer update; the old state is donated. Metrics are means over the counted examples."""
         return self._update(state, part)
 
-    def _placed(self, leaf: jax.Array) -> jax.Array:
-        named = isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh == self.mesh
-        return leaf if named else jax.device_put(leaf, self._whole)
+    def _optimizer_shardings(self, state: Any) -> Any:
+        """Lay each moment out as the parameter whose path it repeats; counts and Adafactor's factors lie whole."""
+        places = dict(jax.tree_util.tree_leaves_with_path(self.param_shardings))
+        shapes = dict(jax.tree_util.tree_leaves_with_path(models.abstract(self.config)))
+
+        def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+            ends = (path[start:] for start in range(len(path)))
+            named = (places[end] for end in ends if end in shapes and shapes[end].shape == leaf.shape)
+            return next(named, self._whole)
+
+        return jax.tree_util.tree_map_with_path(place, state)
 
     def _cast(self, params: Params) -> Params:
         return jax.tree.map(lambda leaf: leaf.astype(self.settings.compute_dtype), params)
@@ -197,7 +205,7 @@ class Learner:
         grads, metrics = jax.tree.map(lambda total: total / counted, (grads, metrics))
         updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
         rate = learning_rate(self.settings.optimizer)(state.update)
-        metrics |= {"optimizer/grad_norm": optax.global_norm(grads), "optimizer/learning_rate": rate}
+        metrics |= {"optimizer/grad_norm": optax.tree.norm(grads), "optimizer/learning_rate": rate}
         params = optax.apply_updates(state.params, updates)
         return State(params=params, optimizer=optimizer, update=state.update + 1), metrics
 

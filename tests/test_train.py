@@ -1,0 +1,214 @@
+"""Whole runs of the nano policy: every algorithm, resumes to the bit, one device and eight."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dar_jax.cli import main
+from dar_jax.config_file import parse_config
+from dar_jax.errors import Interrupted, SettingError
+from dar_jax.runlog import RunFolder
+from dar_jax.train import Run, resume, train
+from tests.nano import write_policy, write_prompts
+
+CLOCKS = ("seconds/", "throughput/")
+
+
+@pytest.fixture(scope="module")
+def config_text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nano")
+    policy, prompts = write_policy(folder / "policy"), write_prompts(folder / "prompts.jsonl")
+    return f"""
+    policy: {{path: {policy}, weights: random}}
+    data: {{path: {prompts}}}
+    judge: {{name: scripted, scorer: overlap}}
+    steps: 3
+    prompts_per_step: 8
+    sampling: {{max_prompt_length: 16, max_completion_length: 8}}
+    learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
+    checkpoints: {{every_steps: 1, within_step: true, keep: 100}}
+    evaluation: {{data: {{path: {prompts}}}, prompts: 8}}
+    mesh: {{devices: 1}}
+    display: {{mode: quiet}}
+    """
+
+
+@pytest.fixture(scope="module")
+def done(config_text, tmp_path_factory):
+    """A run of three steps that nothing stopped."""
+    return _train(config_text, tmp_path_factory.mktemp("runs") / "done")
+
+
+def _train(text, path, *overrides):
+    train(parse_config(text, overrides, where="run.yaml"), path)
+    return RunFolder(path)
+
+
+def _untimed(folder, log="metrics"):
+    rows = folder.read(log)
+    return [{key: value for key, value in row.items() if not key.startswith(CLOCKS)} for row in rows]
+
+
+def _cut_back(folder, path, number):
+    """Copy a run as if it had died right after checkpoint `number`."""
+    shutil.copytree(folder.path, path)
+    for each in (path / "checkpoints").iterdir():
+        if each.name.isdigit() and int(each.name) > number:
+            shutil.rmtree(each)
+    return RunFolder(path)
+
+
+def test_a_run_leaves_what_it_says(done):
+    metrics = done.read("metrics")
+    assert [row["step"] for row in metrics] == [1, 2, 3]
+    wanted = (
+        "loss rewards/mean advantages/abs_max objective/kl objective/kl_k3 kl/sampling_k3 dar/clip_fraction"
+        " dar/near_zero_fraction dar/weight_mean dar/weight_max dar/effective_sample_size dar/reference_share"
+        " completions/mean_length completions/clipped_ratio sampler/gap_mean sampler/gap_max judge/ok judge/failed"
+        " judge/billed_calls judge/cost_usd seconds/sample seconds/recall seconds/judge_wait seconds/regress"
+        " seconds/step throughput/sampled_tokens_per_s optimizer/grad_norm"
+    )
+    assert set(wanted.split()) <= metrics[0].keys()
+    rows = done.read("completions")
+    assert len(rows) == 3 * 8 * 4
+    columns = "prompt completion verdict reward advantage weight step"
+    assert set(columns.split()) <= rows[0].keys()
+    assert done.read("evaluations")[-1]["step"] == 3
+    assert "scorer: overlap" in done.config_yaml()
+    assert done.ledger.exists()
+
+
+def test_the_step_0_invariant(done):
+    """Policy == reference: the log-ratio, and so the KL, is exactly 0, whatever the sampler's own numbers."""
+    first, *rest = done.read("metrics")
+    assert first["objective/kl"] == first["objective/kl_k3"] == first["dar/log_weight_reference"] == 0
+    assert first["sampler/gap_max"] < 1e-4
+    assert rest[-1]["objective/kl"] != 0
+
+
+def test_sampled_groups_differ(done):
+    """Trap tinker-feedback#79: a fixed seed must not give one completion G times."""
+    rows = done.read("completions")
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["step"], row["prompt_id"]), set()).add(row["completion"])
+    assert np.mean([len(texts) for texts in groups.values()]) > 2
+
+
+@pytest.mark.parametrize("number", [4, 6, 11])
+def test_a_resume_goes_on_to_the_bit(done, tmp_path, number):
+    """Trap tunix#2290: also from the middle of a batch's updates, with no completion judged again."""
+    again = _cut_back(done, tmp_path / "again", number)
+    with (again.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "torn')
+    billed = done.ledger.read_bytes()
+    resume(again.path, [])
+    for log in ("metrics", "completions", "evaluations"):
+        assert _comparable(again, log) == _comparable(done, log)
+    assert done.ledger.read_bytes() == billed
+
+
+def _comparable(folder, log):
+    """Drop what tells a paid answer from a replayed one."""
+    replayed = ("judge/billed", "judge/from_ledger", "judge/cost")
+    return [{k: v for k, v in row.items() if not k.startswith(replayed)} for row in _untimed(folder, log)]
+
+
+def test_nothing_is_billed_twice_after_a_resume(done, tmp_path):
+    again = _cut_back(done, tmp_path / "again", 4)
+    resume(again.path, [])
+    assert [row["judge/billed_calls"] for row in again.read("metrics")][1:] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    ["{devices: 8, data: 2, fsdp: 2, tensor: 2}", pytest.param("{devices: 8}", marks=pytest.mark.slow)],
+)
+def test_eight_devices_give_the_numbers_of_one(config_text, done, tmp_path, mesh):
+    many = _train(config_text, tmp_path / "many", f"mesh={mesh}", "steps=2", "evaluation=null")
+    for one, other in zip(_untimed(done), _untimed(many), strict=False):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            np.testing.assert_allclose(other[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+def test_sft_learns_recorded_completions(config_text, tmp_path):
+    sft = _train(config_text, tmp_path / "sft", "algorithm={name: sft}", "judge=null", "evaluation=null", "steps=6")
+    losses = [row["loss"] for row in sft.read("metrics")]
+    assert losses[-1] < losses[0] - 0.5
+    assert not (sft.path / "completions.jsonl").exists()
+
+
+def test_dar_raises_the_reward(config_text, tmp_path):
+    run = _train(config_text, tmp_path / "dar", "steps=12", "prompts_per_step=16", "evaluation=null")
+    rewards = [row["rewards/mean"] for row in run.read("metrics")]
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3
+
+
+def test_a_resume_refuses_other_maths(done):
+    with pytest.raises(SettingError, match=r"algorithm.alpha_ratio: 0.1 -> 0.2"):
+        resume(done.path, ["algorithm.alpha_ratio=0.2"])
+
+
+def test_a_resume_refuses_another_policy(done, config_text, tmp_path):
+    again = _cut_back(done, tmp_path / "again", 8)
+    text = again.config_yaml()
+    start = parse_config(text, where="config.yaml").policy.path
+    other = tmp_path / "other"
+    shutil.copytree(start, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"initializer_range": 0.3}))
+    again.write_config(text.replace(start, str(other)))
+    with pytest.raises(SettingError, match=r"policy.path: .* is not what the run started from"):
+        resume(again.path, [])
+
+
+@pytest.mark.parametrize(
+    "mistake", ["stepz=1", "data.path=nowhere.jsonl", "policy.path=./nowhere", "judge.scorer=nobody", "mesh.tensor=3"]
+)
+def test_a_mistake_is_one_line_and_leaves_no_folder(config_text, tmp_path, capsys, mistake):
+    (tmp_path / "run.yaml").write_text(config_text)
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "run.yaml"), mistake, "--run-dir", str(run)]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("dar-jax: ")
+    assert not run.exists()
+
+
+def test_a_signal_saves_between_two_updates(config_text, tmp_path, monkeypatch):
+    plain = Run.save
+
+    def save_then_signal(self):
+        plain(self)
+        if (self.progress.step, self.progress.update) == (1, 2) and not self.interrupts.received:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "save", save_then_signal)
+    with pytest.raises(Interrupted, match="--resume"):
+        _train(config_text, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes(config_text, done, tmp_path):
+    """A real process, killed without warning once its first checkpoint is there."""
+    (tmp_path / "run.yaml").write_text(config_text)
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "dar_jax", "train"]
+    process = subprocess.Popen([*command, str(tmp_path / "run.yaml"), "--run-dir", str(run)])
+    while process.poll() is None and not (run / "checkpoints" / "4").exists():
+        continue
+    process.kill()
+    process.wait()
+    assert subprocess.run([*command, "--resume", str(run)], check=False).returncode == 0
+    assert _comparable(RunFolder(run), "metrics") == _comparable(done, "metrics")
+    assert Path(run / "checkpoints" / "12").is_dir()
