@@ -49,7 +49,8 @@ class Rollouts:
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
     """What the judge said, in the rubric's units; `valid_PG` is False where there is no reward
-    (`reward_PG` is then NaN, so that a careless use is seen)."""
+    (`reward_PG` is then NaN, so that a careless use is seen).
+    """
 
     reward_PG: jax.Array
     valid_PG: jax.Array
@@ -59,7 +60,8 @@ class Rewards:
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """What one step learns from. `weight_E` is the detached regression weight; examples with
-    `mask_E` False count in no numerator and no denominator."""
+    `mask_E` False count in no numerator and no denominator.
+    """
 
     token_ERS: jax.Array
     mask_token_ERS: jax.Array
@@ -88,9 +90,7 @@ def check(record: Record) -> Record:
         for letter, size in zip(axes[1], array.shape, strict=True):
             known, where = sizes.setdefault(letter, (size, field.name))
             if size != known:
-                raise ValueError(
-                    f"{field.name}: axis {letter} has size {size}, but {known} in {where}"
-                )
+                raise ValueError(f"{field.name}: axis {letter} has size {size}, but {known} in {where}")
     return record
 
 

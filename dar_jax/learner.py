@@ -1,7 +1,7 @@
 """The learner: float32 parameters and optimizer state on the mesh, scored and updated by jitted functions.
 
-    recall    log pi_t and log pi_ref of the sampled tokens, both by one compiled function
-    regress   one optimizer update on a part of the batch, its gradient summed over micro-batches
+recall    log pi_t and log pi_ref of the sampled tokens, both by one compiled function
+regress   one optimizer update on a part of the batch, its gradient summed over micro-batches
 """
 
 import dataclasses
@@ -70,9 +70,7 @@ class State:
 class Learner:
     """Hold the compiled functions for one decoder, algorithm and mesh; the state is passed through."""
 
-    def __init__(
-        self, settings: Learning, config: DecoderConfig, algorithm: Algorithm, mesh: Mesh
-    ) -> None:
+    def __init__(self, settings: Learning, config: DecoderConfig, algorithm: Algorithm, mesh: Mesh) -> None:
         self.settings, self.config, self.algorithm, self.mesh = settings, config, algorithm, mesh
         axes = models.logical_axes(config)
         self.optimizer = settings.optimizer.build(axes)
@@ -154,9 +152,7 @@ class Learner:
     def _cast(self, params: Params) -> Params:
         return jax.tree.map(lambda leaf: leaf.astype(self.settings.compute_dtype), params)
 
-    def _score(
-        self, params: Params, token_BS: jax.Array, mask_token_BS: jax.Array, *, length: int
-    ) -> jax.Array:
+    def _score(self, params: Params, token_BS: jax.Array, mask_token_BS: jax.Array, *, length: int) -> jax.Array:
         def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
             return self._logprobs(params, rows[0], rows[1], length, remat=False)
 
@@ -164,9 +160,7 @@ class Learner:
         logprob_ABT = jax.lax.map(one, blocks)
         return logprob_ABT.swapaxes(0, 1).reshape(-1, length)
 
-    def _logprobs(
-        self, params: Params, token: jax.Array, mask: jax.Array, length: int, *, remat: bool
-    ) -> jax.Array:
+    def _logprobs(self, params: Params, token: jax.Array, mask: jax.Array, length: int, *, remat: bool) -> jax.Array:
         return completion_logprobs(
             self.config,
             params,
@@ -195,9 +189,7 @@ class Learner:
             return jax.tree.map(jnp.add, total, (grads, metrics)), None
 
         micro = _micro_batches(part, self.settings.micro_batch_size)
-        shapes = jax.eval_shape(
-            jax.grad(self._loss, has_aux=True), state.params, jax.tree.map(lambda x: x[0], micro)
-        )
+        shapes = jax.eval_shape(jax.grad(self._loss, has_aux=True), state.params, jax.tree.map(lambda x: x[0], micro))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (grads, metrics), _ = jax.lax.scan(add, nothing, micro)
         # One division for the whole update: means of means would depend on how it was cut.
@@ -212,7 +204,8 @@ class Learner:
 
 def _micro_batches(tree: Any, size: int | None) -> Any:
     """Cut the leading axis into [count, size]. Micro-batch a takes rows a, a + count, ..., so that every device,
-    which holds neighbouring rows, has its share of each."""
+    which holds neighbouring rows, has its share of each.
+    """
 
     def cut(array: jax.Array) -> jax.Array:
         rows = array.shape[0]

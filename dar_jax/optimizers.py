@@ -36,11 +36,7 @@ class Adafactor:
 
     def build(self, axes: Any) -> optax.GradientTransformation:
         """Make the transformation for params whose logical axes are `axes`."""
-        parts = [
-            optax.scale_by_factored_rms(
-                decay_rate=self.decay_exponent, min_dim_size_to_factor=2, epsilon=1e-30
-            )
-        ]
+        parts = [optax.scale_by_factored_rms(decay_rate=self.decay_exponent, min_dim_size_to_factor=2, epsilon=1e-30)]
         if self.clipping_threshold:
             parts.append(optax.clip_by_block_rms(self.clipping_threshold))
         return _finish(self, per_weight(optax.chain(*parts), axes), axes)
@@ -75,9 +71,7 @@ def learning_rate(settings: Optimizer) -> optax.Schedule:
     return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warmup)
 
 
-def _finish(
-    settings: Optimizer, scale: optax.GradientTransformation, axes: Any
-) -> optax.GradientTransformation:
+def _finish(settings: Optimizer, scale: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
     parts = [scale]
     if settings.max_grad_norm:
         parts.insert(0, optax.clip_by_global_norm(settings.max_grad_norm))

@@ -29,13 +29,9 @@ def completion_logprobs(
     meaning: mask them. Padding may lie on either side; RoPE counts real tokens only.
     """
     model = bind(config, params)
-    hidden_BSD, _ = model(
-        token_BS, position_BT=positions(mask_token_BS), mask_BS=mask_token_BS, remat=remat
-    )
+    hidden_BSD, _ = model(token_BS, position_BT=positions(mask_token_BS), mask_BS=mask_token_BS, remat=remat)
     hidden_BTD = hidden_BSD[:, -length - 1 : -1]
-    return chunked_logprobs(
-        model.logits, hidden_BTD, token_BS[:, -length:], temperature=temperature, chunk=chunk
-    )
+    return chunked_logprobs(model.logits, hidden_BTD, token_BS[:, -length:], temperature=temperature, chunk=chunk)
 
 
 def chunked_logprobs(

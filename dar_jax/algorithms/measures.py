@@ -17,9 +17,7 @@ def reward_metrics(rewards: Rewards) -> Metrics:
     return {
         "rewards/mean": mean,
         "rewards/std": jnp.sqrt(masked_mean((reward_PG - mean) ** 2, valid_PG)),
-        "rewards/within_group_std": jnp.sqrt(
-            masked_mean((reward_PG - group_mean_P1) ** 2, valid_PG)
-        ),
+        "rewards/within_group_std": jnp.sqrt(masked_mean((reward_PG - group_mean_P1) ** 2, valid_PG)),
         "rewards/valid_fraction": valid_PG.mean(dtype=jnp.float32),
     }
 

@@ -15,7 +15,6 @@ Metrics = dict[str, jax.Array]
 
 def batch_of(rollouts: Rollouts, weight_E: jax.Array, mask_E: jax.Array) -> Batch:
     """Make each completion an example of one row, with its weight and whether it counts."""
-
     scored_BT = rollouts.sampling_logprob_BT
     return Batch(
         token_ERS=rollouts.token_BS[:, None],

@@ -24,9 +24,7 @@ class SFT:
         """Any group size will do."""
         return None
 
-    def weigh(
-        self, rollouts: Rollouts, rewards: Rewards | None = None
-    ) -> tuple[Batch, dict[str, jax.Array]]:
+    def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, dict[str, jax.Array]]:
         """Weigh every example 1."""
         count = rollouts.token_BS.shape[0]
         return batch_of(rollouts, jnp.ones(count), jnp.ones(count, bool)), completion_metrics(rollouts)

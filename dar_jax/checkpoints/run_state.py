@@ -28,7 +28,8 @@ from dar_jax.settings import STRICT
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Checkpointing:
     """When to save: after every so many steps (and always at the end), and within a step after each update
-    if asked. The latest `keep` stay on disk."""
+    if asked. The latest `keep` stay on disk.
+    """
 
     every_steps: PositiveInt = 50
     within_step: bool = False
@@ -60,9 +61,7 @@ class RunState:
         newest = self._orbax.latest
         return None if newest is None else newest.step
 
-    def save(
-        self, number: int, trees: dict[str, Any], progress: dict[str, Any], batch: Batch | None
-    ) -> None:
+    def save(self, number: int, trees: dict[str, Any], progress: dict[str, Any], batch: Batch | None) -> None:
         """Start saving; returns when the arrays are safe from donation. A number already saved stays."""
         if number in {each.step for each in self._orbax.checkpoints}:
             return

@@ -8,9 +8,7 @@ from dar_jax.records import Completion, Prompt
 from dar_jax.tokens import Tokenizer
 
 
-def completions(
-    rollouts: Rollouts, prompts: Sequence[Prompt], tokenizer: Tokenizer
-) -> list[Completion]:
+def completions(rollouts: Rollouts, prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Completion]:
     """Read each row as a Completion, in row order: the G of the first prompt, then the next prompt's."""
     length = rollouts.mask_completion_BT.shape[1]
     token_BT = to_host(rollouts.token_BS)[:, -length:]
