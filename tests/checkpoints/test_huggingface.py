@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from dar_jax import models
 from dar_jax.checkpoints import huggingface
 from dar_jax.errors import SettingError
-from tests.models.score import TINY, init, logits
+from tests.models.score import TINY, draw, logits
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
 LIVE = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -36,7 +36,7 @@ def alter(folder, change):
 @pytest.mark.parametrize("config", [TINY, TIED], ids=["qwen3", "qwen2-tied"])
 @pytest.mark.parametrize("shard_bytes", [5_000_000_000, 8_000])
 def test_saved_weights_load_bit_for_bit(tmp_path, config, shard_bytes):
-    params = init(config, jax.random.key(0))
+    params = draw(config)
     huggingface.save(tmp_path / "out", config, params, shard_bytes=shard_bytes)
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert (len(files) == 2) == (shard_bytes > 1_000_000)
@@ -48,7 +48,7 @@ def test_saved_weights_load_bit_for_bit(tmp_path, config, shard_bytes):
 
 
 def test_bfloat16_export_is_the_nearest_bfloat16(tmp_path):
-    params = init(TIED, jax.random.key(0))
+    params = draw(TIED)
     huggingface.save(tmp_path / "out", TIED, params, dtype="bfloat16")
     nearest = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     for dtype in (jnp.bfloat16, jnp.float32):
@@ -59,7 +59,7 @@ def test_bfloat16_export_is_the_nearest_bfloat16(tmp_path):
 
 def test_tied_head_missing_in_export(tmp_path):
     """Nothing is missing: the file holds the embedding alone, and what loads it has a head."""
-    huggingface.save(tmp_path / "out", TIED, init(TIED, jax.random.key(0)))
+    huggingface.save(tmp_path / "out", TIED, draw(TIED))
     names = load_file(tmp_path / "out" / "model.safetensors").keys()
     assert "lm_head.weight" not in names
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is True
@@ -74,7 +74,7 @@ def test_transformers_reads_what_is_saved(tmp_path, config, shard_bytes):
     import torch
     from transformers import AutoModelForCausalLM
 
-    params = init(config, jax.random.key(0))
+    params = draw(config)
     huggingface.save(tmp_path / "out", config, params, shard_bytes=shard_bytes)
     model, report = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values())

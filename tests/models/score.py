@@ -23,7 +23,15 @@ TINY = models.DecoderConfig(
 )
 
 
-init = jax.jit(models.init, static_argnums=0)
+def draw(config: models.DecoderConfig, seed: int = 0) -> models.Params:
+    """Draw parameters in which no norm is one and no bias zero; without a compilation."""
+    random = np.random.default_rng(seed)
+
+    def leaf(path, shape):
+        noise = 0.3 * random.standard_normal(shape.shape, np.float32)
+        return jnp.array(noise + (path[-1].key == "scale"))
+
+    return jax.tree_util.tree_map_with_path(leaf, models.abstract(config))
 
 
 def logits(config: models.DecoderConfig, params: models.Params, token_BT, mask_BT=None, remat=False) -> jax.Array:

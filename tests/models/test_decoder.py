@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from dar_jax import models, parallel
-from tests.models.score import TINY, init, logits, logprob
+from tests.models.score import TINY, draw, logits, logprob
 
 TIED = replace(TINY, family="qwen2", tied_head=True, qkv_bias=True, qk_norm=False, kv_heads=4)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return init(TINY, jax.random.key(0))
+    return draw(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def bind_first_inside_a_trace(config):
 @pytest.mark.parametrize("config", [TINY, TIED])
 def test_shapes_axes_and_numbers_have_one_structure(config):
     shapes, axes = models.abstract(config), models.logical_axes(config)
-    params = init(config, jax.random.key(0))
+    params = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
     is_axes = {"is_leaf": lambda node: isinstance(node, tuple)}
     assert jax.tree.structure(shapes) == jax.tree.structure(params) == jax.tree.structure(axes, **is_axes)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(
@@ -41,14 +41,14 @@ def test_shapes_axes_and_numbers_have_one_structure(config):
 
 def test_binding_first_inside_a_trace_leaks_nothing(token_BT):
     config = replace(TINY, rope_base=4321.0)
-    params = init(replace(TINY, rope_base=1.5e4), jax.random.key(0))
+    params = draw(TINY)
     traced = bind_first_inside_a_trace(config)(params, token_BT)
     np.testing.assert_array_equal(traced, logits(config, params, token_BT))
 
 
 def test_random_weights_have_the_spread_of_the_config_and_no_two_layers_agree():
     config = replace(TINY, width=128, init_std=0.02)
-    params = init(config, jax.random.key(0))
+    params = jax.jit(models.init, static_argnums=0)(config, jax.random.key(0))
     for leaf in (params["embed"], params["head"], params["layers"]["mlp"]["gate"]):
         assert np.std(leaf) == pytest.approx(0.02, rel=0.05)
     query = params["layers"]["attention"]["query"]
@@ -58,7 +58,7 @@ def test_random_weights_have_the_spread_of_the_config_and_no_two_layers_agree():
 
 @pytest.mark.parametrize("config", [TINY, TIED])
 def test_decoding_token_by_token_is_the_full_pass(config, token_BT):
-    params = init(config, jax.random.key(2))
+    params = draw(config, seed=2)
     full = logits(config, params, token_BT)
     cache = models.Cache.zeros(config, *token_BT.shape, jnp.float32)
     mask = jnp.ones(token_BT.shape, bool)
@@ -169,7 +169,7 @@ def test_layer_scan_returning_weights_doubles_memory():
 
 @pytest.mark.parametrize("config", [TINY, TIED])
 def test_eight_devices_compute_what_one_does(config, token_BT):
-    params = init(config, jax.random.key(0))
+    params = draw(config)
     expected = logits(config, params, token_BT)
     mesh = parallel.MeshShape(fsdp=4, tensor=2).build()
     places = parallel.shardings(models.abstract(config), models.logical_axes(config), mesh)
