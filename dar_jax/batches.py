@@ -32,8 +32,9 @@ class Rollouts:
     """The completions of a batch of prompts. Log-probs are nats per token, float32.
 
     `mask_token_BS` marks real tokens; `mask_completion_BT` the completion's, its EOS included; `ended_B` that
-    EOS came. `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric; `sampling_logprob_BT` (log pi_t)
-    and `ref_logprob_BT` (log pi_ref) come from one scoring function (`learner.recall`).
+    EOS came. `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric;
+    `sampling_logprob_BT` (log pi_t) and `ref_logprob_BT` (log pi_ref) come from one scoring function
+    (`learner.recall`).
     """
 
     token_BS: jax.Array

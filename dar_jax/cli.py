@@ -20,6 +20,9 @@ Align a policy with an online judge, or go on with a run.
 A config file states only what differs from the defaults; key.sub=value does the same on the command line.
 The run folder holds config.yaml, metrics.jsonl, completions.jsonl, ledger.sqlite and checkpoints/.
 """
+_TRAIN_USAGE = """\
+dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
+       dar-jax train --resume RUN_DIR [key.sub=value ...]"""
 _STATUS = """\
 exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 4 the budget is
 spent; 5 stopped by a signal. After 3, 4 and 5 the run is saved: go on with --resume.
@@ -56,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dar-jax {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     train = _verb(verbs, "train", _train, "align a policy, or go on with a run", _TRAIN, _STATUS)
-    train.usage = (
-        "dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]\n       dar-jax train --resume RUN_DIR [key=value ...]"
-    )
+    train.usage = _TRAIN_USAGE
     train.add_argument("arguments", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
     train.add_argument("--run-dir", type=Path, help="where to write; default: runs/CONFIG-DATE-TIME")
     train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with the run in this folder")

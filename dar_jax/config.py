@@ -44,7 +44,8 @@ FREE_ON_RESUME = (
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Policy:
     """The model to align: a folder or hub id of a Hugging Face checkpoint. `weights: random` takes its
-    config.json alone and draws the weights by `seed`."""
+    config.json alone and draws the weights by `seed`.
+    """
 
     path: str
     weights: Literal["pretrained", "random"] = "pretrained"

@@ -36,10 +36,11 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
     except (YAMLError, OmegaConfBaseException, ValueError) as fault:
         raise SettingError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from None
     assert isinstance(settings, dict)
+    named = {str(key): value for key, value in settings.items()}
     try:
-        return validate({str(key): value for key, value in settings.items()})
+        return validate(named)
     except ValidationError as fault:
-        lines = dict.fromkeys(_explain(error, settings) for error in fault.errors())
+        lines = dict.fromkeys(_explain(error, named) for error in fault.errors())
         raise SettingError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 

@@ -12,9 +12,7 @@ from dar_jax.parallel import TRAIN_RULES, shardings
 from dar_jax.runlog import RunFolder
 
 
-def export(
-    run: Path, output: Path, step: int | None = None, dtype: Literal["float32", "bfloat16"] = "float32"
-) -> None:
+def export(run: Path, output: Path, step: int | None = None, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
     """Write config, tokenizer and safetensors of checkpoint number `step` (the newest) to a new folder."""
     folder = RunFolder.reopen(run)
     config = parse_config(folder.config_yaml(), where=str(run / "config.yaml"))

@@ -29,7 +29,7 @@ class Adafactor:
     name: Literal["adafactor"] = "adafactor"
     learning_rate: PositiveFloat = 1e-6
     warmup_updates: NonNegativeInt = 15
-    decay_exponent: float = Field(0.8, gt=0, le=1)
+    decay_exponent: float = Field(default=0.8, gt=0, le=1)
     clipping_threshold: PositiveFloat | None = 1.0
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat | None = None
@@ -49,8 +49,8 @@ class AdamW:
     name: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-6
     warmup_updates: NonNegativeInt = 15
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     epsilon: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat | None = None
@@ -86,7 +86,8 @@ def per_weight(inner: optax.GradientTransformation, axes: Any) -> optax.Gradient
     names = jax.tree.leaves(axes, is_leaf=_is_axes)
 
     def divide(tree: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        single, stacked = {}, {}
+        single: dict[str, jax.Array] = {}
+        stacked: dict[str, jax.Array] = {}
         for index, (leaf, axis) in enumerate(zip(jax.tree.leaves(tree), names, strict=True)):
             target = stacked if axis[0] == "layers" else single
             target[f"{index:03d}"] = leaf.reshape(_matrix_shape(axis, leaf.shape))
@@ -96,7 +97,7 @@ def per_weight(inner: optax.GradientTransformation, axes: Any) -> optax.Gradient
         leaves, structure = jax.tree.flatten(like)
         merged = single | stacked
         parts = [merged[f"{i:03d}"].reshape(leaf.shape) for i, leaf in enumerate(leaves)]
-        return structure.unflatten(parts)
+        return jax.tree.unflatten(structure, parts)
 
     def init(params: Any) -> Any:
         single, stacked = divide(params)

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Status = Literal[
-    "ok", "refused", "blocked", "unparsable", "truncated", "timeout", "failed", "over_budget"
-]
+Status = Literal["ok", "refused", "blocked", "unparsable", "truncated", "timeout", "failed", "over_budget"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,8 @@ class Completion:
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
     """A judgement over ordered levels. `probabilities` sum to 1 over the levels; `mass` is what the
-    judge gave to the levels before that normalisation (1.0 where it cannot say)."""
+    judge gave to the levels before that normalisation (1.0 where it cannot say).
+    """
 
     levels: tuple[float, ...]
     probabilities: tuple[float, ...]

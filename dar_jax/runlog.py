@@ -1,11 +1,11 @@
 """The run folder: what a run leaves on disk for people and for its own resume.
 
-    config.yaml         the resolved settings, without secrets
-    metrics.jsonl       one line a step
-    completions.jsonl   one line a judged completion
-    evaluations.jsonl   one line an evaluation
-    ledger.sqlite       every answer paid for (the judge's)
-    checkpoints/        Orbax (checkpoints.run_state)
+config.yaml         the resolved settings, without secrets
+metrics.jsonl       one line a step
+completions.jsonl   one line a judged completion
+evaluations.jsonl   one line an evaluation
+ledger.sqlite       every answer paid for (the judge's)
+checkpoints/        Orbax (checkpoints.run_state)
 """
 
 import json
@@ -71,7 +71,8 @@ class RunFolder:
 
     def forget_after(self, step: int, *, completions: int) -> None:
         """Drop rows of steps above `step` (of completions above their own limit), and a half-written last line:
-        a resume makes them again."""
+        a resume makes them again.
+        """
         for name in _LOGS:
             file = self.path / f"{name}.jsonl"
             limit = completions if name == "completions" else step

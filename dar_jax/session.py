@@ -120,7 +120,8 @@ def open_session(config: RunConfig, console: Console) -> Session:
     prompts = _prompts(config, config.data, tokenizer, console)
     if not config.online:
         prompts.source.completion(prompts.ids[0])
-    held_out = config.evaluation and _prompts(config, config.evaluation.data, tokenizer, console)
+    evaluated = config.evaluation
+    held_out = _prompts(config, evaluated.data, tokenizer, console) if evaluated else None
     return Session(
         config=config,
         mesh=mesh,

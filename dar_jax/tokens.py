@@ -6,6 +6,7 @@ travel with the tokens, so that a pad id that equals EOS does no harm.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -88,15 +89,11 @@ class Tokenizer:
         system: str | None = None,
     ) -> "Tokenizer":
         """Read a tokenizer from a folder or the hub. Raises SettingError where there is none."""
-        from transformers import AutoTokenizer
-
         try:
-            hf = AutoTokenizer.from_pretrained(path)
+            hf = _auto_tokenizer().from_pretrained(path)
         except Exception as fault:  # the library raises what its many readers raise
             reason = " ".join(str(fault).split())[:300]
-            raise SettingError(
-                f"tokenizer.path: cannot read a tokenizer from {path}: {reason}"
-            ) from fault
+            raise SettingError(f"tokenizer.path: cannot read a tokenizer from {path}: {reason}") from fault
         if chat_template == "none":
             hf.chat_template = None
         elif chat_template != "auto":
@@ -113,9 +110,7 @@ class Tokenizer:
         """The token that the chat template puts after an assistant turn, such as `<|im_end|>`."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARKER}]
         try:
-            text = (
-                self._render(turns, add_generation_prompt=False) if self.has_chat_template else ""
-            )
+            text = self._render(turns, add_generation_prompt=False) if self.has_chat_template else ""
         except SettingError:
             return None
         after = text.rpartition(_MARKER)[2].lstrip() if _MARKER in text else ""
@@ -198,11 +193,7 @@ class Tokenizer:
                 " no chat template; name a file that holds one, or give prompts as strings"
             )
         try:
-            return str(
-                self._hf.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=add_generation_prompt
-                )
-            )
+            return str(self._hf.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
         except TemplateError as fault:
             roles = [turn["role"] for turn in turns]
             raise SettingError(
@@ -243,6 +234,14 @@ def pad(
         token_BT[b, place] = row
         mask_BT[b, place] = True
     return token_BT, mask_BT
+
+
+def _auto_tokenizer() -> Any:
+    """Import the library without its advice to install PyTorch, which is not needed here."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _template_file(path: str) -> str:

@@ -31,7 +31,7 @@ from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import rows, to_host
 from dar_jax.records import Completion, Prompt, Verdict
-from dar_jax.reporting import completion_rows, judge_metrics, samples, shown, warnings
+from dar_jax.reporting import closing, completion_rows, judge_metrics, samples, shown, warnings
 from dar_jax.runlog import RunFolder
 from dar_jax.sampling import completions
 from dar_jax.session import Purpose, Session, checksum, open_session
@@ -75,11 +75,10 @@ def resume(run_dir: Path, overrides: Sequence[str]) -> None:
         )
     console = Console(config.display.mode)
     session = open_session(config, console)
-    with jax.set_mesh(session.mesh):
-        with _open(session, folder, console, session.start_params()) as run:
-            run.restore()
-            folder.write_config(to_yaml(config))
-            run.steps()
+    with jax.set_mesh(session.mesh), _open(session, folder, console, session.start_params()) as run:
+        run.restore()
+        folder.write_config(to_yaml(config))
+        run.steps()
 
 
 @contextlib.contextmanager
@@ -127,6 +126,9 @@ class Run:
         except (JudgeStopped, BudgetSpent) as stop:
             self.save()
             raise type(stop)(f"{stop}\n{self._saved_where()}") from None
+        self.console.finish()
+        for line in closing(str(self.folder.path), self.folder.read("metrics")):
+            self.console.note(line)
 
     def step(self) -> None:
         """Make one step, or what a resume has left of it."""
@@ -169,8 +171,7 @@ class Run:
         with self.timed("weigh"):
             batch, metrics = self.learner.weigh(rollouts, self._rewards(verdicts))
             columns = {
-                name: np.asarray(metrics.pop(f"completion/{name}")).reshape(-1)
-                for name in ("advantage", "weight")
+                name: np.asarray(metrics.pop(f"completion/{name}")).reshape(-1) for name in ("advantage", "weight")
             }
             self.progress.measured = _floats(metrics) | judge_metrics(verdicts)
         self._log_completions(words, verdicts, columns)
@@ -207,15 +208,15 @@ class Run:
     def evaluate(self, step: int) -> None:
         """Have the judge compare the policy with its start on held-out prompts."""
         settings, held_out = self.config.evaluation, self.session.held_out
-        assert settings is not None and held_out is not None and self.reference is not None
+        assert settings is not None
+        assert held_out is not None
+        assert self.reference is not None
         prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
         sampler = self.session.sampler(settings.temperature)
         key = self.session.key(Purpose.EVALUATION)
         asked = []
         for params in (self.learner.decode_params(self.state), self.reference):
-            words = completions(
-                self._sample(sampler, params, prompts, 1, key), prompts, self.session.tokenizer
-            )
+            words = completions(self._sample(sampler, params, prompts, 1, key), prompts, self.session.tokenizer)
             asked.append((words, self._judge.submit(words)))
         (ours, pending), (theirs, start_pending) = asked
         outcome = compare(ours, pending.result(), theirs, start_pending.result())
@@ -265,17 +266,15 @@ class Run:
         assert self.judge is not None
         return self.judge
 
-    def _sample(
-        self, sampler: Any, params: Params, prompts: list[Prompt], group_size: int, key: jax.Array
-    ) -> Rollouts:
+    def _sample(self, sampler: Any, params: Params, prompts: list[Prompt], group_size: int, key: jax.Array) -> Rollouts:
         tokens = self.session.tokenizer.encode_prompts(prompts)
         return sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
 
     def _rewards(self, verdicts: Sequence[Verdict]) -> Rewards:
         values = [math.nan if verdict.reward is None else verdict.reward for verdict in verdicts]
         reward_PG = np.array(values, np.float32).reshape(-1, self.config.group_size)
-        rewards = Rewards(reward_PG=reward_PG, valid_PG=np.isfinite(reward_PG))
-        return rows(rewards, self.session.mesh)
+        arrays = {"reward_PG": reward_PG, "valid_PG": np.isfinite(reward_PG)}
+        return Rewards(**rows(arrays, self.session.mesh))
 
     def _log_completions(
         self, words: list[Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]

@@ -13,7 +13,7 @@ from dar_jax.config_file import read_config
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "dar_jax").rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-WORDS = "records runlog console tokens chat judging data evaluation reporting cli".split()
+WORDS = ["records", "runlog", "console", "tokens", "chat", "judging", "data", "evaluation", "reporting", "cli"]
 
 
 def test_no_file_over_400_lines():

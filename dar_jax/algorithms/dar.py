@@ -107,7 +107,7 @@ class DAR:
     needs: ClassVar[frozenset[str]] = frozenset({"rewards", "sampling", "reference"})
 
     name: Literal["dar"] = "dar"
-    alpha_ratio: float = Field(0.1, ge=0, le=1)
+    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
     total_regularization: PositiveFloat = 0.05
     weight_clip: PositiveFloat = 20.0
     baseline: Baseline = "prompt"
@@ -183,7 +183,8 @@ class DAR:
         return weighted_regression(logprob_ERT, batch)
 
     def _log_ref_over_sampling_B(self, rollouts: Rollouts) -> jax.Array:
-        assert rollouts.sampling_logprob_BT is not None and rollouts.ref_logprob_BT is not None
+        assert rollouts.sampling_logprob_BT is not None
+        assert rollouts.ref_logprob_BT is not None
         mask_BT = rollouts.mask_completion_BT
         difference_BT = rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT
         total_B = jnp.where(mask_BT, difference_BT, 0.0).sum(1)
@@ -192,8 +193,7 @@ class DAR:
     def _weight_metrics(self, parts: dict[str, jax.Array]) -> dict[str, jax.Array]:
         used_PG, weight_PG = parts["used_PG"], parts["weight_PG"]
         reference, advantage = (
-            masked_mean(jnp.abs(parts[key]), used_PG)
-            for key in ("from_reference_PG", "from_advantage_PG")
+            masked_mean(jnp.abs(parts[key]), used_PG) for key in ("from_reference_PG", "from_advantage_PG")
         )
         both = reference + advantage
         clipped_PG = parts["log_weight_PG"] >= jnp.log(self.weight_clip)

@@ -45,7 +45,8 @@ def sampler_gap_metrics(rollouts: Rollouts) -> Metrics:
 
 def reference_kl_metrics(rollouts: Rollouts) -> Metrics:
     """Estimate KL(pi_t || pi_ref), nats a completion: k1 (unbiased) and k3 (non-negative)."""
-    assert rollouts.sampling_logprob_BT is not None and rollouts.ref_logprob_BT is not None
+    assert rollouts.sampling_logprob_BT is not None
+    assert rollouts.ref_logprob_BT is not None
     log_ref_over_sampling_BT = jnp.where(
         rollouts.mask_completion_BT, rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT, 0.0
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass as record
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax.data import DATA
@@ -17,12 +17,13 @@ from dar_jax.settings import STRICT, one_of
 class WinRate:
     """Compare the policy with its start on `prompts` prompts of `data`, at the end of the run and, where
     `every_steps` is set, on the way. Both speak with the same random keys; `temperature` null is the
-    sampler's. Its judgements are billed like any other."""
+    sampler's. Its judgements are billed like any other.
+    """
 
     data: one_of(DATA, "files")  # type: ignore[valid-type]
     prompts: PositiveInt = 128
     every_steps: PositiveInt | None = None
-    temperature: NonNegativeFloat | None = Field(None)
+    temperature: NonNegativeFloat | None = None
 
     def due(self, step: int, last: int) -> bool:
         """Whether to evaluate after this step."""

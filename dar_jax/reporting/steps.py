@@ -7,7 +7,7 @@ from typing import Any
 from dar_jax.console import Sample
 from dar_jax.records import Completion, Verdict
 
-Columns = Mapping[str, Sequence[float]]
+Columns = Mapping[str, Any]
 
 _SHOWN = {
     "loss": ("loss", "{:.3f}"),
@@ -26,7 +26,10 @@ _SHOWN = {
 def completion_rows(
     step: int, completions: Sequence[Completion], verdicts: Sequence[Verdict], columns: Columns
 ) -> list[dict[str, Any]]:
-    """Make the rows of completions.jsonl: what was said, what was judged, what became of it."""
+    """Make the rows of completions.jsonl: what was said, what was judged, what became of it.
+
+    `columns` are the algorithm's, a number a row each.
+    """
     return [
         {
             "step": step,
@@ -106,4 +109,27 @@ def samples(rows: Sequence[Mapping[str, Any]], count: int) -> list[Sample]:
             weight=row["weight"],
         )
         for row in first
+    ]
+
+
+def closing(folder: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say at the end of a run what it came to, where things are and what to do next."""
+    lines = []
+    if rows and rows[0].get("rewards/mean") is not None:
+        first, last = rows[0], rows[-1]
+        lines.append(
+            f"reward {first['rewards/mean']:.2f} at step {first['step']}, {last['rewards/mean']:.2f} at step"
+            f" {last['step']}; KL to the reference {last['objective/kl']:.2f} nats a completion; length"
+            f" {first['completions/mean_length']:.1f} to {last['completions/mean_length']:.1f} tokens"
+        )
+        costs = [row.get("judge/cost_usd") for row in rows]
+        known = [cost for cost in costs if cost is not None]
+        dollars = f"{sum(known):.4f} US dollars" if len(known) == len(costs) else "cost not known in full"
+        calls = sum(row["judge/billed_calls"] for row in rows)
+        lines.append(f"judge: {calls:.0f} billed calls, {dollars}")
+    return [
+        *lines,
+        f"everything is in {folder}: metrics.jsonl, completions.jsonl, config.yaml, checkpoints/",
+        f"next: dar-jax export {folder} --output my-policy   (a Hugging Face folder)",
+        f"  or: dar-jax train --resume {folder} steps={2 * len(rows)}   (go on)",
     ]

@@ -14,7 +14,7 @@ class Choice:
 
     temperature: NonNegativeFloat = 1.0
     top_k: PositiveInt | None = None
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
 
     def __call__(self, logits_BV: jax.Array, key_B: jax.Array) -> jax.Array:
         """Draw `token_B` with one random key a row."""

@@ -24,10 +24,10 @@ def recorded(
     length = bucket(max(map(len, kept)), max_completion_length)
     prompt_BS, mask_prompt_BS = pad(prompts, 0, side="left", length=size)
     token_BT, mask_BT = pad(kept, 0, side="right", length=length)
-    rollouts = Rollouts(
-        token_BS=np.concatenate([prompt_BS, token_BT], 1),
-        mask_token_BS=np.concatenate([mask_prompt_BS, mask_BT], 1),
-        mask_completion_BT=mask_BT,
-        ended_B=np.array([len(tokens) <= max_completion_length for tokens in completions]),
-    )
-    return check(parallel.rows(rollouts, mesh))
+    arrays = {
+        "token_BS": np.concatenate([prompt_BS, token_BT], 1),
+        "mask_token_BS": np.concatenate([mask_prompt_BS, mask_BT], 1),
+        "mask_completion_BT": mask_BT,
+        "ended_B": np.array([len(tokens) <= max_completion_length for tokens in completions]),
+    }
+    return check(Rollouts(**parallel.rows(arrays, mesh)))
