@@ -31,7 +31,9 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
         file = OmegaConf.create(text)
         if not OmegaConf.is_dict(file):
             raise SettingError(f"{where}: expected `key: value` lines, got a list")
-        merged = OmegaConf.merge(file, _overrides(overrides))
+        changes = _overrides(overrides)
+        _drop_replaced(file, changes)
+        merged = OmegaConf.merge(file, changes)
         settings = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (YAMLError, OmegaConfBaseException, ValueError) as fault:
         raise SettingError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from None
@@ -55,6 +57,18 @@ def _overrides(overrides: Sequence[str]) -> Any:
         if not equals or not key.strip("."):
             raise SettingError(f"{override!r}: not an override; write key.sub=value, such as steps=10")
     return OmegaConf.from_dotlist(list(overrides))
+
+
+def _drop_replaced(file: Any, changes: Any) -> None:
+    """Forget the settings of a component where the overrides name another kind: they would not fit it."""
+    for key in changes:
+        before, after = file.get(key), changes[key]
+        if not (OmegaConf.is_dict(before) and OmegaConf.is_dict(after)):
+            continue
+        if "name" in after and "name" in before and after.name != before.name:
+            del file[key]
+        else:
+            _drop_replaced(before, after)
 
 
 def _similar_file(path: Path) -> str:

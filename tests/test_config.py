@@ -30,6 +30,13 @@ def test_overrides_are_values_not_strings():
     assert config.judge.mode == "single"
 
 
+def test_another_kind_of_component_replaces_the_first():
+    text = "{policy: {path: p}, data: {path: d}, judge: {name: openai, model: m, base_url: u, levels: 5}}"
+    assert _parse("judge.levels=4", text=text).judge.model == "m"
+    judge = _parse("judge={name: scripted, scorer: overlap}", text=text).judge
+    assert (judge.name, judge.levels) == ("scripted", 10)
+
+
 def test_what_is_written_reads_back_the_same():
     config = _parse("steps=7", "learning.optimizer={name: adamw, learning_rate: 1e-3}")
     again = parse_config(to_yaml(config), where="config.yaml")

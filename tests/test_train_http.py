@@ -1,0 +1,109 @@
+"""Whole runs against a judge behind a real loopback socket, by the real SDK."""
+
+import contextlib
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.cli import main
+from dar_jax.config_file import parse_config
+from dar_jax.errors import JudgeStopped
+from dar_jax.runlog import RunFolder
+from dar_jax.train import resume, train
+from tests.nano import write_policy, write_prompts
+
+
+@pytest.fixture(scope="module")
+def config_text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nano")
+    policy, prompts = write_policy(folder / "policy"), write_prompts(folder / "prompts.jsonl")
+    return f"""
+    policy: {{path: {policy}, weights: random}}
+    data: {{path: {prompts}}}
+    judge: {{name: openai, model: scripted-overlap, base_url: "http://127.0.0.1:1/v1", concurrency: 2}}
+    steps: 2
+    prompts_per_step: 8
+    sampling: {{max_prompt_length: 16, max_completion_length: 8}}
+    learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
+    mesh: {{devices: 1}}
+    display: {{mode: quiet}}
+    """
+
+
+def _train(text, path, *overrides):
+    train(parse_config(text, overrides, where="run.yaml"), path)
+    return RunFolder(path)
+
+
+def _rewards(folder):
+    return [(row["completion"], row["reward"], row["weight"]) for row in folder.read("completions")]
+
+
+def _stored(folder):
+    with contextlib.closing(sqlite3.connect(folder.ledger)) as ledger:
+        return ledger.execute("select count(*) from answers").fetchone()[0]
+
+
+def test_a_server_that_dies_in_mid_step(config_text, tmp_path):
+    """It ends the run with a clear message and a checkpoint; a resume pays for nothing again."""
+    whole = _train(config_text, tmp_path / "whole", "judge={name: scripted, scorer: overlap, concurrency: 2}")
+    impatient = ("judge.attempts=2", "judge.deadline_s=2")
+    stack = contextlib.ExitStack()
+    first = stack.enter_context(serve(ServerSettings(port=0, latency_s=0.03)))
+    port = int(first.url.rsplit(":", 1)[1])
+
+    def die_in_step_2():
+        while "metrics.jsonl" not in {each.name for each in (tmp_path / "run").glob("*")}:
+            time.sleep(0.002)
+        before = first.answered.total()
+        while first.answered.total() < before + 5:
+            time.sleep(0.002)
+        stack.close()
+
+    killer = threading.Thread(target=die_in_step_2)
+    killer.start()
+    with pytest.raises(JudgeStopped, match=r"--resume") as caught:
+        _train(config_text, tmp_path / "run", f"judge.base_url={first.openai_url}", *impatient)
+    killer.join()
+    assert "the judge" in str(caught.value)
+    stopped = RunFolder(tmp_path / "run")
+    assert [row["step"] for row in stopped.read("metrics")] == [1]
+    paid = _stored(stopped)
+    assert (stopped.checkpoints / "4").is_dir()
+    with serve(ServerSettings(port=port)) as second:
+        resume(stopped.path, [])
+    assert paid + second.answered.total() == _stored(stopped)
+    assert set(second.answered.values()) == {1}
+    assert _rewards(stopped) == _rewards(whole)
+
+
+def test_a_useless_judge_is_called_so(config_text, tmp_path, capsys):
+    """A judge that answers prose gives no reward, teaches nothing and ends the run with status 3."""
+    (tmp_path / "run.yaml").write_text(config_text)
+    run = tmp_path / "run"
+    with serve(ServerSettings(port=0, faults={"prose": 1.0})) as server:
+        overrides = [f"judge.base_url={server.openai_url}", "judge.mode=single"]
+        status = main(["train", str(tmp_path / "run.yaml"), *overrides, "--run-dir", str(run)])
+    said = capsys.readouterr().err
+    assert status == 3
+    assert "useless" in said
+    assert "unparsable" in said
+    assert not (run / "metrics.jsonl").exists()
+
+
+def test_a_run_survives_a_server_with_faults(config_text, tmp_path):
+    """Retried faults change nothing; failed judgements are counted, never rewarded."""
+    faults = {"rate_limit": 0.1, "server_error": 0.1, "reset_before": 0.05, "refusal": 0.05, "out_of_range": 0.05}
+    with serve(ServerSettings(port=0, faults=faults, seed=3)) as server:
+        overrides = [f"judge.base_url={server.openai_url}", "judge.max_failure_share=0.6"]
+        run = _train(config_text, tmp_path / "run", *overrides)
+    rows = run.read("completions")
+    failed = [row for row in rows if row["verdict"] != "ok"]
+    assert failed
+    assert all(row["reward"] is None and row["weight"] == 0 for row in failed)
+    assert all(row["reward"] is not None for row in rows if row["verdict"] == "ok")
+    counted = sum(row["judge/failed"] for row in run.read("metrics"))
+    assert counted == len(failed)
