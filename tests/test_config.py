@@ -31,7 +31,7 @@ def test_overrides_are_values_not_strings():
 
 
 def test_another_kind_of_component_replaces_the_first():
-    text = "{policy: {path: p}, data: {path: d}, judge: {name: openai, model: m, base_url: "http://h/v1", levels: 5}}"
+    text = "{policy: {path: p}, data: {path: d}, judge: {name: openai, model: m, levels: 5}}"
     assert _parse("judge.levels=4", text=text).judge.model == "m"
     judge = _parse("judge={name: scripted, scorer: overlap}", text=text).judge
     assert (judge.name, judge.levels) == ("scripted", 10)
