@@ -37,28 +37,60 @@ async def ask(
     `start_by` is the loop time after which a call that has not begun gives up. Raises ChatError, with
     `attempts` set: at once where no retry can help, else the last reason when patience ends.
     """
-    loop, deadline, attempts, failures = asyncio.get_running_loop(), float("inf"), 0, 0
+    call = _Call(patience, start_by)
     while True:
         async with limits.slot():
-            if not attempts:
-                if loop.time() > start_by:
-                    raise _with_attempts(TooSlow("its turn did not come before the batch's deadline"), 0)
-                deadline = loop.time() + patience.deadline_s
-            attempts += 1
-            timeout_s = max(0.001, min(patience.attempt_timeout_s, deadline - loop.time()))
+            timeout_s = call.begin()
             try:
-                return await _attempt(chat, request, timeout_s), attempts
+                return await _attempt(chat, request, timeout_s), call.attempts
             except ChatError as error:
-                reason = error
-        if not isinstance(reason, Transient):
-            raise _with_attempts(reason, attempts)
-        failures += not isinstance(reason, RateLimited)
-        wait_s = patience.wait_s(max(failures, 1), reason)
-        if failures >= patience.attempts or loop.time() + wait_s > deadline:
-            raise _with_attempts(reason, attempts)
+                reason = call.failed(error, timeout_s)
+        wait_s = call.wait_s(reason)
         if isinstance(reason, RateLimited) and reason.retry_after_s:
             limits.pause(reason.retry_after_s)
         await asyncio.sleep(wait_s)
+
+
+class _Call:
+    """How far one call has come: its attempts, its failures, its deadline."""
+
+    def __init__(self, patience: Patience, start_by: float) -> None:
+        self._patience, self._start_by = patience, start_by
+        self._now = asyncio.get_running_loop().time
+        self._deadline, self._failures = 0.0, 0
+        self._reason: ChatError | None = None
+        self.attempts = 0
+
+    def begin(self) -> float:
+        """Count an attempt; return the seconds it has."""
+        if not self.attempts:
+            if self._now() > self._start_by:
+                raise self._final(TooSlow("its turn did not come before the batch's deadline"))
+            self._deadline = self._now() + self._patience.deadline_s
+        self.attempts += 1
+        return max(0.001, min(self._patience.attempt_timeout_s, self._deadline - self._now()))
+
+    def failed(self, error: ChatError, timeout_s: float) -> ChatError:
+        """Note a failure; return the reason that counts."""
+        # An attempt cut short by the deadline says nothing new about the server.
+        cut_short = isinstance(error, TooSlow) and timeout_s < self._patience.attempt_timeout_s
+        if self._reason is None or not cut_short:
+            self._reason = error
+        self._failures += not isinstance(error, RateLimited)
+        return self._reason
+
+    def wait_s(self, reason: ChatError) -> float:
+        """Return how long to wait before the next attempt; raise the reason when there shall be none."""
+        if not isinstance(reason, Transient) or self._failures >= self._patience.attempts:
+            raise self._final(reason)
+        wait_s = self._patience.wait_s(max(self._failures, 1), reason)
+        if self._now() + wait_s > self._deadline:
+            raise self._final(reason)
+        return wait_s
+
+    def _final(self, reason: ChatError) -> ChatError:
+        reason.attempts = self.attempts
+        return reason
 
 
 async def _attempt(chat: Chat, request: Request, timeout_s: float) -> Answer:
@@ -68,8 +100,3 @@ async def _attempt(chat: Chat, request: Request, timeout_s: float) -> Answer:
             return await chat.ask(request, timeout_s)
     except TimeoutError:
         raise TooSlow(f"no answer within {timeout_s:.3g} s") from None
-
-
-def _with_attempts(error: ChatError, attempts: int) -> ChatError:
-    error.attempts = attempts
-    return error

@@ -99,9 +99,9 @@ class Ledger:
     def _get(self, key: str) -> Answer | None:
         try:
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise DarError(f"the ledger {self._path} cannot be read: {error}") from None
-        return None if row is None else Answer.from_json(row[0])
+            return None if row is None else Answer.from_json(row[0])
+        except (sqlite3.Error, ValueError) as error:
+            raise DarError(f"the ledger {self._path} cannot be read: {error}; {_WAY_OUT}") from None
 
     def _commit(self) -> None:
         with self._lock:
@@ -149,6 +149,9 @@ _WAY_OUT = "restore it from a copy, or move it away and pay for its answers agai
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    # SQLite reads a last page that was cut off as if zeros followed. With a log beside the file it is still repaired.
+    if not _log(path) and path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
+        raise SettingError(f"the ledger {path} is damaged: its end is missing; {_WAY_OUT}")
     database.execute("PRAGMA journal_mode = WAL")
     # FULL: a commit survives a power cut too; gathering commits pays for it.
     database.execute("PRAGMA synchronous = FULL")
@@ -169,6 +172,11 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise SettingError(f"the ledger {path} is damaged: {found}; {_WAY_OUT}")
+
+
+def _log(path: Path) -> int:
+    log = path.with_name(f"{path.name}-wal")
+    return log.stat().st_size if log.exists() else 0
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> tuple[object, ...]:

@@ -119,8 +119,7 @@ def test_the_gate_holds_concurrency_and_pace():
     assert chat.most == 3
     chat.times.clear()
     asyncio.run(many(Limits(9, requests_per_minute=60 / 0.03)))
-    gaps = [later - earlier for earlier, later in zip(chat.times, chat.times[1:], strict=False)]
-    assert min(gaps) > 0.02
+    assert chat.times[-1] - chat.times[0] >= 8 * 0.03 * 0.95
 
 
 def test_waits_double_and_jitter():
@@ -142,3 +141,14 @@ def test_a_turn_that_comes_too_late_is_not_taken():
         asyncio.run(late())
     assert not chat.times
     assert caught.value.attempts == 0
+
+
+def test_a_last_attempt_cut_short_does_not_hide_the_reason():
+    class Late(Failing):
+        async def ask(self, request: Request, timeout_s: float) -> Answer:
+            self.latency_s = 60.0 if self.times else 0.0
+            return await super().ask(request, timeout_s)
+
+    with pytest.raises(ServerFault, match="the reason") as caught:
+        run(Late(ServerFault("the reason")), Patience(deadline_s=0.1, first_wait_s=0.01))
+    assert caught.value.attempts == 2

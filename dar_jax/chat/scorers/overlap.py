@@ -1,9 +1,9 @@
 """Scores a short summary of a text by the words they share: made for docstrings and their first lines.
 
 Four parts, each 0 to 1, weighted as below: how much of the text's weight the summary's content words cover, how
-much of the summary is taken from the text, brevity, and whether it reads as one ended sentence. Brevity and a
-proper end count only as far as the summary is about the text. A list of words can game it: it stands in for a
-judge, not for taste.
+much of the summary is taken from the text, brevity, and whether it reads as one ended sentence. What a long
+summary covers counts little, and form counts only as far as the summary is about the text. A list of words can
+game it: it stands in for a judge, not for taste.
 """
 
 import math
@@ -34,9 +34,9 @@ def score(prompt: str, completion: str) -> float:
     text, summary = content_words(prompt), content_words(completion)
     if not summary:
         return LOWEST
-    faithful = _faithful(text, summary)
-    form = BRIEF * _brief(completion) + ENDED * _ended(completion)
-    share = COVERED * _covered(text, summary) + faithful * (FAITHFUL + form)
+    brief, faithful = _brief(completion), _faithful(text, summary)
+    form = FAITHFUL + BRIEF * brief + ENDED * _ended(completion)
+    share = COVERED * _covered(text, summary) * brief + form * faithful
     return LOWEST + (HIGHEST - LOWEST) * share
 
 

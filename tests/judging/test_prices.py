@@ -1,0 +1,25 @@
+import pytest
+
+from dar_jax.judging.prices import PRICES, Price, list_price
+from dar_jax.records import Usage
+
+PRICE = Price(input=1.0, cached=0.1, output=10.0, date="2026-11")
+
+
+def test_cached_tokens_are_part_of_the_input():
+    assert PRICE.cost_usd(Usage(input_tokens=1000, cached_tokens=400, output_tokens=10)) == pytest.approx(740e-6)
+
+
+def test_unknown_is_unknown():
+    """open-instruct priced an unknown model at $0."""
+    assert PRICE.cost_usd(None) is None
+    assert list_price("my-own-model") is None
+    no_cached = Price(input=1.0, output=1.0, date="2026-11")
+    assert no_cached.cost_usd(Usage(input_tokens=10, cached_tokens=5)) is None
+    assert no_cached.cost_usd(Usage(input_tokens=10)) == pytest.approx(10e-6)
+
+
+def test_dated_names_have_their_models_price():
+    assert list_price("gpt-4.1-mini-2025-04-14") == PRICES["gpt-4.1-mini"]
+    assert list_price("gemini-2.5-flash-001") == PRICES["gemini-2.5-flash"]
+    assert list_price("gpt-4.1-mini-preview") is None

@@ -1,0 +1,56 @@
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from dar_jax.errors import SettingError
+from dar_jax.judging import JUDGES, OpenAIJudge
+from dar_jax.settings import one_of
+
+ADAPTER = TypeAdapter(one_of(JUDGES, "scripted"))
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini", "scripted"])
+def test_a_judge_is_chosen_by_name(name):
+    settings = ADAPTER.validate_python({"name": name} | ({} if name == "scripted" else {"model": "m"}))
+    assert isinstance(settings, JUDGES[name])
+    assert settings.mode == ("samples" if name == "gemini" else "logprobs")
+
+
+def test_settings_survive_the_run_folder():
+    settings = ADAPTER.validate_python({"name": "openai", "model": "m", "api_key_file": "~/key"})
+    plain = ADAPTER.dump_python(settings, mode="json")
+    assert ADAPTER.validate_python(plain) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"name": "openai"}, "model"),
+        ({"name": "openai", "model": "m", "base_url": "localhost:8000"}, "expected an address"),
+        ({"name": "scripted", "scorer": "taste"}, "choose one of: "),
+        ({"name": "scripted", "mode": "guess"}, "logprobs"),
+        ({"name": "scripted", "levels": 11}, "less than or equal to 10"),
+        ({"name": "scripted", "rubric": "tldr", "rubric_text": "mine"}, "keep one"),
+        ({"name": "scripted", "rubric_text": " "}, "rubric_text is empty"),
+        ({"name": "scripted", "max_failure_share": 1.5}, "less than or equal to 1"),
+        ({"name": "scripted", "colour": "red"}, "colour"),
+    ],
+)
+def test_a_mistake_is_named(given, told):
+    with pytest.raises(ValidationError) as caught:
+        ADAPTER.validate_python(given)
+    assert told in str(caught.value)
+
+
+def test_a_missing_key_leaves_no_judge_behind(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(SettingError, match="OPENAI_API_KEY is not set"):
+        OpenAIJudge(model="m").open(tmp_path / "ledger.sqlite")
+
+
+def test_prices_are_listed_for_the_vendors_own_address_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    listed = OpenAIJudge(model="gpt-4.1-mini").open(tmp_path / "a.sqlite")
+    elsewhere = OpenAIJudge(model="gpt-4.1-mini", base_url="http://127.0.0.1:1/v1").open(tmp_path / "b.sqlite")
+    with listed, elsewhere:
+        assert listed._terms.price is not None
+        assert elsewhere._terms.price is None
