@@ -24,8 +24,8 @@ _TRAIN_USAGE = """\
 dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
        dar-jax train --resume RUN_DIR [key.sub=value ...]"""
 _STATUS = """\
-exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 4 the budget is
-spent; 5 stopped by a signal. After 3, 4 and 5 the run is saved: go on with --resume.
+exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 5 stopped by a
+signal. After 3 and 5 the run is saved: go on with --resume.
 """
 _EXPORT = """\
 Write a run's policy as a Hugging Face folder: config, tokenizer, safetensors.

@@ -3,7 +3,6 @@
     DarError                1   anything this package raises on purpose
     +-- SettingError        2   the user's setting, file or command: one line, no traceback, no run folder
     +-- JudgeStopped        3   the judge failed too often: checkpointed, resumable
-    +-- BudgetSpent         4   the next call would exceed the budget: checkpointed, resumable
     +-- Interrupted         5   a signal asked the run to leave: checkpointed, resumable
 
 Add one only when a caller must tell it apart; the message names the setting, what came, what was
@@ -27,12 +26,6 @@ class JudgeStopped(DarError):
     """Too large a share of judgements failed to go on learning from the rest."""
 
     exit_status = 3
-
-
-class BudgetSpent(DarError):
-    """The next judge call would exceed the money or the annotations granted."""
-
-    exit_status = 4
 
 
 class Interrupted(DarError):

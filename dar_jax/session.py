@@ -110,6 +110,11 @@ class Session:
 
 def open_session(config: RunConfig, console: Console) -> Session:
     """Open data, tokenizer and model; SettingError where one of them cannot be used."""
+    if config.sampling.truncates and "reference" in config.algorithm.needs:
+        console.warn(
+            "sampling.top_k and sampling.top_p cut off part of pi_t, which the log-ratio to the reference does not"
+            " know: the weights are biased; leave them off, or accept it"
+        )
     mesh = config.mesh.build()
     try:
         decoder = huggingface.read_config(config.policy.path)

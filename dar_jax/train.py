@@ -23,7 +23,7 @@ from dar_jax.checkpoints import RunState
 from dar_jax.config import RunConfig, differences
 from dar_jax.config_file import parse_config, to_yaml
 from dar_jax.console import Console
-from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
+from dar_jax.errors import Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
 from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge, check_failures
@@ -123,9 +123,9 @@ class Run:
             with self.interrupts.caught():
                 while self.progress.step < self.config.steps:
                     self.step()
-        except (JudgeStopped, BudgetSpent) as stop:
+        except JudgeStopped as stop:
             self.save()
-            raise type(stop)(f"{stop}\n{self._saved_where()}") from None
+            raise JudgeStopped(f"{stop}\n{self._saved_where()}") from None
         self.console.finish()
         for line in closing(str(self.folder.path), self.folder.read("metrics")):
             self.console.note(line)

@@ -107,3 +107,21 @@ def test_a_run_survives_a_server_with_faults(config_text, tmp_path):
     assert all(row["reward"] is not None for row in rows if row["verdict"] == "ok")
     counted = sum(row["judge/failed"] for row in run.read("metrics"))
     assert counted == len(failed)
+
+
+def test_a_key_reaches_nothing_a_run_writes_or_says(config_text, tmp_path, capfd, monkeypatch):
+    """Neither a run that works nor one whose server echoes the key in its error."""
+    planted = "sk-planted-0123456789"
+    monkeypatch.setenv("PLANTED_KEY", planted)
+    (tmp_path / "run.yaml").write_text(config_text)
+    for name, faults in (("works", {}), ("fails", {"bad_key": 1.0})):
+        with serve(ServerSettings(port=0, faults=faults)) as server:
+            overrides = [f"judge.base_url={server.openai_url}", "judge.api_key_env=PLANTED_KEY", "display.mode=json"]
+            status = main(["train", str(tmp_path / "run.yaml"), *overrides, "--run-dir", str(tmp_path / name)])
+        assert status == (3 if faults else 0)
+    captured = capfd.readouterr()
+    assert "***" in captured.err
+    assert planted not in captured.out + captured.err
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 20
+    assert not [path for path in written if planted.encode() in path.read_bytes()]

@@ -16,6 +16,11 @@ class Choice:
     top_k: PositiveInt | None = None
     top_p: float = Field(default=1.0, gt=0, le=1)
 
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens can never be drawn."""
+        return self.top_k is not None or self.top_p < 1
+
     def __call__(self, logits_BV: jax.Array, key_B: jax.Array) -> jax.Array:
         """Draw `token_B` with one random key a row."""
         if self.temperature == 0:
