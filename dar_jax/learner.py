@@ -82,20 +82,19 @@ class Learner:
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
-        self._update: Any = None
+        state = State(
+            params=self.param_shardings,
+            optimizer=self._optimizer_shardings(jax.eval_shape(self.optimizer.init, models.abstract(config))),
+            update=self._whole,
+        )
+        self._start = jax.jit(self.optimizer.init, out_shardings=state.optimizer)
+        self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(state, self._whole))
 
     def init(self, params: Params) -> State:
         """Start from float32 params, which the first update consumes; every leaf keeps its place on the mesh."""
         params = jax.device_put(params, self.param_shardings)
-        layout = State(
-            params=self.param_shardings,
-            optimizer=self._optimizer_shardings(jax.eval_shape(self.optimizer.init, params)),
-            update=self._whole,
-        )
-        start = jax.jit(self.optimizer.init, out_shardings=layout.optimizer)
-        self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(layout, self._whole))
         update = parallel.replicated(np.zeros((), np.int32), self.mesh)
-        return State(params=params, optimizer=start(params), update=update)
+        return State(params=params, optimizer=self._start(params), update=update)
 
     def reference(self, params: Params) -> Params:
         """Copy the parameters, in the compute dtype, as the frozen pi_ref."""

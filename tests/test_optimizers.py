@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from dar_jax.optimizers import Adafactor, AdamW, learning_rate
+from dar_jax.parallel import MeshShape, shardings
 
 AXES = {
     "embed": ("vocab", "width"),
@@ -132,6 +133,28 @@ def test_adafactor_is_the_papers_update():
             weights[name] -= 0.05 * update / max(1.0, np.sqrt((update**2).mean()))
     ours = hf(run(Adafactor(learning_rate=0.05, warmup_updates=0), params, gradients))
     assert_close(ours, weights, rtol=2e-5, atol=2e-6)
+
+
+def test_the_update_does_not_depend_on_how_the_weights_lie_on_devices():
+    """The norms and factors of a weight split over devices are those of the whole weight."""
+    sizes = {"vocab": 12, "width": 6, "layers": 3, "heads": 4, "kv_heads": 2, "head_size": 2, "mlp": 8}
+    random, mesh = np.random.default_rng(0), MeshShape(data=2, tensor=2).build()
+    shapes = jax.tree.map(
+        lambda axes: tuple(sizes[axis] for axis in axes), AXES, is_leaf=lambda n: isinstance(n, tuple)
+    )
+    params, *gradients = (
+        jax.tree.map(
+            lambda shape: jnp.asarray(random.normal(size=shape), jnp.float32),
+            shapes,
+            is_leaf=lambda node: isinstance(node, tuple),
+        )
+        for _ in range(4)
+    )
+    layout = shardings(params, AXES, mesh)
+    assert not layout["layers"]["up"].is_fully_replicated
+    settings = Adafactor(learning_rate=0.1, warmup_updates=0)
+    split = run(settings, *jax.device_put((params, gradients), (layout, [layout] * 3)))
+    assert_close(split, run(settings, params, gradients), rtol=1e-5, atol=1e-6)
 
 
 def test_adafactor_of_a_zero_gradient_stays_where_it_is():
