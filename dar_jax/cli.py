@@ -42,7 +42,7 @@ Serve the scripted judge on this machine, as an OpenAI-compatible (and Gemini-co
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a mistake of the user's is one line, not a traceback."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
         options.verb(options)
     except DarError as error:
@@ -54,13 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, later = parser.parse_known_args(arguments)
+    # argparse takes a row of settings once; those behind an option come here.
+    if later and (any(each.startswith("-") for each in later) or not hasattr(options, "settings")):
+        parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if later:
+        options.settings += later
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dar-jax", description="Align language models with online AI reward.")
     parser.add_argument("--version", action="version", version=f"dar-jax {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     train = _verb(verbs, "train", _train, "align a policy, or go on with a run", _TRAIN, _STATUS)
     train.usage = _TRAIN_USAGE
-    train.add_argument("arguments", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
+    train.add_argument("settings", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
     train.add_argument("--run-dir", type=Path, help="where to write; default: runs/CONFIG-DATE-TIME")
     train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with the run in this folder")
     export = _verb(verbs, "export", _export, "write a run's policy in Hugging Face form", _EXPORT)
@@ -89,21 +100,21 @@ def _train(options: argparse.Namespace) -> None:
     if options.resume:
         if options.run_dir:
             raise SettingError("--run-dir with --resume: a resumed run stays in its folder; leave --run-dir out")
-        if options.arguments and "=" not in options.arguments[0]:
+        if options.settings and "=" not in options.settings[0]:
             raise SettingError(
-                f"--resume with a config file ({options.arguments[0]}): the run folder has its own config.yaml;"
+                f"--resume with a config file ({options.settings[0]}): the run folder has its own config.yaml;"
                 " leave the file out"
             )
         from dar_jax.train import resume
 
-        return resume(options.resume, options.arguments)
-    if not options.arguments or "=" in options.arguments[0]:
+        return resume(options.resume, options.settings)
+    if not options.settings or "=" in options.settings[0]:
         raise SettingError("train: no config file; write: dar-jax train CONFIG [key.sub=value ...]")
     from dar_jax.config_file import read_config
     from dar_jax.train import train
 
-    path = Path(options.arguments[0])
-    config = read_config(path, options.arguments[1:])
+    path = Path(options.settings[0])
+    config = read_config(path, options.settings[1:])
     return train(config, options.run_dir or Path("runs") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 

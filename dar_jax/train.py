@@ -90,6 +90,7 @@ def _open(session: Session, folder: RunFolder, console: Console, start: Params) 
         stack.callback(console.finish)
         if judge:
             console.note(f"judge: {judge.describe()}")
+        console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
         yield Run(session, folder, console, saved, judge, start)
 
 
