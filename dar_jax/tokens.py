@@ -90,7 +90,7 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Read a tokenizer from a folder or the hub. Raises SettingError where there is none."""
         try:
-            hf = _auto_tokenizer().from_pretrained(path)
+            hf = _tokenizer_class(path).from_pretrained(path)
         except Exception as fault:  # the library raises what its many readers raise
             reason = " ".join(str(fault).split())[:300]
             raise SettingError(f"tokenizer.path: cannot read a tokenizer from {path}: {reason}") from fault
@@ -236,12 +236,18 @@ def pad(
     return token_BT, mask_BT
 
 
-def _auto_tokenizer() -> Any:
-    """Import the library without its advice to install PyTorch, which is not needed here."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from transformers import AutoTokenizer
+def _tokenizer_class(path: str) -> Any:
+    """Choose the class that reads a tokenizer as its files state it.
 
-    return AutoTokenizer
+    Where they name the generic class, tokenizer.json is the whole truth: `AutoTokenizer` would put a model type's own
+    class in its place (Qwen2's among them) and so another way to split words.
+    """
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise to install PyTorch
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    stated = _model_file(path, "tokenizer_config.json").get("tokenizer_class")
+    generic = stated in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    return PreTrainedTokenizerFast if generic else AutoTokenizer
 
 
 def _template_file(path: str) -> str:

@@ -170,6 +170,16 @@ def test_save_and_load_agree(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_a_model_type_does_not_change_how_words_are_split(tmp_path: Path, family: str) -> None:
+    """transformers 5 reads any qwen2 folder with Qwen2's own splitting, whatever class its tokenizer states."""
+    saved(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    words = Tokenizer.load(str(tmp_path))
+    assert words.encode_text("the cat") == [THE, CAT]
+    assert words.vocab_size == tokenizer().vocab_size
+
+
 def test_no_tokenizer_there(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"tokenizer\.path: cannot read a tokenizer") as caught:
         Tokenizer.load(str(tmp_path))

@@ -4,16 +4,23 @@ A set is a frozen settings value with `load() -> Source`; `DATA` names the sets 
 looks at every prompt with the tokenizer before a run, `prompt_ids` says which come at which step.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
 from dar_jax.data.admission import Admitted, OnBad, admit
+from dar_jax.data.docstrings import Docstrings
 from dar_jax.data.files import Files
+from dar_jax.data.minitldr import MiniTldr
 from dar_jax.data.order import prompt_ids
 from dar_jax.data.source import Source
 
-DATA = {"files": Files}
-Data = Annotated[Files, Field()]
+DATA = {"files": Files, "minitldr": MiniTldr, "docstrings": Docstrings}
 
-__all__ = ["DATA", "Admitted", "Data", "Files", "OnBad", "Source", "admit", "prompt_ids"]
+__all__ = [
+    "DATA",
+    "Admitted",
+    "Docstrings",
+    "Files",
+    "MiniTldr",
+    "OnBad",
+    "Source",
+    "admit",
+    "prompt_ids",
+]

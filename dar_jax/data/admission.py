@@ -39,9 +39,7 @@ class Admitted:
         return f"{len(self)} prompts" + (f"; skipped {reasons}" if reasons else "")
 
 
-def admit(
-    source: Source, tokenizer: Tokenizer, max_prompt_length: int, *, on_bad: OnBad = "error"
-) -> Admitted:
+def admit(source: Source, tokenizer: Tokenizer, max_prompt_length: int, *, on_bad: OnBad = "error") -> Admitted:
     """Check every prompt: readable, not blank, with tokens and at most `max_prompt_length` of them.
 
     A prompt that fails raises SettingError naming its row, or is left out and counted where
@@ -64,9 +62,7 @@ def admit(
                 _refuse(source, row, reason, length, max_prompt_length)
             skipped[reason] += 1
             first.setdefault(reason, row)
-    admitted = Admitted(
-        ids=ids, lengths=lengths, skipped=dict(sorted(skipped.items())), first_skipped=first
-    )
+    admitted = Admitted(ids=ids, lengths=lengths, skipped=dict(sorted(skipped.items())), first_skipped=first)
     if not ids:
         raise SettingError(f"data: {source.where}: no usable prompt; {admitted.describe()}")
     return admitted
@@ -77,10 +73,7 @@ def _measure(
 ) -> list[tuple[int, Reason | None]]:
     prompts = [_read(source, row, on_bad) for row in rows]
     whole = [prompt for prompt in prompts if prompt is not None and not _blank(prompt)]
-    lengths = {
-        prompt.id: len(ids)
-        for prompt, ids in zip(whole, tokenizer.encode_prompts(whole), strict=True)
-    }
+    lengths = {prompt.id: len(ids) for prompt, ids in zip(whole, tokenizer.encode_prompts(whole), strict=True)}
     return [_finding(prompt, lengths, tokenizer, limit) for prompt in prompts]
 
 
@@ -121,6 +114,5 @@ def _refuse(source: Source, row: int, reason: Reason, length: int, limit: int) -
     }[reason]
     way_out = ", raise max_prompt_length" if reason == "too_long" else ""
     raise SettingError(
-        f"data: {source.where}: the prompt of row {row} {said};"
-        f" mend the data{way_out} or set on_bad_prompt: skip"
+        f"data: {source.where}: the prompt of row {row} {said}; mend the data{way_out} or set on_bad_prompt: skip"
     )

@@ -34,9 +34,7 @@ def transcript(messages: Sequence[Message]) -> str:
     """Write a conversation as a judge reads it; a single user turn is its bare text."""
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].content
-    turns = (
-        f"{_HEADINGS.get(message.role, message.role)}: {message.content}" for message in messages
-    )
+    turns = (f"{_HEADINGS.get(message.role, message.role)}: {message.content}" for message in messages)
     return "\n\n".join(turns)
 
 

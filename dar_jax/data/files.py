@@ -42,8 +42,7 @@ class Files:
         columns = tuple(table.column_names)
         if self.prompt_column not in columns:
             raise SettingError(
-                f"data.prompt_column: {self.path} has no column {self.prompt_column!r}"
-                f" (it has {listed(columns)})"
+                f"data.prompt_column: {self.path} has no column {self.prompt_column!r} (it has {listed(columns)})"
             )
         if len(table) == 0:
             raise SettingError(f"data.path: {self.path}, split {self.split!r}, has no rows")
@@ -71,8 +70,7 @@ class Files:
         reader = _READERS.get(path.suffix.lower())
         if reader is None:
             raise SettingError(
-                f"data.path: cannot tell the format of {self.path} from its name;"
-                f" expected one of {', '.join(_READERS)}"
+                f"data.path: cannot tell the format of {self.path} from its name; expected one of {', '.join(_READERS)}"
             )
         if path.stat().st_size > _SMALL:
             return self._dataset(reader, data_files=str(path))
@@ -104,24 +102,16 @@ class Files:
             raise self._unusable(fault) from fault
 
     def _unusable(self, fault: BaseException) -> SettingError:
-        if isinstance(fault, ValueError) and (
-            found := re.search(r"Unknown split.*\[(.*)\]", str(fault))
-        ):
+        if isinstance(fault, ValueError) and (found := re.search(r"Unknown split.*\[(.*)\]", str(fault))):
             return self._no_split([name.strip(" '") for name in found[1].split(",")])
         while fault.__cause__ is not None:
             fault = fault.__cause__
         reason = " ".join(str(fault).split()) or type(fault).__name__
-        kind = (
-            ""
-            if Path(self.path).expanduser().exists()
-            else " as a dataset of the hub (no such file here)"
-        )
+        kind = "" if Path(self.path).expanduser().exists() else " as a dataset of the hub (no such file here)"
         return SettingError(f"data.path: cannot read {self.path}{kind}: {reason[:300]}")
 
     def _no_split(self, splits: list[str]) -> SettingError:
-        return SettingError(
-            f"data.split: {self.path} has no split {self.split!r} (it has {listed(splits)})"
-        )
+        return SettingError(f"data.split: {self.path} has no split {self.split!r} (it has {listed(splits)})")
 
 
 @contextmanager

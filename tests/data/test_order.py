@@ -23,9 +23,7 @@ def test_prompts_do_not_depend_on_how_the_run_got_there(
     size: int, seed: int, start: int, first: int, second: int
 ) -> None:
     whole = prompt_ids(size, seed, start, first + second)
-    assert whole == prompt_ids(size, seed, start, first) + prompt_ids(
-        size, seed, start + first, second
-    )
+    assert whole == prompt_ids(size, seed, start, first) + prompt_ids(size, seed, start + first, second)
 
 
 def test_passes_and_seeds_differ() -> None:

@@ -9,10 +9,11 @@ To add one, write it in a module of its own beside this file and name it in `SCO
 
 from collections.abc import Callable, Mapping
 
-from dar_jax.chat.scorers import overlap
+from dar_jax.chat.scorers import minitldr, overlap
 
 Scorer = Callable[[str, str], float]
 
 SCORERS: Mapping[str, Scorer] = {
+    "minitldr": minitldr.score,
     "overlap": overlap.score,
 }

@@ -18,17 +18,19 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     slot: tuple(words.split())
     for slot, words in {
         "persona": "nurse teacher student baker driver writer farmer lawyer painter waiter singer plumber dentist"
-        " pilot tailor barber",
+        " pilot tailor barber chemist gardener librarian carpenter",
         "who": "brother sister mother father cousin uncle aunt boss neighbor roommate boyfriend girlfriend wife"
-        " husband landlord coworker",
+        " husband landlord coworker grandfather nephew niece teammate",
         "did": "sold broke lost took burned hid borrowed ruined scratched stole dropped damaged smashed pawned"
-        " flooded trashed",
+        " flooded trashed wrecked copied bent cracked",
         "what": "car laptop guitar bike phone camera piano dress watch ring couch tent boat violin jacket bracelet"
-        " tablet scooter mirror carpet",
-        "where": "gym park office school church airport library hotel beach museum stadium hospital",
+        " tablet scooter mirror carpet helmet kayak lamp suitcase trophy umbrella",
+        "where": "gym park office school church airport library hotel beach museum stadium hospital station harbor"
+        " market theater",
         "when": "monday tuesday wednesday thursday friday saturday sunday christmas easter halloween",
-        "feel": "angry sad guilty jealous betrayed ashamed scared confused hurt lonely bitter nervous furious worried",
-        "plan": "forgive confront ignore sue avoid thank block report invite trust pay leave",
+        "feel": "angry sad guilty jealous betrayed ashamed scared confused hurt lonely bitter nervous furious"
+        " worried cheated insulted",
+        "plan": "forgive confront ignore sue avoid thank block report invite trust pay leave warn call fire evict",
     }.items()
 }
 SLOT_OF: Mapping[str, str] = {word: slot for slot, words in SLOTS.items() for word in words}
@@ -54,7 +56,7 @@ ENDS = frozenset({".", "?"})
 
 LOWEST, HIGHEST = 1.0, 10.0
 PER_INVENTED = 0.75
-PER_IDLE = 0.95
+PER_IDLE = 0.9
 NO_END = 0.8
 
 _TOKEN = re.compile(r"[^\W_]+(?:[;'][^\W_]+)*|[^\w\s]")
@@ -92,15 +94,27 @@ def words(text: str) -> list[str]:
 
 
 def reading(completion: str) -> Reading:
-    """Read a summary, phrase by phrase; words of no phrase, and of phrases that add nothing, are idle."""
+    """Read a summary from left to right; words of no phrase, or of a phrase without news, are idle."""
     tokens = words(completion)
     found: set[Fact] = set()
-    seen: set[tuple[str, ...]] = set()
-    idle = 0
-    for phrase in _phrases(tokens):
-        said = {(SLOT_OF[word], word) for word in phrase if word in SLOT_OF}
-        news = said - found if said else phrase not in seen and len(phrase) > 1
-        idle += 0 if news else len(phrase)
+    at = idle = 0
+    while at < len(tokens):
+        size = max(map(len, filter(lambda phrase: _fits(phrase, tokens[at:]), PHRASES)), default=0)
+        said = {(SLOT_OF[word], word) for word in tokens[at : at + size] if word in SLOT_OF}
+        if not said - found and not _divides(tokens, at):
+            idle += max(size, 1)
         found |= said
-        seen.add(phrase)
+        at += max(size, 1)
     return Reading(facts=frozenset(found), idle=idle, ended=bool(tokens) and tokens[-1] in ENDS)
+
+
+def _fits(phrase: tuple[str, ...], tokens: list[str]) -> bool:
+    def fits(part: str, word: str) -> bool:
+        return SLOT_OF.get(word) == part[1:-1] if part[0] == "{" else word == part
+
+    return len(tokens) >= len(phrase) and all(map(fits, phrase, tokens))
+
+
+def _divides(tokens: list[str], at: int) -> bool:
+    """Whether a mark stands where one may stand: after a word."""
+    return tokens[at] in SEPARATORS and at > 0 and tokens[at - 1] not in SEPARATORS
