@@ -1,0 +1,152 @@
+"""What is saved comes back to the bit, wherever it is to lie."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dar_jax import parallel
+from dar_jax.batches import Batch
+from dar_jax.checkpoints import Checkpointing, RunState
+from dar_jax.errors import SettingError
+from dar_jax.parallel import MeshShape, to_host
+
+LAYOUT = {"up": ("layers", "width", "mlp"), "norm": ("width",)}
+MANY, ONE = MeshShape(data=2, tensor=2), MeshShape(devices=1)
+PROGRESS = {"step": 3, "update": 1, "measured": {"rewards/mean": 0.1 + 0.2}, "updates": [{"loss": 1e-17}]}
+
+
+def trees(mesh, seed=0):
+    """Draw parameters and an optimizer state of nested, named and bare parts on a mesh."""
+    random = np.random.default_rng(seed)
+    params = {"up": random.normal(size=(2, 8, 4)).astype(np.float32), "norm": random.normal(size=8).astype(np.float32)}
+    params = jax.device_put(params, parallel.shardings(params, LAYOUT, mesh))
+    factors = {"000": random.normal(size=(2, 8)).astype(np.float32)}
+    state = (({"count": np.int32(5)}, factors), (), jnp.int32(7))
+    return {"params": params, "optimizer": (parallel.replicated(state, mesh), parallel.replicated(np.int32(9), mesh))}
+
+
+def batch(mesh, sampling=True):
+    random = np.random.default_rng(4)
+    logprob_ERT = random.normal(size=(8, 1, 3)).astype(np.float32)
+    made = Batch(
+        token_ERS=random.integers(0, 64, (8, 1, 6)).astype(np.int32),
+        mask_token_ERS=random.integers(0, 2, (8, 1, 6)).astype(bool),
+        mask_completion_ERT=random.integers(0, 2, (8, 1, 3)).astype(bool),
+        weight_E=random.uniform(0, 20, 8).astype(np.float32),
+        mask_E=random.integers(0, 2, 8).astype(bool),
+        sampling_logprob_ERT=logprob_ERT if sampling else None,
+    )
+    return parallel.rows(made, mesh)
+
+
+def abstract(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
+
+
+def assert_identical(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(*map(jax.tree.leaves, (to_host(one), to_host(other))), strict=True):
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return MANY.build()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, mesh):
+    """A folder with one checkpoint, saved in the middle of a batch's updates on eight devices."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    with RunState(folder, keep=3) as runs:
+        runs.save(13, trees(mesh), PROGRESS, batch(mesh))
+    return folder
+
+
+@pytest.mark.parametrize("shape", [MANY, ONE], ids=["the same mesh", "one device"])
+def test_resume_skips_unconsumed_data_when_several_updates_share_a_batch(shape, saved, mesh):
+    """State, progress and the batch under way come back, onto another mesh too."""
+    target = shape.build()
+    with RunState(saved, keep=3) as runs:
+        assert runs.latest == 13
+        found, progress, under_way = runs.load(13, abstract(trees(target, seed=1)), target)
+    assert_identical(found, trees(mesh))
+    assert_identical(under_way, batch(mesh))
+    assert progress == PROGRESS
+    for leaf, wanted in zip(*map(jax.tree.leaves, ((found, under_way), (trees(target), batch(target)))), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+
+
+def test_parameters_alone_can_be_loaded(saved, mesh):
+    with RunState(saved, keep=3) as runs:
+        for number in (None, 13):
+            found, params = runs.load_params(abstract(trees(mesh)["params"]), number)
+            assert found == 13
+            assert_identical(params, trees(mesh)["params"])
+        with pytest.raises(SettingError, match=r"no checkpoint 12 there; it holds \[13\]"):
+            runs.load_params(abstract(trees(mesh)["params"]), 12)
+
+
+def test_nothing_to_resume_is_an_error(tmp_path, mesh):
+    with RunState(tmp_path / "checkpoints", keep=3) as runs:
+        assert runs.latest is None
+        with pytest.raises(SettingError, match="no checkpoint there"):
+            runs.load_params(abstract(trees(mesh)["params"]))
+
+
+def test_between_batches_there_is_none_and_absent_fields_stay_absent(tmp_path, mesh):
+    with RunState(tmp_path, keep=3) as runs:
+        runs.save(4, trees(mesh), {"step": 1}, None)
+        runs.save(5, trees(mesh), {"step": 1}, batch(mesh, sampling=False))
+    with RunState(tmp_path, keep=3) as runs:
+        _, progress, under_way = runs.load(4, abstract(trees(mesh)), mesh)
+        assert (progress, under_way) == ({"step": 1}, None)
+        assert_identical(runs.load(5, abstract(trees(mesh)), mesh)[2], batch(mesh, sampling=False))
+
+
+def test_the_latest_few_are_kept_and_the_newest_parameters_are_found(tmp_path, mesh):
+    with RunState(tmp_path, keep=2) as runs:
+        for number in (4, 8, 12):
+            runs.save(number, trees(mesh, seed=number), {"step": number}, None)
+    with RunState(tmp_path, keep=2) as runs:
+        assert runs.latest == 12
+        number, params = runs.load_params(abstract(trees(mesh)["params"]))
+        assert number == 12
+        assert_identical(params, trees(mesh, seed=12)["params"])
+        assert runs.load_params(abstract(trees(mesh)["params"]), 8)[0] == 8
+        with pytest.raises(SettingError, match=r"it holds \[8, 12\]"):
+            runs.load_params(abstract(trees(mesh)["params"]), 4)
+
+
+def test_what_is_saved_is_safe_from_donation_and_a_number_saved_stays(tmp_path, mesh):
+    """A signal on the last update asks for the save that has just begun."""
+    held = trees(mesh)
+    with RunState(tmp_path, keep=3) as runs:
+        runs.save(4, held, {"step": 1}, None)
+        runs.save(4, trees(mesh, seed=1), {"step": 2}, None)
+        changed = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0, tree), donate_argnums=0)(held["params"])
+        jax.block_until_ready(changed)
+    with RunState(tmp_path, keep=3) as runs:
+        found, progress, _ = runs.load(4, abstract(trees(mesh)), mesh)
+    assert_identical(found, trees(mesh))
+    assert progress == {"step": 1}
+
+
+def test_a_checkpoint_cut_off_is_not_one(tmp_path, saved, mesh):
+    """What a killed run was writing is neither resumed nor in the way."""
+    with RunState(tmp_path, keep=3) as runs:
+        runs.save(4, trees(mesh), {"step": 1}, None)
+    (tmp_path / "8.orbax-checkpoint-tmp-1").mkdir()
+    with RunState(tmp_path, keep=3) as runs:
+        assert runs.latest == 4
+        runs.save(8, trees(mesh), {"step": 2}, None)
+    with RunState(tmp_path, keep=3) as runs:
+        assert runs.latest == 8
+
+
+def test_settings_keep_something():
+    assert Checkpointing() == Checkpointing(every_steps=50, within_step=False, keep=3)
+    with pytest.raises(ValueError, match="keep"):
+        Checkpointing(keep=0)
