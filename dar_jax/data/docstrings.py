@@ -24,7 +24,7 @@ CUE = "\n\nTL;DR:"
 # Not part of the library proper: tests, and what is installed beside it.
 _LEFT_OUT = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "ensurepip", "__pycache__"})
 Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-_BODY_CHARS = (80, 800)
+_BODY_CHARS = (60, 500)
 _SUMMARY_CHARS = (15, 90)
 _TEST_SHARE = 10  # one in so many is held out
 

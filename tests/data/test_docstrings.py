@@ -110,8 +110,8 @@ def test_the_shipped_tokenizer_reads_any_text() -> None:
 
 
 def test_most_prompts_are_admitted_at_the_length_the_model_is_made_for(train: Source) -> None:
-    admitted = admit(train, Tokenizer.load(str(ASSETS)), 256, on_bad="skip")
-    assert len(admitted) > 0.95 * len(train)
+    admitted = admit(train, Tokenizer.load(str(ASSETS)), 128, on_bad="skip")
+    assert len(admitted) > 0.85 * len(train)
 
 
 def test_the_tokenizer_can_be_trained_again(tmp_path: Path) -> None:
