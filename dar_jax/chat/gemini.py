@@ -17,13 +17,12 @@ from dar_jax.chat.address import checked_url, key_for
 from dar_jax.chat.errors import NotAnAnswer
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short
-from dar_jax.chat.wire import Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
+from dar_jax.chat.wire import SCORE, Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
 from dar_jax.errors import SettingError
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
 
 VENDOR_URL = "https://generativelanguage.googleapis.com"
-SCORE = "score"
 SDK = Literal["auto", "google-genai", "google-generativeai"]
 _MODULES = {"google-genai": "google.genai", "google-generativeai": "google.generativeai"}
 _EXTRAS = {"google-genai": "gemini", "google-generativeai": "gemini-legacy"}

@@ -73,6 +73,9 @@ class LegacyGeminiChat:
             raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
         except ParseError as error:
             raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
+        except Exception as error:
+            # Whatever else an SDK raises costs one verdict, not the run.
+            raise Rejected(f"google-generativeai failed: {self._shown(error)}") from None
         return read_reply(_as_json(reply), self._key)
 
     def _model(self, system: str | None) -> Any:

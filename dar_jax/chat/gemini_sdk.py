@@ -54,8 +54,11 @@ class GeminiChat:
             raise self._status_error(error) from None
         except httpx2.TimeoutException:
             raise TooSlow("the server did not answer in time") from None
-        except httpx2.TransportError as error:
+        except (httpx2.RequestError, OSError) as error:
             raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
+        except Exception as error:
+            # Whatever else an SDK raises costs one verdict, not the run.
+            raise Rejected(f"google-genai failed: {self._shown(error)}") from None
         body = reply.sdk_http_response.body if reply.sdk_http_response else None
         return read_reply(body or "", self._key)
 

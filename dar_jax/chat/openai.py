@@ -16,7 +16,7 @@ from dar_jax.chat.address import checked_url, key_for
 from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short, status_error
-from dar_jax.chat.wire import Alternative, Answer, Choice, Finish, Request, alternative, answer_token
+from dar_jax.chat.wire import SCORE, Alternative, Answer, Choice, Finish, Request, alternative, answer_token
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import openai
 
 VENDOR_URL = "https://api.openai.com/v1"
-# The object that a closed answer comes in, where the server closes answers by a JSON schema.
-SCORE = "score"
 _FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
 
 
@@ -36,7 +34,8 @@ class OpenAIWire:
     The key comes from the variable `api_key_env` or the file `api_key_file`; by default OPENAI_API_KEY for
     OpenAI's own address, and none for any other. `closed` is how the server is made to answer with one of the
     choices: OpenAI's `json_schema` (not sent with log-probabilities, which are those of a bare digit), vLLM's
-    `structured_outputs` (sent always), or `off`. `extra_body` is added to every request as it is.
+    `structured_outputs` (sent always), or `off`. `extra_body` is added to every request as it is; it is written
+    to the run folder, so put no secret into it.
     """
 
     name: Literal["openai"] = "openai"
@@ -101,6 +100,10 @@ class OpenAIChat:
             body = reply.http_response.content
         except openai.OpenAIError as error:
             raise _typed(error, self._key) from None
+        except Exception as error:
+            # Whatever else an SDK raises costs one verdict, not the run.
+            told = f"{type(error).__name__} {error}"
+            raise Rejected(f"the openai SDK failed: {short(self._key.redact(told))}") from None
         return read_reply(self._key.redact(body.decode("utf-8", "replace")))
 
     async def close(self) -> None:
@@ -143,11 +146,9 @@ def _typed(error: "openai.OpenAIError", key: Key) -> ChatError:
     import aiohttp
     import openai
 
-    body = getattr(error, "body", None)
-    told = body.get("message") if isinstance(body, dict) else None
-    message = key.redact(str(told or getattr(error, "message", error)))
+    message = key.redact(_message(error))
     if isinstance(error, openai.APIStatusError):
-        return status_error(error.status_code, message, error.response.headers, key.redact(str(body)))
+        return status_error(error.status_code, message, error.response.headers, key.redact(str(error.body)))
     below = error.__cause__ and error.__cause__.__cause__
     # The SDK's aiohttp transport calls a connection that the server closed a connect timeout.
     lost = isinstance(below, aiohttp.ClientConnectionError) and not isinstance(below, TimeoutError)
@@ -156,6 +157,13 @@ def _typed(error: "openai.OpenAIError", key: Key) -> ChatError:
     if isinstance(error, openai.APIConnectionError):
         return ConnectionLost(f"the connection failed: {short(key.redact(str(below or error.__cause__ or error)))}")
     return Rejected(short(message))
+
+
+def _message(error: "openai.OpenAIError") -> str:
+    """Find what the server said: OpenAI's message, else its whole body, else the SDK's own words."""
+    body, response = getattr(error, "body", None), getattr(error, "response", None)
+    told = body.get("message") if isinstance(body, dict) else None
+    return str(told or (response.text if response is not None else "") or getattr(error, "message", error))
 
 
 @pydantic.dataclasses.dataclass(frozen=True)

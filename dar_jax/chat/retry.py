@@ -21,11 +21,11 @@ class Patience:
     first_wait_s: float = 0.5
     longest_wait_s: float = 20.0
 
-    def wait_s(self, failures: int, error: Transient) -> float:
-        """Choose the pause after so many failures: what the server asked for, else doubled; jittered."""
+    def wait_s(self, attempts: int, error: Transient) -> float:
+        """Choose the pause after so many failed attempts: what the server asked for, else doubled; jittered."""
         if error.retry_after_s is not None:
             return error.retry_after_s * random.uniform(1.0, 1.1)
-        doubled = min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(failures - 1, 20))
+        doubled = min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(attempts - 1, 20))
         return doubled * random.uniform(0.5, 1.0)
 
 
@@ -83,7 +83,7 @@ class _Call:
         """Return how long to wait before the next attempt; raise the reason when there shall be none."""
         if not isinstance(reason, Transient) or self._failures >= self._patience.attempts:
             raise self._final(reason)
-        wait_s = self._patience.wait_s(max(self._failures, 1), reason)
+        wait_s = self._patience.wait_s(self.attempts, reason)
         if self._now() + wait_s > self._deadline:
             raise self._final(reason)
         return wait_s

@@ -12,6 +12,8 @@ from dar_jax.records import Message, Usage
 Finish = Literal["stop", "length", "refusal", "blocked", "unknown"]
 
 LOWEST_LOGPROB = -9999.0
+# The one property of the JSON object that an answer comes in where a server closes answers by a schema.
+SCORE = "score"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -11,36 +11,19 @@ from types import TracebackType
 
 from dar_jax.chat.background import BackgroundLoop
 from dar_jax.chat.errors import ChatError, TooSlow
-from dar_jax.chat.limits import Limits
-from dar_jax.chat.retry import Patience, ask
+from dar_jax.chat.retry import ask
 from dar_jax.chat.wire import Answer, Chat
 from dar_jax.errors import DarError
 from dar_jax.judging.ledger import Ledger, Question
-from dar_jax.judging.parsing import Mode, Unusable, read
+from dar_jax.judging.parsing import Unusable, read
 from dar_jax.judging.prices import Price
-from dar_jax.judging.protocol import Protocol
 from dar_jax.judging.rules import is_degenerate
+from dar_jax.judging.terms import Judging
 from dar_jax.judging.totals import Totals
 from dar_jax.records import Completion, Distribution, Status, Usage, Verdict
 
 # Over the batch's own deadline: how long `result` waits for a loop that does not answer at all.
 _GRACE_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """How a judge judges, apart from whom it asks."""
-
-    protocol: Protocol
-    mode: Mode
-    samples: int
-    mass_floor: float
-    max_completion_chars: int
-    too_long: str
-    batch_deadline_s: float
-    max_failure_share: float
-    price: Price | None
-    describe: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,21 +60,23 @@ class Pending:
 class Judge:
     """Asks a chat model for rewards. A context manager; `close` ends its thread.
 
-    Every answer is in the ledger before a verdict is made of it, and every verdict is read from what the
-    ledger holds, so that a repeat gives the same reward for nothing.
+    Every answer is in the ledger before a verdict is made of it, so that what a run has used is never paid for
+    twice. `identity` says whom the ledger files answers under; `price` None: unknown.
     """
 
     def __init__(
         self,
-        terms: Terms,
+        judging: Judging,
         chat: Chat,
-        limits: Limits,
-        patience: Patience,
         ledger: Ledger,
-        question: Callable[[Completion], Question],
+        *,
+        identity: Mapping[str, object],
+        price: Price | None,
+        describe: str,
     ) -> None:
-        self._terms, self._chat, self._ledger, self._question = terms, chat, ledger, question
-        self._ask = functools.partial(ask, chat, patience=patience, limits=limits)
+        self._judging, self._chat, self._ledger = judging, chat, ledger
+        self._identity, self._price, self._describe = identity, price, describe
+        self._ask = functools.partial(ask, chat, patience=judging.patience(), limits=judging.limits())
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
         self._late: set[asyncio.Task[Verdict]] = set()
         self._totals = Totals()
@@ -115,18 +100,18 @@ class Judge:
     @property
     def max_failure_share(self) -> float:
         """The share of failed judgements above which `check_failures` stops."""
-        return self._terms.max_failure_share
+        return self._judging.max_failure_share
 
     def describe(self) -> str:
         """Say in one line who judges, and how."""
-        return self._terms.describe
+        return self._describe
 
     def submit(self, completions: Sequence[Completion]) -> Pending:
         """Begin to judge; return at once."""
         if self._loop.closed:
             raise DarError("the judge is closed")
         future = self._loop.start(self._batch(tuple(completions)))
-        return Pending(future, len(completions), self._terms.batch_deadline_s + _GRACE_S)
+        return Pending(future, len(completions), self._judging.batch_deadline_s + _GRACE_S)
 
     def close(self) -> None:
         """Give up what is under way, close every connection and the ledger. Closing twice does nothing."""
@@ -138,33 +123,38 @@ class Judge:
     async def _batch(self, completions: tuple[Completion, ...]) -> list[Verdict]:
         if not completions:
             return []
-        start_by = asyncio.get_running_loop().time() + self._terms.batch_deadline_s
+        start_by = asyncio.get_running_loop().time() + self._judging.batch_deadline_s
         tasks = [asyncio.create_task(self._verdict(completion, start_by)) for completion in completions]
-        try:
-            _, late = await asyncio.wait(tasks, timeout=self._terms.batch_deadline_s)
-        except asyncio.CancelledError:
-            for task in tasks:
-                task.cancel()
-            raise
+        done, late = await asyncio.wait(
+            tasks, timeout=self._judging.batch_deadline_s, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for failure in [task.exception() for task in done]:
+            if failure is not None:
+                # Only the ledger fails so: buy nothing more that cannot be kept.
+                for task in (*late, *self._asking.values()):
+                    task.cancel()
+                raise failure
         # What is under way may be billed: let it reach the ledger for the next time.
         self._late |= late
         for task in late:
             task.add_done_callback(self._late.discard)
-        for failure in [task.exception() for task in tasks if task not in late]:
-            if failure is not None:
-                raise failure
         timeout = Verdict(status="timeout", reason="the batch's deadline passed (judge.batch_deadline_s)")
         return [self._counted(timeout if task in late else task.result()) for task in tasks]
 
     async def _verdict(self, completion: Completion, start_by: float) -> Verdict:
-        terms, text = self._terms, completion.text
+        judging, text = self._judging, completion.text
         if is_degenerate(text):
             return self._lowest("nothing to judge")
-        if terms.too_long == "refuse" and len(text) > terms.max_completion_chars:
-            reason = f"{len(text)} characters; judge.max_completion_chars is {terms.max_completion_chars}"
+        if judging.too_long == "refuse" and len(text) > judging.max_completion_chars:
+            reason = f"{len(text)} characters; judge.max_completion_chars is {judging.max_completion_chars}"
             return Verdict(status="failed", provenance="rule", reason=reason, cost_usd=0.0)
-        outcome = await self._outcome(self._question(completion), start_by)
-        return self._read(outcome)
+        question = Question(
+            judge=self._identity,
+            request=judging.request(completion),
+            prompt=completion.prompt.text,
+            completion=text,
+        )
+        return self._read(await self._outcome(question, start_by))
 
     async def _outcome(self, question: Question, start_by: float) -> Outcome:
         key = question.key
@@ -187,29 +177,29 @@ class Judge:
             return Outcome(error=error, calls=error.attempts)
         await self._ledger.put(question, answer, calls)
         with self._lock:
-            self._totals = self._totals.billed(answer, calls, self._terms.price)
+            self._totals = self._totals.billed(answer, calls, self._price)
         return Outcome(answer=answer, calls=calls)
 
     def _read(self, outcome: Outcome) -> Verdict:
-        terms, answer = self._terms, outcome.answer
+        judging, answer = self._judging, outcome.answer
         if answer is None:
             status: Status = "timeout" if isinstance(outcome.error, TooSlow) else "failed"
             tried = f" ({outcome.calls} attempts)" if outcome.calls > 1 else ""
             return Verdict(status=status, reason=f"{outcome.error}{tried}", calls=outcome.calls, cost_usd=0.0)
-        found = read(answer, terms.protocol, terms.mode, terms.mass_floor, terms.samples)
+        found = read(answer, judging.protocol, judging.mode, judging.mass_floor, judging.answers)
         verdict = (
             Verdict(status=found.status, reason=found.reason)
             if isinstance(found, Unusable)
             else Verdict(status="ok", distribution=found)
         )
-        verdict = replace(verdict, provenance=terms.mode, served_model=answer.served_model)
+        verdict = replace(verdict, provenance=judging.mode, served_model=answer.served_model)
         if outcome.paid_before:
             return replace(verdict, from_ledger=True, cost_usd=0.0)
-        cost = terms.price.cost_usd(answer.usage) if terms.price else None
+        cost = self._price.cost_usd(answer.usage) if self._price else None
         return replace(verdict, usage=answer.usage or Usage(), calls=outcome.calls, cost_usd=cost)
 
     def _lowest(self, reason: str) -> Verdict:
-        levels = self._terms.protocol.levels
+        levels = self._judging.protocol.levels
         certain = (1.0, *(0.0 for _ in levels[1:]))
         floor = Distribution(levels=levels, probabilities=certain)
         return Verdict(status="ok", distribution=floor, provenance="rule", reason=reason, cost_usd=0.0)

@@ -4,22 +4,20 @@ Only a whole reply counts: a digit alone, or the JSON object {"score": digit}. "
 around a number are unparsable, never a guess.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dar_jax.chat.wire import Answer, Choice
+from dar_jax.chat.wire import SCORE, Answer, Choice
 from dar_jax.judging.protocol import Protocol
 from dar_jax.records import Distribution, Status
 
 Mode = Literal["logprobs", "single", "samples"]
 
-SCORE = "score"
 _LONGEST_EXAMPLE = 120
-_OBJECT = re.compile(r'\{\s*"score"\s*:\s*(?:"(?P<text>[0-9])"|(?P<number>[0-9]))\s*\}')
+_OBJECT = re.compile(rf'\{{\s*"{SCORE}"\s*:\s*(?:"(?P<text>[0-9])"|(?P<number>[0-9]))\s*\}}')
 _STATUS: dict[str, Status] = {"length": "truncated", "refusal": "refused", "blocked": "blocked"}
 
 
@@ -73,7 +71,7 @@ def example(text: str | None) -> str:
     if text is None:
         return "(no text)"
     shown = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
-    return json.dumps(shown, ensure_ascii=False)
+    return repr(shown)
 
 
 def _certain(label: int, protocol: Protocol) -> Distribution:

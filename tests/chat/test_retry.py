@@ -152,3 +152,10 @@ def test_a_last_attempt_cut_short_does_not_hide_the_reason():
     with pytest.raises(ServerFault, match="the reason") as caught:
         run(Late(ServerFault("the reason")), Patience(deadline_s=0.1, first_wait_s=0.01))
     assert caught.value.attempts == 2
+
+
+def test_rate_limits_without_a_delay_are_waited_out_longer_each_time():
+    chat = Failing(*(RateLimited("429") for _ in range(4)))
+    run(chat, Patience(attempts=1, first_wait_s=0.02, deadline_s=5.0))
+    gaps = [later - earlier for earlier, later in zip(chat.times, chat.times[1:], strict=False)]
+    assert gaps[3] > 2 * gaps[0]

@@ -52,5 +52,5 @@ def test_prices_are_listed_for_the_vendors_own_address_only(tmp_path, monkeypatc
     listed = OpenAIJudge(model="gpt-4.1-mini").open(tmp_path / "a.sqlite")
     elsewhere = OpenAIJudge(model="gpt-4.1-mini", base_url="http://127.0.0.1:1/v1").open(tmp_path / "b.sqlite")
     with listed, elsewhere:
-        assert listed._terms.price is not None
-        assert elsewhere._terms.price is None
+        assert listed._price is not None
+        assert elsewhere._price is None

@@ -1,0 +1,142 @@
+import asyncio
+import json
+import math
+
+import pytest
+
+from dar_jax.chat.errors import NotAnAnswer, Rejected
+from dar_jax.chat.openai import OpenAIWire, read_reply
+from dar_jax.chat.server import serve
+from dar_jax.chat.wire import Request
+from dar_jax.records import Message, Usage
+
+
+def body(message, finish="stop", logprobs=None, **reply) -> str:
+    choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": logprobs}
+    return json.dumps({"id": "x", "object": "chat.completion", "model": "m-1", "choices": [choice]} | reply)
+
+
+def token(text: str, p: float, top: dict[str, float]):
+    others = [{"token": t, "logprob": math.log(q), "bytes": None} for t, q in top.items()]
+    return {"token": text, "logprob": math.log(p), "bytes": None, "top_logprobs": others}
+
+
+def test_an_answer_with_usage():
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+    answer = read_reply(body({"role": "assistant", "content": "7"}, usage=usage))
+    assert (answer.choices[0].text, answer.choices[0].finish, answer.served_model) == ("7", "stop", "m-1")
+    assert answer.usage == Usage(input_tokens=9, cached_tokens=4, output_tokens=2)
+
+
+def test_usage_that_is_not_given_is_unknown():
+    assert read_reply(body({"content": "7"})).usage is None
+    assert read_reply(body({"content": "7"}, usage=None)).usage is None
+    assert read_reply(body({"content": "7"}, usage={"prompt_tokens": 1, "prompt_tokens_details": None})).usage
+
+
+def test_a_reasoning_judges_first_block_is_not_text():
+    """strands-env PR 206."""
+    blocks = [{"type": "thinking", "thinking": "8?"}, {"type": "text", "text": "7"}]
+    assert read_reply(body({"content": blocks})).choices[0].text == "7"
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "expected"),
+    [
+        ({"content": None, "refusal": "No."}, "stop", "refusal"),
+        ({"content": None}, "content_filter", "blocked"),
+        ({"content": "7"}, "length", "length"),
+        ({"content": "7"}, "tool_calls", "unknown"),
+        ({"content": "7"}, None, "unknown"),
+    ],
+)
+def test_only_stop_is_a_success(message, finish, expected):
+    assert read_reply(body(message, finish)).choices[0].finish == expected
+
+
+def test_the_answer_token_is_the_first_that_is_not_white_space():
+    logprobs = {"content": [token("\n", 0.9, {"\n": 0.9}), token("7", 0.5, {"7": 0.5, "8": 0.4})]}
+    top = read_reply(body({"content": "\n7"}, logprobs=logprobs)).choices[0].top
+    assert {t.token: pytest.approx(math.exp(t.logprob)) for t in top} == {"7": 0.5, "8": 0.4}
+
+
+def test_a_chosen_token_outside_the_top_is_counted():
+    logprobs = {"content": [token("7", 0.01, {"8": 0.9})]}
+    top = read_reply(body({"content": "7"}, logprobs=logprobs)).choices[0].top
+    assert {t.token for t in top} == {"7", "8"}
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": []}])
+def test_log_probabilities_that_are_not_there_are_none(logprobs):
+    assert read_reply(body({"content": "7"}, logprobs=logprobs)).choices[0].top is None
+
+
+def test_a_probability_of_zero_is_not_an_error():
+    text = body({"content": "7"}, logprobs={"content": [token("7", 1.0, {})]}).replace(
+        '"logprob": 0.0', '"logprob": -Infinity'
+    )
+    assert math.exp(read_reply(text).choices[0].top[0].logprob) == 0.0
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[]", '"7"', "{}", '{"error": {"message": "x"}}', '{"choices": null}'])
+def test_what_is_no_chat_completion_is_said(text):
+    with pytest.raises(NotAnAnswer, match="no chat completion"):
+        read_reply(text)
+
+
+REQUEST = Request(
+    messages=(Message(role="system", content="s"), Message(role="user", content="u")),
+    max_tokens=8,
+    temperature=0.0,
+    choices=("0", "1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "top_logprobs", "sent"),
+    [
+        ({}, 0, {"max_tokens", "temperature", "response_format"}),
+        ({}, 5, {"max_tokens", "temperature", "logprobs", "top_logprobs"}),
+        ({"closed": "off"}, 0, {"max_tokens", "temperature"}),
+        (
+            {"closed": "structured_outputs"},
+            5,
+            {"max_tokens", "temperature", "logprobs", "top_logprobs", "structured_outputs"},
+        ),
+        ({"token_limit": "max_completion_tokens", "closed": "off"}, 0, {"max_completion_tokens", "temperature"}),
+        (
+            {"reasoning_effort": "none", "extra_body": {"top_k": 1}, "closed": "off"},
+            0,
+            {"max_tokens", "temperature", "reasoning_effort", "top_k"},
+        ),
+    ],
+)
+def test_what_is_sent(settings, top_logprobs, sent):
+    async def ask(url: str):
+        chat = OpenAIWire(model="m", base_url=url, **settings).connect(1)
+        request = Request(**(vars(REQUEST) | {"top_logprobs": top_logprobs}))
+        try:
+            # The scripted model refuses what is no sealed question; the request has arrived all the same.
+            with pytest.raises(Rejected, match="sealed"):
+                await chat.ask(request, 5.0)
+        finally:
+            await chat.close()
+
+    with serve() as server:
+        asyncio.run(ask(server.openai_url))
+        (body,) = server.bodies.values()
+    assert set(body) == sent | {"model", "messages"}
+    assert body["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+
+
+def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
+    async def ask():
+        chat = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1").connect(1)
+        monkeypatch.setattr(chat, "_arguments", lambda request: {"no_such_argument": 1})
+        try:
+            await chat.ask(REQUEST, 5.0)
+        finally:
+            await chat.close()
+
+    with pytest.raises(Rejected, match="the openai SDK failed: TypeError"):
+        asyncio.run(ask())
