@@ -81,14 +81,21 @@ class GeminiWire:
 
     def connect(self, connections: int) -> Chat:
         """Open the wire. Raises SettingError where the key or the SDK is missing, or the SDK cannot do what is set."""
-        key = key_for(self.base_url, VENDOR_URL, "GEMINI_API_KEY", self.api_key_file, self.api_key_env)
         if self._chosen() == "google-genai":
             from dar_jax.chat.gemini_sdk import GeminiChat
 
-            return GeminiChat(self, key, connections)
+            return GeminiChat(self, self._key(), connections)
         from dar_jax.chat.gemini_legacy import LegacyGeminiChat
 
-        return LegacyGeminiChat(self, key, connections)
+        return LegacyGeminiChat(self, self._key(), connections)
+
+    def check(self) -> None:
+        """See `wire.WireSettings`."""
+        self._chosen()
+        self._key()
+
+    def _key(self) -> Key:
+        return key_for(self.base_url, VENDOR_URL, "GEMINI_API_KEY", self.api_key_file, self.api_key_env)
 
     def _chosen(self) -> str:
         """Name the SDK to use. Raises SettingError where it is not installed."""

@@ -71,9 +71,14 @@ class OpenAIWire:
 
     def connect(self, connections: int) -> "OpenAIChat":
         """Open the wire. Raises SettingError where the key is missing."""
-        return OpenAIChat(
-            self, key_for(self.base_url, VENDOR_URL, "OPENAI_API_KEY", self.api_key_file, self.api_key_env)
-        )
+        return OpenAIChat(self, self._key())
+
+    def check(self) -> None:
+        """See `wire.WireSettings`."""
+        self._key()
+
+    def _key(self) -> Key:
+        return key_for(self.base_url, VENDOR_URL, "OPENAI_API_KEY", self.api_key_file, self.api_key_env)
 
 
 class OpenAIChat:

@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax import __version__
 from dar_jax.chat.envelope import unseal
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.scorers import SCORERS, Scorer
@@ -44,11 +45,11 @@ class ScriptedModel:
         asked = request.messages[-1].content
         try:
             data, labels = unseal(asked)
-            value = self.scorer(data["prompt"], data["completion"])
+            judged = data["prompt"], data["completion"]
         except (ValueError, KeyError) as error:
             raise Rejected(f"a scripted model answers sealed judge questions only: {error}") from None
         choices = request.choices or labels
-        weights = _two_neighbours(value, len(choices))
+        weights = _two_neighbours(self.scorer(*judged), len(choices))
         picks = _picks(request, weights)
         texts = [choices[pick] for pick in picks]
         top = _top(choices, weights, request.top_logprobs)
@@ -87,7 +88,11 @@ class ScriptedWire:
 
     def identity(self) -> Mapping[str, object]:
         """See `wire.WireSettings`."""
-        return {"wire": self.name, "model": self.model}
+        # The rules of a scorer may change with the package.
+        return {"wire": self.name, "model": self.model, "version": __version__}
+
+    def check(self) -> None:
+        """See `wire.WireSettings`: nothing is needed."""
 
     def connect(self, connections: int) -> "ScriptedChat":
         """Open the wire."""

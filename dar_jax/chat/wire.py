@@ -12,6 +12,8 @@ from dar_jax.records import Message, Usage
 Finish = Literal["stop", "length", "refusal", "blocked", "unknown"]
 
 LOWEST_LOGPROB = -9999.0
+# How far above 0 the logarithm of a probability of 1 may come out.
+_ROUNDING = 1e-3
 # The one property of the JSON object that an answer comes in where a server closes answers by a schema.
 SCORE = "score"
 
@@ -103,6 +105,10 @@ class WireSettings(Protocol):
         """Where it is, for people; without secrets."""
         ...
 
+    def check(self) -> None:
+        """Raise SettingError where a key or a package is missing; opens nothing."""
+        ...
+
     def connect(self, connections: int) -> Chat:
         """Open the wire, for so many requests at once."""
         ...
@@ -128,6 +134,7 @@ def answer_token(
 
 
 def alternative(token: str, logprob: float | None) -> Alternative:
-    """Build an Alternative; minus infinity, NaN and a missing value become a probability of zero."""
-    finite = logprob is not None and logprob > LOWEST_LOGPROB
-    return Alternative(token=token, logprob=logprob if finite and logprob is not None else LOWEST_LOGPROB)
+    """Build an Alternative; what is missing or no log-probability (NaN, above 0) counts as a probability of zero."""
+    if logprob is None or not LOWEST_LOGPROB < logprob < _ROUNDING:
+        logprob = LOWEST_LOGPROB
+    return Alternative(token=token, logprob=logprob)

@@ -82,6 +82,8 @@ class Ledger:
     async def put(self, question: Question, answer: Answer, attempts: int) -> None:
         """File an answer; return when it is safe on disk. An answer already there stays."""
         written: Future[None] = Future()
+        # A caller that is cancelled must not take the row, or its neighbours' futures, with it.
+        written.set_running_or_notify_cancel()
         judge, row = json.dumps(question.judge, sort_keys=True), _row(question, answer, attempts)
         with self._lock:
             self._waiting.append((row, judge, written))
@@ -115,7 +117,7 @@ class Ledger:
                 marks = ", ".join("?" * len(batch[0][0]))
                 rows = [row for row, _, _ in batch]
                 self._database.executemany(f"INSERT OR IGNORE INTO answers VALUES ({marks})", rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             failure = DarError(f"the ledger {self._path} cannot be written: {error}; no unrecorded answer is used")
             for _, _, written in batch:
                 written.set_exception(failure)

@@ -78,6 +78,13 @@ def test_a_probability_of_zero_is_not_an_error():
     assert math.exp(read_reply(text).choices[0].top[0].logprob) == 0.0
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "5.0", "null"])
+def test_what_is_no_log_probability_counts_for_nothing(value):
+    certain = body({"content": "7"}, logprobs={"content": [token("7", 1.0, {})]})
+    top = read_reply(certain.replace('"logprob": 0.0', f'"logprob": {value}')).choices[0].top
+    assert math.exp(top[0].logprob) == 0.0
+
+
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '"7"', "{}", '{"error": {"message": "x"}}', '{"choices": null}'])
 def test_what_is_no_chat_completion_is_said(text):
     with pytest.raises(NotAnAnswer, match="no chat completion"):

@@ -135,6 +135,20 @@ def test_an_answer_that_cannot_be_written_is_not_used(path):
             asyncio.run(ledger.put(question(), ANSWER, 1))
 
 
+def test_a_caller_that_gives_up_loses_no_row(path):
+    async def cancelled(ledger):
+        tasks = [asyncio.create_task(ledger.put(question(f"{i}"), ANSWER, 1)) for i in range(8)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    with Ledger(path) as ledger:
+        outcomes = asyncio.run(asyncio.wait_for(cancelled(ledger), 10))
+    assert outcomes[1::2] == [None] * 4
+    assert all(get(path, question(f"{i}")) for i in range(8))
+
+
 KILLED = """
 import asyncio, pathlib, sys
 from dar_jax.judging.ledger import Ledger

@@ -41,8 +41,12 @@ def test_a_mistake_is_named(given, told):
     assert told in str(caught.value)
 
 
-def test_a_missing_key_leaves_no_judge_behind(tmp_path, monkeypatch):
+def test_a_missing_key_is_found_before_anything_is_opened(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(SettingError, match="OPENAI_API_KEY is not set"):
+        OpenAIJudge(model="m").check()
+    OpenAIJudge(model="m", base_url="http://127.0.0.1:1/v1").check()
+    JUDGES["scripted"]().check()
     with pytest.raises(SettingError, match="OPENAI_API_KEY is not set"):
         OpenAIJudge(model="m").open(tmp_path / "ledger.sqlite")
 
