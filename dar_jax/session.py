@@ -95,6 +95,13 @@ class Session:
             logprob_temperature=self.config.learning.logprob_temperature,
         )
 
+    def sample(
+        self, sampler: Sampler, params: Params, prompts: Sequence[Prompt], group_size: int, key: jax.Array
+    ) -> Rollouts:
+        """Sample `group_size` completions of each prompt."""
+        tokens = self.tokenizer.encode_prompts(prompts)
+        return sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
+
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
         """Lay out the recorded completions of these prompts."""
         source, encode = self.prompts.source, self.tokenizer.encode_completion

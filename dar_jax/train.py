@@ -7,7 +7,6 @@ verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded comp
 """
 
 import contextlib
-import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch
 from dar_jax.checkpoints import RunState
 from dar_jax.config import RunConfig, differences
 from dar_jax.config_file import parse_config, to_yaml
@@ -29,11 +28,11 @@ from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
-from dar_jax.parallel import rows, to_host
-from dar_jax.records import Completion, Prompt, Verdict
-from dar_jax.reporting import closing, completion_rows, judge_metrics, samples, shown, warnings
+from dar_jax.parallel import to_host
+from dar_jax.records import Completion, Verdict
+from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, samples, shown, speed, warnings
 from dar_jax.runlog import RunFolder
-from dar_jax.sampling import completions
+from dar_jax.sampling import completions, rewards
 from dar_jax.session import Purpose, Session, checksum, open_session
 
 
@@ -160,7 +159,7 @@ class Run:
         with self.timed("sample"):
             policy = self.learner.decode_params(self.state)
             key = session.key(Purpose.SAMPLES, step)
-            rollouts = self._sample(self.sampler, policy, prompts, config.group_size, key)
+            rollouts = session.sample(self.sampler, policy, prompts, config.group_size, key)
             words = completions(rollouts, prompts, session.tokenizer)
         pending = self._judge.submit(words)
         with self.timed("recall"):
@@ -170,7 +169,7 @@ class Run:
             verdicts = pending.result()
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timed("weigh"):
-            batch, metrics = self.learner.weigh(rollouts, self._rewards(verdicts))
+            batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
             columns = {
                 name: np.asarray(metrics.pop(f"completion/{name}")).reshape(-1) for name in ("advantage", "weight")
             }
@@ -199,7 +198,9 @@ class Run:
 
     def report(self) -> None:
         """Log the step and show its line."""
-        metrics = {**self.progress.measured, **_summary(self.progress.updates), **self._speed()}
+        measured, seconds = self.progress.measured, dict(self.seconds)
+        self.seconds.clear()
+        metrics = {**measured, **averaged(self.progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
         step, total = self.progress.step + 1, self.config.steps
         self.folder.write("metrics", [{"step": step, **metrics}])
         self.console.step(step, total, shown(metrics), metrics)
@@ -217,7 +218,7 @@ class Run:
         key = self.session.key(Purpose.EVALUATION)
         asked = []
         for params in (self.learner.decode_params(self.state), self.reference):
-            words = completions(self._sample(sampler, params, prompts, 1, key), prompts, self.session.tokenizer)
+            words = completions(self.session.sample(sampler, params, prompts, 1, key), prompts, self.session.tokenizer)
             asked.append((words, self._judge.submit(words)))
         (ours, pending), (theirs, start_pending) = asked
         outcome = compare(ours, pending.result(), theirs, start_pending.result())
@@ -267,16 +268,6 @@ class Run:
         assert self.judge is not None
         return self.judge
 
-    def _sample(self, sampler: Any, params: Params, prompts: list[Prompt], group_size: int, key: jax.Array) -> Rollouts:
-        tokens = self.session.tokenizer.encode_prompts(prompts)
-        return sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
-
-    def _rewards(self, verdicts: Sequence[Verdict]) -> Rewards:
-        values = [math.nan if verdict.reward is None else verdict.reward for verdict in verdicts]
-        reward_PG = np.array(values, np.float32).reshape(-1, self.config.group_size)
-        arrays = {"reward_PG": reward_PG, "valid_PG": np.isfinite(reward_PG)}
-        return Rewards(**rows(arrays, self.session.mesh))
-
     def _log_completions(
         self, words: list[Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]
     ) -> None:
@@ -286,30 +277,12 @@ class Run:
         if display.samples_every and (step == 1 or step % display.samples_every == 0):
             self.console.samples(f"samples of step {step}", samples(logged, display.samples))
 
-    def _speed(self) -> dict[str, float]:
-        seconds, self.seconds = self.seconds, defaultdict(float)
-        speed = {f"seconds/{phase}": value for phase, value in seconds.items()}
-        length = self.progress.measured.get("completions/mean_length")
-        if length:
-            tokens = length * self.config.rows_per_step
-            speed["throughput/completion_tokens_per_s"] = tokens / seconds["step"]
-            if seconds["sample"]:
-                speed["throughput/sampled_tokens_per_s"] = tokens / seconds["sample"]
-        return speed
-
     def _saved_where(self) -> str:
         return f"Saved; go on with: dar-jax train --resume {self.folder.path}"
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
     return {key: float(value) for key, value in to_host(metrics).items()}
-
-
-def _summary(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest."""
-    means = {key: sum(each[key] for each in updates) / len(updates) for key in updates[0]}
-    drift = "kl/sampling_k3"
-    return means | ({drift: updates[-1][drift]} if drift in means else {})
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

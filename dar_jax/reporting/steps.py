@@ -72,6 +72,23 @@ def judge_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     }
 
 
+def averaged(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest."""
+    means = {key: sum(each[key] for each in updates) / len(updates) for key in updates[0]}
+    drift = "kl/sampling_k3"
+    return means | ({drift: updates[-1][drift]} if drift in means else {})
+
+
+def speed(seconds: Mapping[str, float], measured: Mapping[str, float], rows: int) -> dict[str, float]:
+    """Name the seconds of each phase, and the completion tokens a second of the step and of its sampling."""
+    found = {f"seconds/{phase}": value for phase, value in seconds.items()}
+    tokens = measured.get("completions/mean_length", 0.0) * rows
+    found["throughput/completion_tokens_per_s"] = tokens / seconds["step"]
+    if seconds.get("sample"):
+        found["throughput/sampled_tokens_per_s"] = tokens / seconds["sample"]
+    return found
+
+
 def shown(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Pick the few metrics that belong on a step's line, formatted."""
     hidden = {key for key in ("judge/failed", "judge/cost_usd") if not metrics.get(key)}

@@ -3,6 +3,6 @@
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import Sampler, Sampling
 from dar_jax.sampling.recorded import recorded
-from dar_jax.sampling.words import completions
+from dar_jax.sampling.words import completions, rewards
 
-__all__ = ["Choice", "Sampler", "Sampling", "completions", "recorded"]
+__all__ = ["Choice", "Sampler", "Sampling", "completions", "recorded", "rewards"]

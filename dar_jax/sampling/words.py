@@ -1,10 +1,14 @@
-"""From sampled tokens to text. Text is for the judge and the reader; the learner keeps the tokens."""
+"""Between arrays and words: tokens as text for judge and reader, verdicts as rewards for the learner."""
 
+import math
 from collections.abc import Sequence
 
-from dar_jax.batches import Rollouts
-from dar_jax.parallel import to_host
-from dar_jax.records import Completion, Prompt
+import numpy as np
+from jax.sharding import Mesh
+
+from dar_jax.batches import Rewards, Rollouts, check
+from dar_jax.parallel import rows, to_host
+from dar_jax.records import Completion, Prompt, Verdict
 from dar_jax.tokens import Tokenizer
 
 
@@ -24,3 +28,10 @@ def completions(rollouts: Rollouts, prompts: Sequence[Prompt], tokenizer: Tokeni
         )
         for row in range(len(token_BT))
     ]
+
+
+def rewards(verdicts: Sequence[Verdict], group_size: int, mesh: Mesh) -> Rewards:
+    """Lay the verdicts of all rows out as rewards; one without a reward is NaN and not valid, never a number."""
+    values = [math.nan if verdict.reward is None else verdict.reward for verdict in verdicts]
+    reward_PG = np.array(values, np.float32).reshape(-1, group_size)
+    return check(Rewards(**rows({"reward_PG": reward_PG, "valid_PG": np.isfinite(reward_PG)}, mesh)))
