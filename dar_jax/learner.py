@@ -82,12 +82,9 @@ class Learner:
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
-        state = State(
-            params=self.param_shardings,
-            optimizer=self._optimizer_shardings(jax.eval_shape(self.optimizer.init, models.abstract(config))),
-            update=self._whole,
-        )
-        self._start = jax.jit(self.optimizer.init, out_shardings=state.optimizer)
+        moments = self._optimizer_shardings(jax.eval_shape(self.optimizer.init, models.abstract(config)))
+        state = State.of({"params": self.param_shardings, "optimizer": (moments, self._whole)})
+        self._start = jax.jit(self.optimizer.init, out_shardings=moments)
         self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(state, self._whole))
 
     def init(self, params: Params) -> State:
