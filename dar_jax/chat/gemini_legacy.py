@@ -19,6 +19,8 @@ from dar_jax.chat.status import short, status_error
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import SettingError
 
+_CLOSING_S = 2.0
+
 
 class LegacyGeminiChat:
     """The wire, open. One attempt a call: the SDK gets no retry policy."""
@@ -44,8 +46,9 @@ class LegacyGeminiChat:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def close(self) -> None:
-        """See `wire.Chat`. Threads that still wait for the server end with their own timeout."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """See `wire.Chat`. Threads that still wait for the server after a while end with their own timeout."""
+        ending = asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await asyncio.wait([asyncio.create_task(ending)], timeout=_CLOSING_S)
         for model in self._models.values():
             if model._client is not None:
                 model._client.transport.close()

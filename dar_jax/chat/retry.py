@@ -8,6 +8,9 @@ from dar_jax.chat.errors import ChatError, RateLimited, TooSlow, Transient
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.wire import Answer, Chat, Request
 
+# An attempt with less time than this before the deadline would be billed and thrown away.
+_TOO_LATE_S = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
@@ -62,13 +65,16 @@ class _Call:
         self.attempts = 0
 
     def begin(self) -> float:
-        """Count an attempt; return the seconds it has."""
+        """Count an attempt; return the seconds it has. Raises the last reason when there are hardly any."""
         if not self.attempts:
             if self._now() > self._start_by:
                 raise self._final(TooSlow("its turn did not come before the batch's deadline"))
             self._deadline = self._now() + self._patience.deadline_s
+        left_s = self._deadline - self._now()
+        if self._reason is not None and left_s < _TOO_LATE_S:
+            raise self._final(self._reason)
         self.attempts += 1
-        return max(0.001, min(self._patience.attempt_timeout_s, self._deadline - self._now()))
+        return min(self._patience.attempt_timeout_s, left_s)
 
     def failed(self, error: ChatError, timeout_s: float) -> ChatError:
         """Note a failure; return the reason that counts."""
@@ -84,7 +90,7 @@ class _Call:
         if not isinstance(reason, Transient) or self._failures >= self._patience.attempts:
             raise self._final(reason)
         wait_s = self._patience.wait_s(self.attempts, reason)
-        if self._now() + wait_s > self._deadline:
+        if self._now() + wait_s + _TOO_LATE_S > self._deadline:
             raise self._final(reason)
         return wait_s
 

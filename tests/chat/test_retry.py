@@ -150,7 +150,7 @@ def test_a_last_attempt_cut_short_does_not_hide_the_reason():
             return await super().ask(request, timeout_s)
 
     with pytest.raises(ServerFault, match="the reason") as caught:
-        run(Late(ServerFault("the reason")), Patience(deadline_s=0.1, first_wait_s=0.01))
+        run(Late(ServerFault("the reason")), Patience(deadline_s=0.4, first_wait_s=0.01))
     assert caught.value.attempts == 2
 
 

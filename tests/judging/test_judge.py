@@ -97,7 +97,7 @@ def test_a_failed_call_never_becomes_a_number(wire, fault, ledger):
     assert verdict.calls == 1 if fault in ONCE else verdict.calls > 1
     # google-auth, below the ended SDK, repeats a 401 twice by itself and cannot be told not to.
     repeats = 2 if (wire, fault) == ("google-generativeai", "bad_key") else 0
-    assert asked == verdict.calls + repeats or fault == "hang"
+    assert asked == verdict.calls + repeats or fault == "hang" or fault.startswith("rate_limit")
     assert totals.failures == {TRANSPORT[fault]: 1}
 
 
