@@ -38,6 +38,7 @@ FREE_ON_RESUME = (
     "judge.batch_deadline_s",
     "judge.max_failure_share",
     "judge.prices",
+    "judge.endpoint",
 )
 
 

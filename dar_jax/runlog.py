@@ -58,6 +58,10 @@ class RunFolder:
         """Replace the settings by those a resume goes on with."""
         (self.path / "config.yaml").write_text(config_yaml)
 
+    def contents(self) -> list[str]:
+        """Name what lies in the folder, folders with a slash."""
+        return sorted(each.name + "/" * each.is_dir() for each in self.path.iterdir() if each.name[0] != ".")
+
     def write(self, log: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to `<log>.jsonl`; each has a `step`. NaN and infinities are written as null."""
         lines = [json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows]

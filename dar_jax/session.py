@@ -122,6 +122,8 @@ def open_session(config: RunConfig, console: Console) -> Session:
             "sampling.top_k and sampling.top_p cut off part of pi_t, which the log-ratio to the reference does not"
             " know: the weights are biased; leave them off, or accept it"
         )
+    if config.judge:
+        config.judge.check()
     mesh = config.mesh.build()
     try:
         decoder = huggingface.read_config(config.policy.path)

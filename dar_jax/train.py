@@ -127,7 +127,7 @@ class Run:
             self.save()
             raise JudgeStopped(f"{stop}\n{self._saved_where()}") from None
         self.console.finish()
-        for line in closing(str(self.folder.path), self.folder.read("metrics")):
+        for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
             self.console.note(line)
 
     def step(self) -> None:

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs
 
 from dar_jax.algorithms.advantages import Baseline, Deviation, Normalize, advantages
 from dar_jax.algorithms.measures import (
@@ -23,9 +22,10 @@ from dar_jax.algorithms.measures import (
     reward_metrics,
     sampler_gap_metrics,
 )
+from dar_jax.algorithms.notation import one_notation
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
-from dar_jax.algorithms.weighting import clipped_weight, effective_sample_size
-from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
+from dar_jax.algorithms.weighting import Weighing
+from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.settings import STRICT
 
 
@@ -47,52 +47,17 @@ def dar_weights(
     Entries with `valid_PG` False get weight 0 and do not move the others, whatever number they hold. Computed
     in float32 at least (float64 stays), in log space, clipped on the upper side only; no gradient flows through.
     """
-    return _weigh(
-        jnp.asarray(reward_PG),
-        jnp.asarray(log_ref_over_sampling_PG),
-        None if valid_PG is None else jnp.asarray(valid_PG),
+    settings = DAR(
         alpha_ratio=alpha_ratio,
         total_regularization=total_regularization,
         weight_clip=weight_clip,
         normalize=normalize,
         baseline=baseline,
-        deviation=deviation,
-    )["weight_PG"]
-
-
-def _weigh(
-    reward_PG: jax.Array,
-    log_ref_over_sampling_PG: jax.Array,
-    valid_PG: jax.Array | None,
-    *,
-    alpha_ratio: float,
-    total_regularization: float,
-    weight_clip: float,
-    normalize: Normalize,
-    baseline: Baseline,
-    deviation: Deviation,
-) -> dict[str, jax.Array]:
-    precision = jnp.promote_types(reward_PG.dtype, jnp.float32)
-    if valid_PG is None:
-        valid_PG = jnp.ones(reward_PG.shape, bool)
-    advantage_PG, used_PG = advantages(
-        reward_PG.astype(precision),
-        valid_PG,
-        baseline=baseline,
-        normalize=normalize,
-        deviation=deviation,
     )
-    from_reference_PG = alpha_ratio * log_ref_over_sampling_PG.astype(precision)
-    from_advantage_PG = advantage_PG / total_regularization
-    log_weight_PG = jnp.where(used_PG, from_reference_PG + from_advantage_PG, 0.0)
-    return {
-        "advantage_PG": advantage_PG,
-        "used_PG": used_PG,
-        "from_reference_PG": jnp.where(used_PG, from_reference_PG, 0.0),
-        "from_advantage_PG": from_advantage_PG,
-        "log_weight_PG": log_weight_PG,
-        "weight_PG": clipped_weight(log_weight_PG, used_PG, weight_clip),
-    }
+    reward_PG = jnp.asarray(reward_PG)
+    valid_PG = jnp.ones(reward_PG.shape, bool) if valid_PG is None else jnp.asarray(valid_PG)
+    ratio_PG = jnp.asarray(log_ref_over_sampling_PG)
+    return settings.weighing(reward_PG, ratio_PG, valid_PG, deviation=deviation)[1].weight_PG
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -118,22 +83,7 @@ class DAR:
     @model_validator(mode="before")
     @classmethod
     def _one_notation(cls, given: Any) -> Any:
-        settings = dict(given.kwargs or {}) if isinstance(given, ArgsKwargs) else dict(given)
-        raw = {"kl_ref_coef", "kl_sampling_coef"} & settings.keys()
-        pair = {"alpha_ratio", "total_regularization"} & settings.keys()
-        if raw and pair:
-            raise ValueError(
-                f"both KL notations given ({', '.join(sorted(raw | pair))}): keep alpha_ratio and"
-                " total_regularization, or kl_ref_coef and kl_sampling_coef"
-            )
-        if raw:
-            if len(raw) == 1:
-                raise ValueError(f"{raw.pop()} alone: give kl_ref_coef and kl_sampling_coef")
-            alpha, beta = _coefficient(settings, "kl_ref_coef"), _coefficient(settings, "kl_sampling_coef")
-            if alpha + beta <= 0:
-                raise ValueError("kl_ref_coef + kl_sampling_coef must be above 0")
-            settings |= {"total_regularization": alpha + beta, "alpha_ratio": alpha / (alpha + beta)}
-        return settings
+        return one_notation(given)
 
     def reject_group_size(self, group_size: int) -> str | None:
         """Say why this group size cannot be learnt from, or None."""
@@ -154,29 +104,43 @@ class DAR:
         log_ratio_PG = self._log_ref_over_sampling_B(rollouts).reshape(shape)
         ended_PG = rollouts.ended_B.reshape(shape)
         reward_PG = rewards.reward_PG - self.missing_eos_penalty * ~ended_PG
-        parts = _weigh(
-            reward_PG,
-            log_ratio_PG,
-            rewards.valid_PG,
-            alpha_ratio=self.alpha_ratio,
-            total_regularization=self.total_regularization,
-            weight_clip=self.weight_clip,
-            normalize=self.normalize,
-            baseline=self.baseline,
-            deviation="population",
-        )
-        metrics = {
+        advantage_PG, weighing = self.weighing(reward_PG, log_ratio_PG, rewards.valid_PG)
+        weight_PG = weighing.weight_PG
+        batch = batch_of(rollouts, weight_PG.reshape(-1), weighing.used_PG.reshape(-1))
+        return batch, {
             **reward_metrics(rewards),
             **completion_metrics(rollouts),
             **sampler_gap_metrics(rollouts),
             **reference_kl_metrics(rollouts),
-            **self._weight_metrics(parts),
+            **weighing.metrics(),
+            "advantages/abs_max": jnp.abs(advantage_PG).max(),
+            "completion/advantage": advantage_PG,
+            "completion/weight": weight_PG,
         }
-        batch = batch_of(rollouts, parts["weight_PG"].reshape(-1), parts["used_PG"].reshape(-1))
-        return batch, metrics | {
-            "completion/advantage": parts["advantage_PG"],
-            "completion/weight": parts["weight_PG"],
-        }
+
+    def weighing(
+        self,
+        reward_PG: jax.Array,
+        log_ref_over_sampling_PG: jax.Array,
+        valid_PG: jax.Array,
+        deviation: Deviation = "population",
+    ) -> tuple[jax.Array, Weighing]:
+        """Return `advantage_PG` and the log-weights in their two terms, in float32 at least."""
+        precision = jnp.promote_types(reward_PG.dtype, jnp.float32)
+        advantage_PG, used_PG = advantages(
+            reward_PG.astype(precision),
+            valid_PG,
+            baseline=self.baseline,
+            normalize=self.normalize,
+            deviation=deviation,
+        )
+        from_reference_PG = self.alpha_ratio * log_ref_over_sampling_PG.astype(precision)
+        return advantage_PG, Weighing(
+            from_reference_PG=jnp.where(used_PG, from_reference_PG, 0.0),
+            from_advantage_PG=advantage_PG / self.total_regularization,
+            used_PG=used_PG,
+            weight_clip=self.weight_clip,
+        )
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the weighted regression loss, summed over examples (see `regression`)."""
@@ -189,32 +153,3 @@ class DAR:
         difference_BT = rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT
         total_B = jnp.where(mask_BT, difference_BT, 0.0).sum(1)
         return total_B / jnp.maximum(mask_BT.sum(1), 1) if self.length_normalize else total_B
-
-    def _weight_metrics(self, parts: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        used_PG, weight_PG = parts["used_PG"], parts["weight_PG"]
-        reference, advantage = (
-            masked_mean(jnp.abs(parts[key]), used_PG) for key in ("from_reference_PG", "from_advantage_PG")
-        )
-        both = reference + advantage
-        clipped_PG = parts["log_weight_PG"] >= jnp.log(self.weight_clip)
-        size = effective_sample_size(weight_PG)
-        return {
-            "dar/clip_fraction": masked_mean(clipped_PG.astype(jnp.float32), used_PG),
-            "dar/near_zero_fraction": masked_mean((weight_PG < 0.05).astype(jnp.float32), used_PG),
-            "dar/weight_mean": masked_mean(weight_PG, used_PG),
-            "dar/weight_max": weight_PG.max(),
-            "dar/effective_sample_size": size,
-            "dar/effective_sample_share": size / jnp.maximum(used_PG.sum(), 1),
-            "dar/log_weight_reference": reference,
-            "dar/log_weight_advantage": advantage,
-            "dar/reference_share": jnp.where(both > 0, reference / jnp.where(both > 0, both, 1), 0),
-            "dar/used_fraction": used_PG.mean(dtype=jnp.float32),
-            "advantages/abs_max": jnp.abs(parts["advantage_PG"]).max(),
-        }
-
-
-def _coefficient(settings: dict[str, Any], key: str) -> float:
-    value = settings.pop(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise ValueError(f"{key} is {value!r}, expected a number of 0 or more")
-    return float(value)

@@ -4,8 +4,56 @@ With z-scored advantages and tau = 0.05 the exponent passes float32's 88.7 on or
 the clip comes first, so `exp` never sees more than log(weight_clip).
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
+
+from dar_jax.batches import masked_mean
+
+_NEAR_ZERO = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """The log-weights of a batch in their two terms, and what counts: `used_PG`."""
+
+    from_reference_PG: jax.Array
+    from_advantage_PG: jax.Array
+    used_PG: jax.Array
+    weight_clip: float
+
+    @property
+    def log_weight_PG(self) -> jax.Array:
+        """The weights' logarithms before the clip; 0 where nothing counts."""
+        return jnp.where(self.used_PG, self.from_reference_PG + self.from_advantage_PG, 0.0)
+
+    @property
+    def weight_PG(self) -> jax.Array:
+        """The detached weights; 0 where nothing counts."""
+        return clipped_weight(self.log_weight_PG, self.used_PG, self.weight_clip)
+
+    def metrics(self) -> dict[str, jax.Array]:
+        """Describe the weights; `dar/log_weight_*` are mean sizes of the two terms, `dar/reference_share` the
+        reference's part of their sum.
+        """
+        used_PG, weight_PG = self.used_PG, self.weight_PG
+        reference = masked_mean(jnp.abs(self.from_reference_PG), used_PG)
+        advantage = masked_mean(jnp.abs(self.from_advantage_PG), used_PG)
+        both, size = reference + advantage, effective_sample_size(weight_PG)
+        clipped_PG = self.log_weight_PG >= jnp.log(self.weight_clip)
+        return {
+            "dar/clip_fraction": masked_mean(clipped_PG.astype(jnp.float32), used_PG),
+            "dar/near_zero_fraction": masked_mean((weight_PG < _NEAR_ZERO).astype(jnp.float32), used_PG),
+            "dar/weight_mean": masked_mean(weight_PG, used_PG),
+            "dar/weight_max": weight_PG.max(),
+            "dar/effective_sample_size": size,
+            "dar/effective_sample_share": size / jnp.maximum(used_PG.sum(), 1),
+            "dar/log_weight_reference": reference,
+            "dar/log_weight_advantage": advantage,
+            "dar/reference_share": jnp.where(both > 0, reference / jnp.where(both > 0, both, 1.0), 0.0),
+            "dar/used_fraction": used_PG.mean(dtype=jnp.float32),
+        }
 
 
 def clipped_weight(log_weight: jax.Array, mask: jax.Array, weight_clip: float) -> jax.Array:

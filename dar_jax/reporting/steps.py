@@ -129,7 +129,7 @@ def samples(rows: Sequence[Mapping[str, Any]], count: int) -> list[Sample]:
     ]
 
 
-def closing(folder: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def closing(folder: str, files: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say at the end of a run what it came to, where things are and what to do next."""
     lines = []
     if rows and rows[0].get("rewards/mean") is not None:
@@ -146,7 +146,7 @@ def closing(folder: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"judge: {calls:.0f} billed calls, {dollars}")
     return [
         *lines,
-        f"everything is in {folder}: metrics.jsonl, completions.jsonl, config.yaml, checkpoints/",
+        f"everything is in {folder}: {', '.join(files)}",
         f"next: dar-jax export {folder} --output my-policy   (a Hugging Face folder)",
         f"  or: dar-jax train --resume {folder} steps={2 * len(rows)}   (go on)",
     ]

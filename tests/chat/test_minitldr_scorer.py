@@ -74,7 +74,7 @@ def test_tricks_score_below_a_careless_summary(trick: str) -> None:
 def test_copying_any_post_scores_low(number: int) -> None:
     post = grammar.row(0, "train", number)["prompt"]
     assert score(post, post) < 2.5
-    assert score(post, post.removeprefix("POST: ").removesuffix("\nTL;DR:")) < 3.0
+    assert score(post, post.removeprefix("POST: ").removesuffix("\nTL;DR:")) < 3.2
 
 
 @given(numbers)
