@@ -92,8 +92,9 @@ class Tokenizer:
         try:
             hf = _tokenizer_class(path).from_pretrained(path)
         except Exception as fault:  # the library raises what its many readers raise
-            reason = " ".join(str(fault).split())[:300]
-            raise SettingError(f"tokenizer.path: cannot read a tokenizer from {path}: {reason}") from fault
+            reason = " ".join(str(fault).split())[:200]
+            here = "" if Path(path).is_dir() else " (no such folder here, so looked for on the hub)"
+            raise SettingError(f"tokenizer.path: cannot read a tokenizer from {path}{here}: {reason}") from fault
         if chat_template == "none":
             hf.chat_template = None
         elif chat_template != "auto":
