@@ -17,8 +17,7 @@ IM_TEMPLATE = (
 )
 BOS_TEMPLATE = "<s>" + IM_TEMPLATE
 NO_SYSTEM_TEMPLATE = (
-    "{% if messages[0].role == 'system' %}"
-    "{{ raise_exception('system role not supported') }}{% endif %}" + IM_TEMPLATE
+    "{% if messages[0].role == 'system' %}{{ raise_exception('system role not supported') }}{% endif %}" + IM_TEMPLATE
 )
 
 
