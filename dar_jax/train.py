@@ -55,6 +55,7 @@ def train(config: RunConfig, run_dir: Path) -> None:
         start = session.start_params()
         folder = RunFolder.create(run_dir, to_yaml(config))
         with _open(session, folder, console, start) as run:
+            run.save()  # from here on a resume goes on, and what its ledger holds is free
             run.steps()
 
 
@@ -166,6 +167,8 @@ class Run:
             rollouts = self.learner.recall(self.state, self.reference, rollouts)
             jax.block_until_ready(rollouts)
         with self.timed("judge_wait"):
+            while not pending.ready(within_s=0.5):
+                self.leave_if_asked()
             verdicts = pending.result()
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timed("weigh"):
@@ -188,9 +191,11 @@ class Run:
                 self.progress.update += 1
                 pending.append(metrics)
                 whole = self.progress.update == self.config.learning.updates_per_batch
-                if whole or self.config.checkpoints.within_step or self.interrupts.received:
-                    self.progress.updates += map(_floats, pending)
-                    pending.clear()
+                if not (whole or self.config.checkpoints.within_step or self.interrupts.received):
+                    continue
+                # Fetching waits for the device, so it happens only where something is to be saved.
+                self.progress.updates += map(_floats, pending)
+                pending.clear()
                 if not whole:
                     if self.config.checkpoints.within_step:
                         self.save()

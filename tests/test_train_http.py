@@ -1,6 +1,8 @@
 """Whole runs against a judge behind a real loopback socket, by the real SDK."""
 
 import contextlib
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -10,7 +12,7 @@ import pytest
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.cli import main
 from dar_jax.config_file import parse_config
-from dar_jax.errors import JudgeStopped
+from dar_jax.errors import Interrupted, JudgeStopped
 from dar_jax.runlog import RunFolder
 from dar_jax.train import resume, train
 from tests.nano import write_policy, write_prompts
@@ -78,6 +80,26 @@ def test_a_server_that_dies_in_mid_step(config_text, tmp_path):
     assert paid + second.answered.total() == _stored(stopped)
     assert set(second.answered.values()) == {1}
     assert _rewards(stopped) == _rewards(whole)
+
+
+def test_a_signal_does_not_wait_for_a_slow_judge(config_text, tmp_path):
+    """The run leaves at once, and a resume starts the step again with what was answered."""
+    with serve(ServerSettings(port=0, latency_s=60)) as slow:
+        port = int(slow.url.rsplit(":", 1)[1])
+
+        def preempt():
+            while not slow.asked:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=preempt).start()
+        began = time.monotonic()
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            _train(config_text, tmp_path / "run", f"judge.base_url={slow.openai_url}")
+        assert time.monotonic() - began < 60
+    with serve(ServerSettings(port=port)):
+        resume(tmp_path / "run", [])
+    assert [row["step"] for row in RunFolder(tmp_path / "run").read("metrics")] == [1, 2]
 
 
 def test_a_useless_judge_is_called_so(config_text, tmp_path, capsys):

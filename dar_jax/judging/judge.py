@@ -4,7 +4,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -41,6 +41,10 @@ class Pending:
 
     def __init__(self, verdicts: Future[list[Verdict]], count: int, timeout_s: float) -> None:
         self._verdicts, self._count, self._timeout_s = verdicts, count, timeout_s
+
+    def ready(self, within_s: float) -> bool:
+        """Wait for so long at most; say whether `result` will return at once."""
+        return bool(wait([self._verdicts], within_s).done)
 
     def result(self) -> list[Verdict]:
         """Wait for the verdicts, in the order submitted; at most the batch's deadline.
