@@ -47,11 +47,10 @@ def reference_kl_metrics(rollouts: Rollouts) -> Metrics:
     """Estimate KL(pi_t || pi_ref), nats a completion: k1 (unbiased) and k3 (non-negative)."""
     assert rollouts.sampling_logprob_BT is not None
     assert rollouts.ref_logprob_BT is not None
-    log_ref_over_sampling_BT = jnp.where(
-        rollouts.mask_completion_BT, rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT, 0.0
-    )
-    k3_BT = jnp.expm1(log_ref_over_sampling_BT) - log_ref_over_sampling_BT
+    mask_BT = rollouts.mask_completion_BT
+    log_sampling_over_ref_BT = jnp.where(mask_BT, rollouts.sampling_logprob_BT - rollouts.ref_logprob_BT, 0.0)
+    k3_BT = jnp.expm1(-log_sampling_over_ref_BT) + log_sampling_over_ref_BT
     return {
-        "objective/kl": -log_ref_over_sampling_BT.sum(1).mean(),
+        "objective/kl": log_sampling_over_ref_BT.sum(1).mean(),
         "objective/kl_k3": k3_BT.sum(1).mean(),
     }
