@@ -16,14 +16,15 @@ class Interrupts:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals inside; the former handlers come back after."""
-        former = {number: signal.getsignal(number) for number in _SIGNALS}
+        """Catch the signals inside; the former handlers come back after. One that is ignored stays ignored."""
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        former = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
         def remember(number: int, frame: FrameType | None) -> None:
             self.received = signal.Signals(number)
             signal.signal(number, former[signal.Signals(number)])
 
-        for number in _SIGNALS:
+        for number in former:
             signal.signal(number, remember)
         try:
             yield
