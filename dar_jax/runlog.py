@@ -59,8 +59,9 @@ class RunFolder:
         (self.path / "config.yaml").write_text(config_yaml)
 
     def contents(self) -> list[str]:
-        """Name what lies in the folder, folders with a slash."""
-        return sorted(each.name + "/" * each.is_dir() for each in self.path.iterdir() if each.name[0] != ".")
+        """Name what lies in the folder, folders with a slash; SQLite's side files are part of the ledger."""
+        names = (each.name + "/" * each.is_dir() for each in self.path.iterdir())
+        return sorted(name for name in names if not name.startswith(".") and not name.endswith(("-shm", "-wal")))
 
     def write(self, log: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to `<log>.jsonl`; each has a `step`. NaN and infinities are written as null."""

@@ -20,6 +20,12 @@ def test_rows_are_read_back(folder):
     assert folder.read("evaluations") == []
 
 
+def test_contents_are_what_a_person_may_open(folder):
+    for name in ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (folder.path / name).touch()
+    assert folder.contents() == ["checkpoints/", "config.yaml", "ledger.sqlite"]
+
+
 def test_a_resume_forgets_what_it_makes_again(folder):
     for step in (1, 2, 3):
         folder.write("metrics", [{"step": step}])
