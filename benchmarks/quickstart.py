@@ -3,8 +3,8 @@
     python benchmarks/quickstart.py --seeds 0 1 2 --output benchmarks/results/quickstart.json
 
 A row a seed: mean reward of the starting policy and of DAR's on the held-out prompts, wins, ties and losses of
-the one over the other by the judge, completion length, KL to the reference at the last step, wall seconds of the
-whole command (compilation and evaluation included).
+the one over the other by the judge, completion length, KL to the reference at the last step, judgements and how
+many of them were billed (a repeat is free), wall seconds of the whole command (compilation and evaluation included).
 """
 
 import argparse
@@ -34,7 +34,8 @@ def measure(config: str, seed: int, folder: Path) -> dict[str, float]:
         "seed": seed,
         **{name: outcome[f"eval/{name}"] for name in COLUMNS},
         "kl_to_reference": metrics[-1]["objective/kl"],
-        "annotations": sum(row["judge/ok"] for row in metrics),
+        "judgements": sum(row["judge/ok"] for row in metrics),
+        "annotations": sum(row["judge/billed_calls"] for row in metrics),
         "seconds": round(seconds, 1),
     }
 
