@@ -142,8 +142,11 @@ def closing(folder: str, files: Sequence[str], rows: Sequence[Mapping[str, Any]]
         costs = [row.get("judge/cost_usd") for row in rows]
         known = [cost for cost in costs if cost is not None]
         dollars = f"{sum(known):.4f} US dollars" if len(known) == len(costs) else "cost not known in full"
-        calls = sum(row["judge/billed_calls"] for row in rows)
-        lines.append(f"judge: {calls:.0f} billed calls, {dollars}")
+        calls, known_before = (sum(row[f"judge/{name}"] for row in rows) for name in ("billed_calls", "from_ledger"))
+        lines.append(
+            f"judge, over the steps logged: {calls:.0f} billed calls, {dollars}; {known_before:.0f} answers were in the"
+            " ledger already"
+        )
     return [
         *lines,
         f"everything is in {folder}: {', '.join(files)}",
