@@ -1,7 +1,10 @@
 """Where a wire's server is, and which key belongs to it."""
 
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
 
 from dar_jax.chat.keys import Key, find_key
 
@@ -30,3 +33,7 @@ def key_for(url: str, vendor_url: str, vendor_variable: str, file: Path | None, 
 
 def _hidden(url: str) -> str:
     return url.rpartition("@")[2].partition("?")[0]
+
+
+# The type of every wire's `base_url`.
+Address = Annotated[str, AfterValidator(checked_url)]

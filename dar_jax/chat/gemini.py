@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from dar_jax.chat.address import checked_url, key_for
+from dar_jax.chat.address import Address, key_for
 from dar_jax.chat.errors import NotAnAnswer
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short
@@ -51,17 +51,12 @@ class GeminiWire:
     name: Literal["gemini"] = "gemini"
     model: str = Field(min_length=1)
     sdk: SDK = "auto"
-    base_url: str = VENDOR_URL
+    base_url: Address = VENDOR_URL
     api_version: str = "v1beta"
     api_key_env: str | None = None
     api_key_file: Path | None = None
     thinking_budget: int | None = None
     safety: Threshold = "BLOCK_NONE"
-
-    @field_validator("base_url")
-    @classmethod
-    def _address(cls, url: str) -> str:
-        return checked_url(url)
 
     @property
     def address(self) -> str:

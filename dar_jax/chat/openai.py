@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
-from pydantic import Field, JsonValue, TypeAdapter, field_validator
+from pydantic import Field, JsonValue, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from dar_jax.chat.address import checked_url, key_for
+from dar_jax.chat.address import Address, key_for
 from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short, status_error
@@ -40,18 +40,13 @@ class OpenAIWire:
 
     name: Literal["openai"] = "openai"
     model: str = Field(min_length=1)
-    base_url: str = VENDOR_URL
+    base_url: Address = VENDOR_URL
     api_key_env: str | None = None
     api_key_file: Path | None = None
     closed: Literal["json_schema", "structured_outputs", "off"] = "json_schema"
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     reasoning_effort: str | None = None
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @field_validator("base_url")
-    @classmethod
-    def _address(cls, url: str) -> str:
-        return checked_url(url)
 
     @property
     def address(self) -> str:
