@@ -20,7 +20,7 @@ def test_settings_may_stand_on_either_side_of_an_option():
         ("train --resume r --run-dir s", "a resumed run stays in its folder"),
         ("train --resume r c.yaml", "has its own config.yaml"),
         ("train --resume nowhere", "nothing to resume"),
-        ("export nowhere --output o", "nothing to resume"),
+        ("export nowhere --output o", "nothing to export"),
         ("serve port", "not a setting"),
         ("serve scorer=nobody", "nobody"),
     ],
