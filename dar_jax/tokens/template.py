@@ -9,9 +9,10 @@ from typing import Any
 from dar_jax.errors import SettingError
 
 _MARKER = "dar-jax-marker"
-# Llama 3's templates fall back to this day themselves. A template that asks the clock would give a resumed run other
-# prompts than the run it goes on with.
+# A template that asks the clock would give a resumed run other prompts than the run it goes on with. Llama 3's fall
+# back to this day themselves.
 _TODAY = date(2024, 7, 26)
+_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 Turns = Sequence[Mapping[str, str]]
 
@@ -37,9 +38,10 @@ class Template:
                 f"tokenizer.chat_template: the prompts are conversations and {self._where} has"
                 " no chat template; name a file that holds one, or give prompts as strings"
             )
-        given = {"strftime_now": _TODAY.strftime, **self.arguments, "add_generation_prompt": add_generation_prompt}
+        given = {**self.arguments, "add_generation_prompt": add_generation_prompt, "tokenize": False}
         try:
-            return str(self._hf.apply_chat_template([dict(turn) for turn in turns], tokenize=False, **given))
+            text = _CLOCK.sub(lambda call: repr(_TODAY.strftime(call[2])), self._hf.get_chat_template())
+            return str(self._hf.apply_chat_template([dict(turn) for turn in turns], chat_template=text, **given))
         except (TemplateError, TypeError, ValueError) as fault:
             roles = [turn["role"] for turn in turns]
             raise SettingError(
@@ -82,3 +84,4 @@ class Template:
             raise SettingError(
                 f"tokenizer.system: the chat template of {self._where} leaves system messages out; {way_out}"
             )
+
