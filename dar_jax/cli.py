@@ -1,6 +1,7 @@
 """The command line: verbs, nothing else."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,17 @@ _EXPORT = """\
 Write a run's policy as a Hugging Face folder: config, tokenizer, safetensors.
 
   dar-jax export runs/short --output my-policy
+"""
+_SAMPLE = """\
+Show what a policy says: a run's, or that of a Hugging Face folder or hub id.
+
+  dar-jax sample runs/short --prompt "the cat" -n 4
+  dar-jax sample Qwen/Qwen3-0.6B --prompt "Name a fish." --template enable_thinking=false
+  dar-jax sample runs/short --chat
+  echo "the cat" | dar-jax sample runs/short --json
+
+What is not asked is as the run samples, or as the model's generation_config.json states. A prompt goes through the
+model's chat template, where it has one and the run's prompts did too; --raw gives it as bare text.
 """
 _SERVE = """\
 Serve the scripted judge on this machine, as an OpenAI-compatible (and Gemini-compatible) server.
@@ -79,9 +91,29 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, required=True, help="the folder to write; must be new or empty")
     export.add_argument("--step", type=int, help="of which checkpoint; default: the newest")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    _add_sample(verbs)
     serve = _verb(verbs, "serve", _serve, "serve the scripted judge over HTTP", _SERVE)
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the server")
     return parser
+
+
+def _add_sample(verbs) -> None:  # type: ignore[no-untyped-def]
+    sample = _verb(verbs, "sample", _sample, "show completions of a prompt, or talk", _SAMPLE)
+    sample.add_argument("source", metavar="RUN_OR_MODEL", help="a run folder, a Hugging Face folder or a hub id")
+    sample.add_argument("--prompt", action="append", metavar="TEXT", help="what to complete; - reads standard input")
+    sample.add_argument("-n", type=int, default=1, metavar="COUNT", help="completions of each prompt; default: 1")
+    sample.add_argument("--chat", action="store_true", help="talk in the terminal; /reset starts anew, /quit leaves")
+    sample.add_argument("--step", type=int, help="after which step of the run; default: as last saved")
+    sample.add_argument("--temperature", type=float, help="0 takes the likeliest token")
+    sample.add_argument("--top-p", type=float)
+    sample.add_argument("--top-k", type=int)
+    sample.add_argument("--max-tokens", type=int, help="the longest completion")
+    sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same completions; default: 0")
+    sample.add_argument("--system", metavar="TEXT", help="the system message")
+    sample.add_argument("--raw", action="store_true", help="no chat template: the prompt as bare text")
+    sample.add_argument("--template", action="append", default=[], metavar="KEY=VALUE", help="a template's argument")
+    sample.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16, on a CPU float32")
+    sample.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def _verb(verbs, name, function, summary, description, epilog=None):  # type: ignore[no-untyped-def]
@@ -122,6 +154,54 @@ def _export(options: argparse.Namespace) -> None:
     from dar_jax.export import export
 
     export(options.run, options.output, options.step, options.dtype)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    if options.chat and (options.prompt or options.json or options.n != 1):
+        raise SettingError(
+            "--chat: what you say is the prompt, and each gets one answer; leave --prompt, -n, --json out"
+        )
+    texts = [] if options.chat else _prompt_texts(options.prompt)
+    from dar_jax.sample import Asked, sample
+
+    asked = Asked(
+        step=options.step,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        max_tokens=options.max_tokens,
+        seed=options.seed,
+        system=options.system,
+        raw=options.raw,
+        template_arguments=dict(map(_template_argument, options.template)),
+        dtype=options.dtype,
+    )
+    if options.chat:
+        from dar_jax.conversation import converse
+
+        return converse(options.source, asked)
+    return sample(options.source, texts, options.n, asked, as_json=options.json)
+
+
+def _prompt_texts(given: list[str] | None) -> list[str]:
+    """Read the prompts; standard input stands for `-`, and for none at all where something is piped in."""
+    if not given and sys.stdin.isatty():
+        raise SettingError("sample: no prompt; write --prompt TEXT, pipe it in, or talk with --chat")
+    texts = [sys.stdin.read().rstrip("\n") if text == "-" else text for text in given or ["-"]]
+    if not all(texts):
+        raise SettingError("--prompt: it is empty; say something")
+    return texts
+
+
+def _template_argument(given: str) -> tuple[str, object]:
+    """Read KEY=VALUE, the value as JSON where it is some."""
+    key, equals, value = given.partition("=")
+    if not (key and equals):
+        raise SettingError(f"--template {given}: expected KEY=VALUE, such as enable_thinking=false")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -156,11 +156,7 @@ def _prompts(config: RunConfig, data: Any, tokenizer: Tokenizer, console: Consol
 
 
 def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
-    if tokenizer.vocab_size > decoder.vocab_size:
-        raise SettingError(
-            f"tokenizer: {tokenizer.where} has {tokenizer.vocab_size} tokens, but the policy {config.policy.path}"
-            f" knows {decoder.vocab_size}; name the tokenizer that belongs to the policy"
-        )
+    tokenizer.fit(decoder.vocab_size, config.policy.path)
     total = config.sampling.max_prompt_length + config.sampling.max_completion_length
     if total > decoder.max_positions:
         raise SettingError(
