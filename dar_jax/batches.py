@@ -11,13 +11,15 @@ A name ends in its axes, one capital each, after the last underscore:
     T  token positions              V  vocabulary
 
 A row is `[left padding | prompt | completion | right padding]` over S positions; the completion lies in the
-last T of them. Masks are `mask_*` and True counts. `check` makes the suffixes executable.
+last T of them. Masks are `mask_*` and True counts. A record whose name ends in axes has them in place of its
+fields' B. `check` makes the suffixes executable.
 """
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +30,27 @@ _AXES = re.compile(r"_([PGBERSTLDNKHFV]+)$")
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the model reads. `token_BT` are read now, `mask_BS` says which positions seen hold a real token; S is T
+    but with a cache. Whatever else a model reads joins here: no algorithm looks inside.
+    """
+
+    token_BT: jax.Array
+    mask_BS: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
 class Rollouts:
     """The completions of a batch of prompts. Log-probs are nats per token, float32.
 
-    `mask_token_BS` marks real tokens; `mask_completion_BT` the completion's, its EOS included; `ended_B` that
-    EOS came. `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric;
+    `mask_completion_BT` marks the completion's tokens, its EOS included; `ended_B` that EOS came.
+    `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric;
     `sampling_logprob_BT` (log pi_t) and `ref_logprob_BT` (log pi_ref) come from one scoring function
     (`learner.recall`).
     """
 
-    token_BS: jax.Array
-    mask_token_BS: jax.Array
+    inputs_B: Inputs
     mask_completion_BT: jax.Array
     ended_B: jax.Array
     sampler_logprob_BT: jax.Array | None = None
@@ -64,8 +76,7 @@ class Batch:
     `mask_E` False count in no numerator and no denominator.
     """
 
-    token_ERS: jax.Array
-    mask_token_ERS: jax.Array
+    inputs_ER: Inputs
     mask_completion_ERT: jax.Array
     weight_E: jax.Array
     mask_E: jax.Array
@@ -82,17 +93,28 @@ def check(record: Record) -> Record:
     Raises ValueError naming the field, its shape and what was expected.
     """
     sizes: dict[str, tuple[int, str]] = {}
-    for field in dataclasses.fields(record):  # type: ignore[arg-type]
-        axes, array = _AXES.search(field.name), getattr(record, field.name)
-        if axes is None or array is None:
-            continue
-        if len(axes[1]) != array.ndim:
-            raise ValueError(f"{field.name}: shape {array.shape} has not the axes {axes[1]}")
-        for letter, size in zip(axes[1], array.shape, strict=True):
-            known, where = sizes.setdefault(letter, (size, field.name))
+    for name, axes, array in _named_arrays(record):
+        if len(axes) != array.ndim:
+            raise ValueError(f"{name}: shape {array.shape} has not the axes {''.join(letter[0] for letter in axes)}")
+        for letter, size in zip(axes, array.shape, strict=True):
+            known, where = sizes.setdefault(letter, (size, name))
             if size != known:
-                raise ValueError(f"{field.name}: axis {letter} has size {size}, but {known} in {where}")
+                raise ValueError(f"{name}: axis {letter[0]} has size {size}, but {known} in {where}")
     return record
+
+
+def _named_arrays(record: Any) -> Iterator[tuple[str, list[str], jax.Array]]:
+    """Go through the arrays with axes in their names; a record within has its own T and S."""
+    for field in dataclasses.fields(record):
+        suffix, value = _AXES.search(field.name), getattr(record, field.name)
+        if suffix is None or value is None:
+            continue
+        if not dataclasses.is_dataclass(value):
+            yield field.name, list(suffix[1]), value
+            continue
+        for name, axes, array in _named_arrays(value):
+            own = {letter: [f"{letter} of {field.name}"] for letter in axes} | {"B": list(suffix[1])}
+            yield f"{field.name}.{name}", [each for letter in axes for each in own[letter]], array
 
 
 def masked_mean(value: jax.Array, mask: jax.Array) -> jax.Array:

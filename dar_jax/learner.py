@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as settings
 
 from dar_jax import models, parallel
 from dar_jax.algorithms import Algorithm
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
 from dar_jax.scoring import completion_logprobs
@@ -107,13 +107,12 @@ class Learner:
         Both come from one compiled function: policy == reference gives a log-ratio of exactly 0.
         """
         length = rollouts.mask_completion_BT.shape[1]
-        rows = (rollouts.token_BS, rollouts.mask_token_BS)
-        scored: dict[str, jax.Array] = {}
+        scored: dict[str, Any] = {}
         if "sampling" in self.algorithm.needs:
             policy = self._compute(state.params)
-            scored["sampling_logprob_BT"] = self._scores(policy, *rows, length=length)
+            scored["sampling_logprob_BT"] = self._scores(policy, rollouts.inputs_B, length=length)
         if "reference" in self.algorithm.needs:
-            scored["ref_logprob_BT"] = self._scores(reference, *rows, length=length)
+            scored["ref_logprob_BT"] = self._scores(reference, rollouts.inputs_B, length=length)
         return dataclasses.replace(rollouts, **scored)
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> tuple[Batch, Metrics]:
@@ -148,20 +147,19 @@ class Learner:
     def _cast(self, params: Params) -> Params:
         return jax.tree.map(lambda leaf: leaf.astype(self.settings.compute_dtype), params)
 
-    def _score(self, params: Params, token_BS: jax.Array, mask_token_BS: jax.Array, *, length: int) -> jax.Array:
-        def one(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return self._logprobs(params, rows[0], rows[1], length, remat=False)
+    def _score(self, params: Params, inputs_B: Inputs, *, length: int) -> jax.Array:
+        def one(inputs: Inputs) -> jax.Array:
+            return self._logprobs(params, inputs, length, remat=False)
 
-        blocks = _micro_batches((token_BS, mask_token_BS), self.settings.micro_batch_size)
+        blocks = _micro_batches(inputs_B, self.settings.micro_batch_size)
         logprob_ABT = jax.lax.map(one, blocks)
         return logprob_ABT.swapaxes(0, 1).reshape(-1, length)
 
-    def _logprobs(self, params: Params, token: jax.Array, mask: jax.Array, length: int, *, remat: bool) -> jax.Array:
+    def _logprobs(self, params: Params, inputs: Inputs, length: int, *, remat: bool) -> jax.Array:
         return completion_logprobs(
             self.config,
             params,
-            token,
-            mask,
+            inputs,
             length,
             temperature=self.settings.logprob_temperature,
             chunk=self.settings.logprob_chunk,
@@ -172,8 +170,7 @@ class Learner:
         examples, rows, length = batch.mask_completion_ERT.shape
         logprob_BT = self._logprobs(
             self._cast(params),
-            batch.token_ERS.reshape(examples * rows, -1),
-            batch.mask_token_ERS.reshape(examples * rows, -1),
+            jax.tree.map(lambda leaf: leaf.reshape(examples * rows, *leaf.shape[2:]), batch.inputs_ER),
             length,
             remat=self.settings.remat,
         )

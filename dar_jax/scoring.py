@@ -8,15 +8,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dar_jax.models import DecoderConfig, Params, bind, positions
+from dar_jax.batches import Inputs
+from dar_jax.models import DecoderConfig, Params, bind
 from dar_jax.parallel import constrain
 
 
 def completion_logprobs(
     config: DecoderConfig,
     params: Params,
-    token_BS: jax.Array,
-    mask_token_BS: jax.Array,
+    inputs: Inputs,
     length: int,
     *,
     temperature: float = 1.0,
@@ -29,9 +29,11 @@ def completion_logprobs(
     meaning: mask them. Padding may lie on either side; RoPE counts real tokens only.
     """
     model = bind(config, params)
-    hidden_BSD, _ = model(token_BS, position_BT=positions(mask_token_BS), mask_BS=mask_token_BS, remat=remat)
+    hidden_BSD, _ = model(inputs, remat=remat)
     hidden_BTD = hidden_BSD[:, -length - 1 : -1]
-    return chunked_logprobs(model.logits, hidden_BTD, token_BS[:, -length:], temperature=temperature, chunk=chunk)
+    return chunked_logprobs(
+        model.logits, hidden_BTD, inputs.token_BT[:, -length:], temperature=temperature, chunk=chunk
+    )
 
 
 def chunked_logprobs(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from dar_jax.models import DecoderConfig
+from dar_jax.models.rope import Rope
 from tests.small_tokenizers import SPECIAL, WORDS, hf
 
 NANO = DecoderConfig(
@@ -16,7 +17,7 @@ NANO = DecoderConfig(
     head_size=8,
     mlp_width=64,
     max_positions=128,
-    rope_base=10_000.0,
+    rope=Rope(base=10_000.0),
     norm_eps=1e-6,
     init_std=0.2,
     qkv_bias=True,

@@ -6,13 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dar_jax.batches import Batch, Rewards, Rollouts, check, masked_mean
+from dar_jax.batches import Batch, Inputs, Rewards, Rollouts, check, masked_mean
+
+
+def inputs(**changes):
+    return Inputs(**{"token_BT": np.zeros((4, 6), np.int32), "mask_BS": np.ones((4, 6), bool), **changes})
 
 
 def rollouts(**changes):
     fields = {
-        "token_BS": np.zeros((4, 6), np.int32),
-        "mask_token_BS": np.ones((4, 6), bool),
+        "inputs_B": inputs(),
         "mask_completion_BT": np.ones((4, 2), bool),
         "ended_B": np.ones(4, bool),
     }
@@ -21,8 +24,9 @@ def rollouts(**changes):
 
 def batch(examples=5):
     return Batch(
-        token_ERS=jnp.arange(examples * 3).reshape(examples, 1, 3),
-        mask_token_ERS=jnp.ones((examples, 1, 3), bool),
+        inputs_ER=Inputs(
+            token_BT=jnp.arange(examples * 3).reshape(examples, 1, 3), mask_BS=jnp.ones((examples, 1, 3), bool)
+        ),
         mask_completion_ERT=jnp.ones((examples, 1, 2), bool),
         weight_E=jnp.arange(examples, dtype=jnp.float32),
         mask_E=jnp.ones(examples, bool),
@@ -38,14 +42,27 @@ def test_check_returns_the_record_whose_arrays_fit_their_names():
     ("changes", "message"),
     [
         ({"ended_B": np.ones((4, 1), bool)}, r"ended_B: shape (4, 1) has not the axes B"),
-        ({"ended_B": np.ones(3, bool)}, r"ended_B: axis B has size 3, but 4 in token_BS"),
-        ({"mask_token_BS": np.ones((4, 5), bool)}, r"mask_token_BS: axis S has size 5, but 6 in token_BS"),
+        ({"ended_B": np.ones(3, bool)}, r"ended_B: axis B has size 3, but 4 in inputs_B.token_BT"),
+        (
+            {"inputs_B": inputs(mask_BS=np.ones((5, 6), bool))},
+            r"inputs_B.mask_BS: axis B has size 5, but 4 in inputs_B.token_BT",
+        ),
+        (
+            {"inputs_B": inputs(mask_BS=np.ones((4, 1, 6), bool))},
+            r"inputs_B.mask_BS: shape (4, 1, 6) has not the axes BS",
+        ),
         ({"ref_logprob_BT": np.zeros((4, 3))}, r"ref_logprob_BT: axis T has size 3, but 2 in mask_completion_BT"),
     ],
 )
 def test_check_names_the_field_that_does_not_fit(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         check(rollouts(**changes))
+
+
+def test_a_record_within_has_the_row_axes_of_its_name():
+    wrong = dataclasses.replace(batch(), mask_E=jnp.ones(4, bool))
+    with pytest.raises(ValueError, match=r"mask_E: axis E has size 4, but 5 in inputs_ER.token_BT"):
+        check(wrong)
 
 
 def test_check_reads_prompts_and_groups_apart():
@@ -88,5 +105,5 @@ def test_records_are_frozen_and_take_names_only():
 def test_take_picks_whole_examples_in_the_order_given():
     picked = check(batch().take(jnp.array([3, 0])))
     np.testing.assert_array_equal(picked.weight_E, [3.0, 0.0])
-    np.testing.assert_array_equal(picked.token_ERS[:, 0], [[9, 10, 11], [0, 1, 2]])
+    np.testing.assert_array_equal(picked.inputs_ER.token_BT[:, 0], [[9, 10, 11], [0, 1, 2]])
     assert picked.sampling_logprob_ERT is None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dar_jax import models, parallel
 from dar_jax.algorithms import DAR, SFT
-from dar_jax.batches import Batch, Rewards, Rollouts, check
+from dar_jax.batches import Batch, Inputs, Rewards, Rollouts, check
 from dar_jax.learner import Learner, Learning
 from dar_jax.optimizers import Adafactor, AdamW
 from dar_jax.parallel import MeshShape, to_host
@@ -50,8 +50,7 @@ def rollouts():
     position_S = np.arange(SIZE) - (SIZE - LENGTH)
     mask_BS = (position_S >= -prompt_B[:, None]) & (position_S < completion_B[:, None])
     return Rollouts(
-        token_BS=random.integers(0, NANO.vocab_size, (ROWS, SIZE)).astype(np.int32),
-        mask_token_BS=mask_BS,
+        inputs_B=Inputs(token_BT=random.integers(0, NANO.vocab_size, (ROWS, SIZE)).astype(np.int32), mask_BS=mask_BS),
         mask_completion_BT=mask_BS[:, -LENGTH:],
         ended_B=completion_B < LENGTH,
     )
@@ -147,7 +146,7 @@ def test_every_leaf_of_the_state_keeps_its_place_and_moments_lie_as_their_parame
     moments = state.optimizer[0]
     for tree in (state.params, moments.mu, moments.nu):
         assert jax.tree.map(lambda leaf: leaf.sharding, tree) == learner.param_shardings
-    up = state.params["layers"]["mlp"]["up"]
+    up = state.params["layers"]["mlp"]["up"]["kernel"]
     assert up.sharding.shard_shape(up.shape) == (2, 16, 32)
     assert moments.count.sharding.is_fully_replicated
 
@@ -177,12 +176,12 @@ def test_gradient_accumulation_changes_the_loss(micro, remat, params, batch, exp
 
 
 def test_padding_rows_and_columns_change_nothing(params, batch, expected, learner):
-    def padded(leaf, name):
-        left = 5 if name in ("token_ERS", "mask_token_ERS") else 0
+    def padded(path, leaf):
+        left = 5 if "inputs_ER" in jax.tree_util.keystr(path) else 0
         right = 3 if leaf.ndim == 3 else 0
         return np.pad(leaf, [(0, 2), (0, 0), (left, right)][: leaf.ndim])
 
-    more = Batch(**{name: padded(leaf, name) for name, leaf in vars(batch).items()})
+    more = jax.tree_util.tree_map_with_path(padded, batch)
     assert_same(updated(learner, params, check(more)), expected)
 
 
@@ -194,7 +193,9 @@ def test_group_order_changes_nothing(params, batch, expected, learner):
 def test_examples_that_do_not_count_leave_no_trace(params, batch, expected, learner):
     other = dataclasses.replace(
         batch,
-        token_ERS=np.where(batch.mask_E[:, None, None], batch.token_ERS, 7),
+        inputs_ER=dataclasses.replace(
+            batch.inputs_ER, token_BT=np.where(batch.mask_E[:, None, None], batch.inputs_ER.token_BT, 7)
+        ),
         weight_E=np.where(batch.mask_E, batch.weight_E, 20.0).astype(np.float32),
     )
     assert not (batch.weight_E[~batch.mask_E]).any()
@@ -227,8 +228,7 @@ def test_an_algorithm_that_needs_no_log_probs_gets_none(params, rollouts):
 
 def numbered(count=16):
     return Batch(
-        token_ERS=jnp.zeros((count, 1, 2), jnp.int32),
-        mask_token_ERS=jnp.ones((count, 1, 2), bool),
+        inputs_ER=Inputs(token_BT=jnp.zeros((count, 1, 2), jnp.int32), mask_BS=jnp.ones((count, 1, 2), bool)),
         mask_completion_ERT=jnp.ones((count, 1, 1), bool),
         weight_E=jnp.arange(count, dtype=jnp.float32),
         mask_E=jnp.ones(count, bool),
@@ -275,14 +275,14 @@ def test_bf16_weights_do_not_move_at_lr_1e_6_the_float32_masters_do(params, batc
     assert {leaf.dtype for leaf in jax.tree.leaves(trained)} == {np.dtype(np.float32)}
     moved = jax.tree.map(lambda leaf, start: float((leaf != start).mean()), trained, params)
     assert min(jax.tree.leaves(moved)) > 0.3
-    after, before = (learner.reference(put(tree))["layers"]["mlp"]["up"] for tree in (trained, params))
+    after, before = (learner.reference(put(tree))["layers"]["mlp"]["up"]["kernel"] for tree in (trained, params))
     assert after.dtype == jnp.bfloat16
     assert (after == before).mean() > 0.98
 
 
 def test_decode_params_hold_whole_widths_in_the_compute_dtype(params):
     learner = build(MeshShape(data=2, tensor=2), compute_dtype="bfloat16")
-    up = learner.decode_params(learner.init(params))["layers"]["mlp"]["up"]
+    up = learner.decode_params(learner.init(params))["layers"]["mlp"]["up"]["kernel"]
     assert up.dtype == jnp.bfloat16
     assert up.sharding.shard_shape(up.shape) == (2, 32, 32)
 

@@ -6,7 +6,7 @@ from jax.sharding import PartitionSpec
 from pydantic import ValidationError
 
 from dar_jax import models
-from dar_jax.batches import Rollouts
+from dar_jax.batches import Inputs, Rollouts
 from dar_jax.errors import SettingError
 from dar_jax.parallel import (
     DECODE_RULES,
@@ -85,9 +85,9 @@ def test_shardings_split_the_weights_for_real(mesh):
     abstract, axes = models.abstract(NANO), models.logical_axes(NANO)
     train, decode = (shardings(abstract, axes, mesh, rules) for rules in (TRAIN_RULES, DECODE_RULES))
     assert jax.tree.structure(train) == jax.tree.structure(abstract)
-    up = abstract["layers"]["mlp"]["up"].shape
-    assert train["layers"]["mlp"]["up"].shard_shape(up) == (2, 16, 32)
-    assert decode["layers"]["mlp"]["up"].shard_shape(up) == (2, 32, 32)
+    up = abstract["layers"]["mlp"]["up"]["kernel"].shape
+    assert train["layers"]["mlp"]["up"]["kernel"].shard_shape(up) == (2, 16, 32)
+    assert decode["layers"]["mlp"]["up"]["kernel"].shard_shape(up) == (2, 32, 32)
 
 
 def test_shard_that_is_a_no_op_on_cpu_rows_lie_on_different_devices(mesh):
@@ -103,8 +103,7 @@ def test_rows_that_cannot_be_split_lie_whole_everywhere(mesh):
 
 def test_rows_take_a_record_and_leave_absent_fields_absent(mesh):
     record = Rollouts(
-        token_BS=np.zeros((4, 3), np.int32),
-        mask_token_BS=np.ones((4, 3), bool),
+        inputs_B=Inputs(token_BT=np.zeros((4, 3), np.int32), mask_BS=np.ones((4, 3), bool)),
         mask_completion_BT=np.ones((4, 1), bool),
         ended_B=np.ones(4, bool),
     )
@@ -113,7 +112,7 @@ def test_rows_take_a_record_and_leave_absent_fields_absent(mesh):
     assert placed.ended_B.sharding.shard_shape((4,)) == (1,)
     host = to_host(placed)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(host))
-    np.testing.assert_array_equal(host.mask_token_BS, record.mask_token_BS)
+    np.testing.assert_array_equal(host.inputs_B.mask_BS, record.inputs_B.mask_BS)
 
 
 def test_replicated_puts_scalars_and_keys_whole_on_every_device(mesh):

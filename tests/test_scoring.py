@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dar_jax import models, parallel
+from dar_jax.batches import Inputs
 from dar_jax.scoring import chunked_logprobs, completion_logprobs
 from tests.nano import NANO
 
@@ -27,7 +28,7 @@ def tokens():
 
 @ft.partial(jax.jit, static_argnames="chunk")
 def score(params, tokens, chunk=LENGTH):
-    return completion_logprobs(NANO, params, *tokens, LENGTH, chunk=chunk)
+    return completion_logprobs(NANO, params, Inputs(token_BT=tokens[0], mask_BS=tokens[1]), LENGTH, chunk=chunk)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_logits_sliced_off_by_one(params, tokens, whole):
     """log p of a token comes from the logits one position before it."""
     token_BS, mask_BS = map(jnp.asarray, tokens)
     model = models.bind(NANO, params)
-    hidden_BSD, _ = model(token_BS, position_BT=models.positions(mask_BS), mask_BS=mask_BS)
+    hidden_BSD, _ = model(Inputs(token_BT=token_BS, mask_BS=mask_BS))
     logprob_BSV = jax.nn.log_softmax(model.logits(hidden_BSD))
     for b, s in ((0, SIZE - LENGTH), (0, SIZE - 1), (1, 13), (2, 15)):
         expected = logprob_BSV[b, s - 1, token_BS[b, s]]

@@ -17,8 +17,7 @@ def batch_of(rollouts: Rollouts, weight_E: jax.Array, mask_E: jax.Array) -> Batc
     """Make each completion an example of one row, with its weight and whether it counts."""
     scored_BT = rollouts.sampling_logprob_BT
     return Batch(
-        token_ERS=rollouts.token_BS[:, None],
-        mask_token_ERS=rollouts.mask_token_BS[:, None],
+        inputs_ER=jax.tree.map(lambda leaf: leaf[:, None], rollouts.inputs_B),
         mask_completion_ERT=rollouts.mask_completion_BT[:, None],
         weight_E=weight_E,
         mask_E=mask_E,

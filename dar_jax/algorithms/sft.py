@@ -26,7 +26,7 @@ class SFT:
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, dict[str, jax.Array]]:
         """Weigh every example 1."""
-        count = rollouts.token_BS.shape[0]
+        count = rollouts.ended_B.shape[0]
         return batch_of(rollouts, jnp.ones(count), jnp.ones(count, bool)), completion_metrics(rollouts)
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:

@@ -20,7 +20,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax import parallel
-from dar_jax.batches import Batch
+from dar_jax.batches import Batch, Inputs
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
 
@@ -86,7 +86,7 @@ class RunState:
             for name, (shape, dtype) in shapes.items()
         }
         arrays = self._orbax.load_checkpointables(number, {"batch": wanted})["batch"]
-        return trees, progress, Batch(**arrays)
+        return trees, progress, _batch(arrays)
 
     def load_params(self, abstract: Any, number: int | None = None) -> tuple[int, Any]:
         """Load the parameters alone, of the newest checkpoint by default: (its number, params).
@@ -102,7 +102,15 @@ class RunState:
 
 
 def _arrays(batch: Batch) -> dict[str, jax.Array]:
-    return {name: leaf for name, leaf in vars(batch).items() if leaf is not None}
+    """Name every array by its path: `weight_E`, `inputs_ER.token_BT`."""
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _batch(arrays: dict[str, jax.Array]) -> Batch:
+    within = {name: leaf for name, leaf in arrays.items() if "." in name}
+    inputs = Inputs(**{name.removeprefix("inputs_ER."): leaf for name, leaf in within.items()})
+    return Batch(inputs_ER=inputs, **{name: leaf for name, leaf in arrays.items() if name not in within})
 
 
 def _by_rows(shape: list[int], mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:

@@ -1,10 +1,11 @@
 """What a decoder is: its sizes and switches, however its files spell them."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax.models.rope import Rope
 from dar_jax.settings import STRICT
 
 
@@ -12,8 +13,18 @@ from dar_jax.settings import STRICT
 class DecoderConfig:
     """Sizes and switches of a decoder; `families` reads one from an HF config.json and writes it back.
 
-    `head_size` is free of `width / heads`. `init_std` is the spread of random weights. The token ids are
-    carried for export alone.
+    `head_size` is free of `width / heads`. `max_positions` is the longest text it was made for. `init_std` is the
+    spread of random weights. The token ids are carried for export alone.
+
+    norms          where a layer normalises: before each part, after it, or both
+    centred_norms  a norm's scale is one plus its parameter
+    qk_norm        queries and keys are normalised, each head by itself or all heads together
+    scaled_embed   embeddings are multiplied by the square root of the width
+    score_size     attention scores are divided by its square root; the head size unless stated
+    score_cap      attention scores pass through cap * tanh(score / cap), logits through `logit_cap` alike
+    window         a local layer sees so many positions, its own among them
+    local_layers   which layers are local: all, where a window is stated and this is empty
+    local_rope     the rotary positions of local layers, where they differ
     """
 
     family: str
@@ -25,22 +36,36 @@ class DecoderConfig:
     head_size: PositiveInt
     mlp_width: PositiveInt
     max_positions: PositiveInt
-    rope_base: PositiveFloat
+    rope: Rope
     norm_eps: PositiveFloat
     init_std: NonNegativeFloat = 0.02
     tied_head: bool = False
     qkv_bias: bool = False
-    qk_norm: bool = False
+    qk_norm: Literal["head", "all"] | None = None
+    norms: Literal["before", "after", "both"] = "before"
+    centred_norms: bool = False
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    scaled_embed: bool = False
+    score_size: PositiveFloat | None = None
+    score_cap: PositiveFloat | None = None
+    logit_cap: PositiveFloat | None = None
+    window: PositiveInt | None = None
+    local_layers: tuple[bool, ...] = ()
+    local_rope: Rope | None = None
     bos_token_id: NonNegativeInt | None = None
     eos_token_id: NonNegativeInt | tuple[NonNegativeInt, ...] | None = None
     pad_token_id: NonNegativeInt | None = None
 
     @model_validator(mode="after")
-    def _heads_share_evenly(self) -> Self:
+    def _sizes_fit(self) -> Self:
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly")
         if self.head_size % 2:
             raise ValueError(f"head size {self.head_size} is odd; rotary positions turn pairs")
+        if self.local_layers and len(self.local_layers) != self.layers:
+            raise ValueError(f"{len(self.local_layers)} layers are called local or not, but there are {self.layers}")
+        if any(self.local_layers) and self.window is None:
+            raise ValueError("some layers are local, but no window is stated")
         return self
 
     @property
@@ -55,3 +80,8 @@ class DecoderConfig:
             "head_size": self.head_size,
             "mlp": self.mlp_width,
         }
+
+    @property
+    def local(self) -> tuple[bool, ...]:
+        """Say of each layer whether it sees the window alone."""
+        return self.local_layers or (self.window is not None,) * self.layers

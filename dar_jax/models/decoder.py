@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dar_jax.models.attention import Attention, angles, causal_mask
+from dar_jax.batches import Inputs
+from dar_jax.models.attention import Attention, View, capped, views
 from dar_jax.models.cache import Cache
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Axes, Mlp, Norm, random
@@ -22,20 +23,29 @@ Params = dict[str, Any]
 
 
 class Layer(nnx.Module):
-    """One layer: attention and the gated feed-forward, each after a norm and around a residual."""
+    """One layer: attention and the gated feed-forward, each between norms and around a residual."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
-        self.attention_norm = Norm(config, "width")
         self.attention = Attention(config, rngs=rngs)
-        self.mlp_norm = Norm(config, "width")
         self.mlp = Mlp(config, rngs=rngs)
+        if config.norms != "after":
+            self.attention_norm = Norm(config, "width")
+            self.mlp_norm = Norm(config, "width")
+        if config.norms != "before":
+            self.attention_post_norm = Norm(config, "width")
+            self.mlp_post_norm = Norm(config, "width")
 
     def __call__(self, hidden_BTD: jax.Array, *context: Any) -> tuple[jax.Array, Any]:
         """Read on; `context` is what `Attention` wants beside the hidden states."""
-        mixed_BTD, cached = self.attention(self.attention_norm(hidden_BTD), *context)
-        hidden_BTD = hidden_BTD + mixed_BTD
-        hidden_BTD = hidden_BTD + self.mlp(self.mlp_norm(hidden_BTD))
+        mixed_BTD, cached = self.attention(self._norm("attention_norm", hidden_BTD), *context)
+        hidden_BTD = hidden_BTD + self._norm("attention_post_norm", mixed_BTD)
+        changed_BTD = self.mlp(self._norm("mlp_norm", hidden_BTD))
+        hidden_BTD = hidden_BTD + self._norm("mlp_post_norm", changed_BTD)
         return constrain(hidden_BTD, "batch", None, None), cached
+
+    def _norm(self, name: str, value_BTD: jax.Array) -> jax.Array:
+        norm = getattr(self, name, None)
+        return value_BTD if norm is None else norm(value_BTD)
 
 
 class Decoder(nnx.Module):
@@ -53,10 +63,9 @@ class Decoder(nnx.Module):
 
     def __call__(
         self,
-        token_BT: jax.Array,
+        inputs: Inputs,
         *,
-        position_BT: jax.Array,
-        mask_BS: jax.Array,
+        position_BT: jax.Array | None = None,
         cache: Cache | None = None,
         offset: jax.Array | int = 0,
         remat: bool = False,
@@ -65,22 +74,28 @@ class Decoder(nnx.Module):
 
         Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, the keys
         and values go to positions offset..offset+T, which must lie within S, and query t sees
-        s <= offset + t. `position_BT` counts real tokens only (`positions`).
+        s <= offset + t. `position_BT` counts real tokens only (`positions`, of which it is the default).
         """
-        hidden_BTD = constrain(self.embed[...][token_BT], "batch", None, None)
-        context = angles(position_BT, self.config), causal_mask(mask_BS, token_BT.shape[1], offset)
+        position_BT = positions(inputs.mask_BS) if position_BT is None else position_BT
+        everywhere, nearby = views(self.config, position_BT, inputs.mask_BS, offset)
         graphdef, stacked = nnx.split(self.layers)
 
+        def view(local: jax.Array) -> View:
+            if len(set(self.config.local)) == 1:
+                return nearby if self.config.local[0] else everywhere
+            chosen: View = jax.tree.map(ft.partial(jnp.where, local), nearby, everywhere)
+            return chosen
+
         def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
-            params, cached = layer
-            return nnx.merge(graphdef, params)(hidden_BTD, *context, cached, offset)
+            params, cached, local = layer
+            return nnx.merge(graphdef, params)(hidden_BTD, view(local), cached, offset)
 
         # The scan returns the cache alone: returning the weights too would hold them twice.
         entries = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
         hidden_BTD, entries = jax.lax.scan(
             jax.checkpoint(read, prevent_cse=False) if remat else read,
-            hidden_BTD,
-            (_arrays(stacked), entries),
+            self._embedded(inputs),
+            (_arrays(stacked), entries, jnp.array(self.config.local)),
         )
         if entries is not None:
             cache = Cache(key_LBKSH=entries[0], value_LBKSH=entries[1])
@@ -89,7 +104,14 @@ class Decoder(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Score every token of the vocabulary, float32; hidden `[..., D]` gives `[..., V]`."""
         head, equation = (self.embed, "...D,VD->...V") if self.config.tied_head else (self.head, "...D,DV->...V")
-        return jnp.einsum(equation, hidden, head[...], preferred_element_type=jnp.float32)
+        logits = jnp.einsum(equation, hidden, head[...], preferred_element_type=jnp.float32)
+        return capped(logits, self.config.logit_cap)
+
+    def _embedded(self, inputs: Inputs) -> jax.Array:
+        hidden_BTD = self.embed[...][inputs.token_BT]
+        if self.config.scaled_embed:
+            hidden_BTD *= jnp.asarray(self.config.width**0.5, hidden_BTD.dtype)
+        return constrain(hidden_BTD, "batch", None, None)
 
 
 def positions(mask_BS: jax.Array) -> jax.Array:

@@ -1,5 +1,8 @@
 """Parameters with named axes, and the small parts of a layer."""
 
+import functools as ft
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,6 +10,10 @@ from flax import nnx
 from dar_jax.models.config import DecoderConfig
 
 Axes = tuple[str, ...]
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "gelu_tanh": ft.partial(jax.nn.gelu, approximate=True),
+}
 
 
 def random(config: DecoderConfig, axes: Axes, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
@@ -25,31 +32,45 @@ def ones(config: DecoderConfig, axes: Axes) -> nnx.Param[jax.Array]:
     return nnx.Param(jnp.ones([config.sizes[axis] for axis in axes]), axes=axes)
 
 
-class Norm(nnx.Module):
-    """Divide by the root mean square over the last axis and scale, in float32."""
+class Projection(nnx.Module):
+    """A matrix, and its bias where the family has one, from the last axes of a value to others."""
 
-    def __init__(self, config: DecoderConfig, axis: str) -> None:
-        self.scale = ones(config, (axis,))
-        self.eps = config.norm_eps
+    def __init__(self, config: DecoderConfig, inputs: Axes, outputs: Axes, *, bias: bool, rngs: nnx.Rngs) -> None:
+        self.kernel = random(config, inputs + outputs, rngs)
+        if bias:
+            self.bias = zeros(config, outputs)
+        self.contracted = len(inputs)
+
+    def __call__(self, value: jax.Array) -> jax.Array:
+        """Project; the leading axes stay."""
+        projected = jnp.tensordot(value, self.kernel[...], self.contracted)
+        return projected + self.bias[...] if hasattr(self, "bias") else projected
+
+
+class Norm(nnx.Module):
+    """Divide by the root mean square over the last axes and scale, in float32 (Zhang & Sennrich 2019)."""
+
+    def __init__(self, config: DecoderConfig, *axes: str) -> None:
+        self.scale = zeros(config, axes) if config.centred_norms else ones(config, axes)
+        self.eps, self.centre = config.norm_eps, 1.0 if config.centred_norms else 0.0
 
     def __call__(self, value: jax.Array) -> jax.Array:
         """Normalise; the dtype stays."""
-        wide = value.astype(jnp.float32)
-        mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
-        normal = wide * jax.lax.rsqrt(mean_square + self.eps)
-        return (normal * self.scale[...].astype(jnp.float32)).astype(value.dtype)
+        wide, scale = value.astype(jnp.float32), self.scale[...].astype(jnp.float32)
+        mean_square = jnp.mean(wide * wide, axis=range(-scale.ndim, 0), keepdims=True)
+        return (wide * jax.lax.rsqrt(mean_square + self.eps) * (self.centre + scale)).astype(value.dtype)
 
 
 class Mlp(nnx.Module):
-    """The gated feed-forward part of a layer (SwiGLU; Shazeer 2020)."""
+    """The gated feed-forward part of a layer (Shazeer 2020)."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
-        self.gate = random(config, ("width", "mlp"), rngs)
-        self.up = random(config, ("width", "mlp"), rngs)
-        self.down = random(config, ("mlp", "width"), rngs)
+        project = ft.partial(Projection, config, bias=False, rngs=rngs)
+        self.gate = project(("width",), ("mlp",))
+        self.up = project(("width",), ("mlp",))
+        self.down = project(("mlp",), ("width",))
+        self.activate = _ACTIVATIONS[config.activation]
 
     def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
         """Transform every position by itself."""
-        gate_BTF = jnp.einsum("BTD,DF->BTF", hidden_BTD, self.gate[...])
-        up_BTF = jnp.einsum("BTD,DF->BTF", hidden_BTD, self.up[...])
-        return jnp.einsum("BTF,FD->BTD", jax.nn.silu(gate_BTF) * up_BTF, self.down[...])
+        return self.down(self.activate(self.gate(hidden_BTD)) * self.up(hidden_BTD))

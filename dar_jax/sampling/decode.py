@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax import models, parallel
-from dar_jax.batches import Rollouts, check
+from dar_jax.batches import Inputs, Rollouts, check
 from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
 from dar_jax.settings import STRICT
@@ -140,9 +140,8 @@ def _sample(
         written, cache = carry
         last = written["step"] - 1
         hidden_B1D, cache = model(
-            written["token_B"][:, None],
+            Inputs(token_BT=written["token_B"][:, None], mask_BS=mask_BS),
             position_BT=(prompt_length_B + last)[:, None],
-            mask_BS=mask_BS,
             cache=cache,
             offset=prompt_size + last,
         )
@@ -158,8 +157,10 @@ def _sample(
     }
     end, _ = jax.lax.while_loop(going, advance, (speak(start, logits_BV), cache))
     return Rollouts(
-        token_BS=jnp.concatenate([rows(token_PS), end["token_BT"]], 1),
-        mask_token_BS=jnp.concatenate([rows(mask_PS), end["mask_BT"]], 1),
+        inputs_B=Inputs(
+            token_BT=jnp.concatenate([rows(token_PS), end["token_BT"]], 1),
+            mask_BS=jnp.concatenate([rows(mask_PS), end["mask_BT"]], 1),
+        ),
         mask_completion_BT=end["mask_BT"],
         ended_B=end["ended_B"],
         sampler_logprob_BT=end["logprob_BT"],
@@ -178,9 +179,7 @@ def _prefill(
     prompts, size = token_PS.shape
     model = models.bind(config, params)
     hidden_PSD, cache = model(
-        token_PS,
-        position_BT=models.positions(mask_PS),
-        mask_BS=mask_PS,
+        Inputs(token_BT=token_PS, mask_BS=mask_PS),
         cache=Cache.zeros(config, prompts, size, params["embed"].dtype),
     )
     assert cache is not None

@@ -1,12 +1,13 @@
 """Recorded completions as rollouts: what SFT and offline methods learn from, in the sampler's own form."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
 from dar_jax import parallel
-from dar_jax.batches import Rollouts, check
+from dar_jax.batches import Inputs, Rollouts, check
 from dar_jax.sampling.decode import bucket
 from dar_jax.tokens import pad
 
@@ -24,10 +25,11 @@ def recorded(
     length = bucket(max(map(len, kept)), max_completion_length)
     prompt_BS, mask_prompt_BS = pad(prompts, 0, side="left", length=size)
     token_BT, mask_BT = pad(kept, 0, side="right", length=length)
-    arrays = {
-        "token_BS": np.concatenate([prompt_BS, token_BT], 1),
-        "mask_token_BS": np.concatenate([mask_prompt_BS, mask_BT], 1),
+    token_BS = np.concatenate([prompt_BS, token_BT], 1)
+    arrays: dict[str, Any] = {
+        "inputs_B": {"token_BT": token_BS, "mask_BS": np.concatenate([mask_prompt_BS, mask_BT], 1)},
         "mask_completion_BT": mask_BT,
         "ended_B": np.array([len(tokens) <= max_completion_length for tokens in completions]),
     }
-    return check(Rollouts(**parallel.rows(arrays, mesh)))
+    placed = parallel.rows(arrays, mesh)
+    return check(Rollouts(**placed | {"inputs_B": Inputs(**placed["inputs_B"])}))

@@ -15,7 +15,7 @@ from dar_jax.tokens import Tokenizer
 def completions(rollouts: Rollouts, prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Completion]:
     """Read each row as a Completion, in row order: the G of the first prompt, then the next prompt's."""
     length = rollouts.mask_completion_BT.shape[1]
-    token_BT = to_host(rollouts.token_BS)[:, -length:]
+    token_BT = to_host(rollouts.inputs_B.token_BT)[:, -length:]
     mask_BT, ended_B = to_host((rollouts.mask_completion_BT, rollouts.ended_B))
     group_size = len(token_BT) // len(prompts)
     return [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dar_jax.algorithms import DAR, dar_weights
-from dar_jax.batches import Rewards, Rollouts
+from dar_jax.batches import Inputs, Rewards, Rollouts
 
 REWARD = np.array([[7.0, 8, 6, 7], [3, 9, 4, 5]])
 SAMPLING = np.array([[-40, -42.5, -55, -38], [-61, -47.5, -52, -44]])
@@ -127,8 +127,7 @@ def test_gradient_reaches_only_the_policy_and_is_minus_weight_over_count():
 def _rollouts():
     ones = jnp.ones((8, 1), bool)
     rollouts = Rollouts(
-        token_BS=jnp.ones((8, 2), jnp.int32),
-        mask_token_BS=jnp.ones((8, 2), bool),
+        inputs_B=Inputs(token_BT=jnp.ones((8, 2), jnp.int32), mask_BS=jnp.ones((8, 2), bool)),
         mask_completion_BT=ones,
         ended_B=ones[:, 0],
         sampler_logprob_BT=jnp.float32(SAMPLING.reshape(8, 1)),

@@ -10,15 +10,14 @@ from dar_jax.algorithms.measures import (
     reward_metrics,
     sampler_gap_metrics,
 )
-from dar_jax.batches import Rewards, Rollouts
+from dar_jax.batches import Inputs, Rewards, Rollouts
 
 MASK_BT = np.array([[1, 1, 1], [1, 0, 0]], bool)
 SAMPLING_BT = np.array([[-1.0, -2.0, -3.0], [-4.0, 7.0, np.nan]], np.float32)
 REF_BT = np.array([[-1.5, -1.0, -3.25], [-2.0, np.nan, 7.0]], np.float32)
 
 ROLLOUTS = Rollouts(
-    token_BS=jnp.zeros((2, 5), jnp.int32),
-    mask_token_BS=jnp.ones((2, 5), bool),
+    inputs_B=Inputs(token_BT=jnp.zeros((2, 5), jnp.int32), mask_BS=jnp.ones((2, 5), bool)),
     mask_completion_BT=jnp.asarray(MASK_BT),
     ended_B=jnp.array([False, True]),
     sampler_logprob_BT=jnp.asarray(SAMPLING_BT).at[0, 1].add(0.5),
@@ -94,8 +93,7 @@ def test_k1_and_k3_estimate_the_kl_of_known_distributions():
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.4, 0.4, 0.2])
     drawn_B1 = np.random.default_rng(1).choice(3, (40_000, 1), p=p)
     rollouts = Rollouts(
-        token_BS=jnp.asarray(drawn_B1),
-        mask_token_BS=jnp.ones(drawn_B1.shape, bool),
+        inputs_B=Inputs(token_BT=jnp.asarray(drawn_B1), mask_BS=jnp.ones(drawn_B1.shape, bool)),
         mask_completion_BT=jnp.ones(drawn_B1.shape, bool),
         ended_B=jnp.ones(len(drawn_B1), bool),
         sampling_logprob_BT=jnp.asarray(np.log(p)[drawn_B1]),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dar_jax.algorithms.regression import batch_of, weighted_regression
-from dar_jax.batches import Rollouts, check
+from dar_jax.batches import Inputs, Rollouts, check
 
 MASK_BT = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
 LOGPROB_BT = np.array([[-1.0, -2.0, -3.0], [-4.0, -5.0, np.nan], [-6.0, 1e30, -np.inf]], np.float32)
@@ -13,8 +13,7 @@ WEIGHT_B = np.array([2.0, 0.5, 20.0], np.float32)
 
 def rollouts(sampling_logprob_BT=None):
     return Rollouts(
-        token_BS=jnp.arange(15).reshape(3, 5),
-        mask_token_BS=jnp.ones((3, 5), bool),
+        inputs_B=Inputs(token_BT=jnp.arange(15).reshape(3, 5), mask_BS=jnp.ones((3, 5), bool)),
         mask_completion_BT=jnp.asarray(MASK_BT),
         ended_B=jnp.ones(3, bool),
         sampling_logprob_BT=sampling_logprob_BT,
@@ -82,6 +81,6 @@ def test_metrics_averaged_over_padding_masked_positions_move_none():
 
 def test_batch_of_makes_each_row_an_example():
     made = batch(sampling=jnp.zeros((3, 3)))
-    assert made.token_ERS.shape == (3, 1, 5)
+    assert made.inputs_ER.token_BT.shape == (3, 1, 5)
     assert made.sampling_logprob_ERT.shape == (3, 1, 3)
     assert batch().sampling_logprob_ERT is None

@@ -2,11 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dar_jax.algorithms import SFT
-from dar_jax.batches import Rollouts, check
+from dar_jax.batches import Inputs, Rollouts, check
 
 ROLLOUTS = Rollouts(
-    token_BS=jnp.zeros((2, 4), jnp.int32),
-    mask_token_BS=jnp.ones((2, 4), bool),
+    inputs_B=Inputs(token_BT=jnp.zeros((2, 4), jnp.int32), mask_BS=jnp.ones((2, 4), bool)),
     mask_completion_BT=jnp.array([[True, True], [True, False]]),
     ended_B=jnp.array([True, False]),
 )

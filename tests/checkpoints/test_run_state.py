@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dar_jax import parallel
-from dar_jax.batches import Batch
+from dar_jax.batches import Batch, Inputs
 from dar_jax.checkpoints import Checkpointing, RunState
 from dar_jax.errors import SettingError
 from dar_jax.parallel import MeshShape, to_host
@@ -30,8 +30,10 @@ def batch(mesh, sampling=True):
     random = np.random.default_rng(4)
     logprob_ERT = random.normal(size=(8, 1, 3)).astype(np.float32)
     made = Batch(
-        token_ERS=random.integers(0, 64, (8, 1, 6)).astype(np.int32),
-        mask_token_ERS=random.integers(0, 2, (8, 1, 6)).astype(bool),
+        inputs_ER=Inputs(
+            token_BT=random.integers(0, 64, (8, 1, 6)).astype(np.int32),
+            mask_BS=random.integers(0, 2, (8, 1, 6)).astype(bool),
+        ),
         mask_completion_ERT=random.integers(0, 2, (8, 1, 3)).astype(bool),
         weight_E=random.uniform(0, 20, 8).astype(np.float32),
         mask_E=random.integers(0, 2, 8).astype(bool),

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dar_jax import models
+from dar_jax.batches import Inputs
+from dar_jax.models.rope import Rope
 
 TINY = models.DecoderConfig(
     family="qwen3",
@@ -16,10 +18,10 @@ TINY = models.DecoderConfig(
     head_size=6,
     mlp_width=24,
     max_positions=64,
-    rope_base=1e4,
+    rope=Rope(base=1e4),
     norm_eps=1e-6,
     init_std=0.3,
-    qk_norm=True,
+    qk_norm="head",
 )
 
 
@@ -43,7 +45,7 @@ def logits(config: models.DecoderConfig, params: models.Params, token_BT, mask_B
 
 def _forward(config, params, token_BT, mask_BT, remat):
     model = models.bind(config, params)
-    hidden_BTD, _ = model(token_BT, position_BT=models.positions(mask_BT), mask_BS=mask_BT, remat=remat)
+    hidden_BTD, _ = model(Inputs(token_BT=token_BT, mask_BS=mask_BT), remat=remat)
     return model.logits(hidden_BTD)
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from dar_jax import models, parallel
+from dar_jax.batches import Inputs
+from dar_jax.models.rope import Rope
 from tests.models.score import TINY, draw, logits, logprob
 
-TIED = replace(TINY, family="qwen2", tied_head=True, qkv_bias=True, qk_norm=False, kv_heads=4)
+TIED = replace(TINY, family="qwen2", tied_head=True, qkv_bias=True, qk_norm=None, kv_heads=4)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_shapes_axes_and_numbers_have_one_structure(config):
 
 
 def test_binding_first_inside_a_trace_leaks_nothing(token_BT):
-    config = replace(TINY, rope_base=4321.0)
+    config = replace(TINY, rope=Rope(base=4321.0))
     params = draw(TINY)
     traced = bind_first_inside_a_trace(config)(params, token_BT)
     np.testing.assert_array_equal(traced, logits(config, params, token_BT))
@@ -49,9 +51,9 @@ def test_binding_first_inside_a_trace_leaks_nothing(token_BT):
 def test_random_weights_have_the_spread_of_the_config_and_no_two_layers_agree():
     config = replace(TINY, width=128, init_std=0.02)
     params = jax.jit(models.init, static_argnums=0)(config, jax.random.key(0))
-    for leaf in (params["embed"], params["head"], params["layers"]["mlp"]["gate"]):
+    for leaf in (params["embed"], params["head"], params["layers"]["mlp"]["gate"]["kernel"]):
         assert np.std(leaf) == pytest.approx(0.02, rel=0.05)
-    query = params["layers"]["attention"]["query"]
+    query = params["layers"]["attention"]["query"]["kernel"]
     assert np.abs(query[0] - query[1]).min() > 0
     np.testing.assert_array_equal(params["layers"]["mlp_norm"]["scale"], 1)
 
@@ -68,7 +70,7 @@ def test_decoding_token_by_token_is_the_full_pass(config, token_BT):
         model = models.bind(config, params)
         token = jax.lax.dynamic_slice_in_dim(token_BT, offset, 1, axis=1)
         position = jnp.full_like(token, offset)
-        hidden, cache = model(token, position_BT=position, mask_BS=mask, cache=cache, offset=offset)
+        hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), position_BT=position, cache=cache, offset=offset)
         return model.logits(hidden)[:, 0], cache
 
     for offset in range(token_BT.shape[1]):
@@ -90,7 +92,9 @@ def test_a_shared_prefill_repeated_over_the_group_is_the_full_pass(params):
     @jax.jit
     def read(token_BT, position_BT, mask_BS, cache, offset):
         model = models.bind(TINY, params)
-        hidden, cache = model(token_BT, position_BT=position_BT, mask_BS=mask_BS, cache=cache, offset=offset)
+        hidden, cache = model(
+            Inputs(token_BT=token_BT, mask_BS=mask_BS), position_BT=position_BT, cache=cache, offset=offset
+        )
         return model.logits(hidden), cache
 
     empty = models.Cache.zeros(TINY, 2, width, jnp.float32)
@@ -127,9 +131,7 @@ def test_bfloat16_weights_compute_in_bfloat16_and_score_in_float32(params, token
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     mask, empty = jnp.ones(token_BT.shape, bool), models.Cache.zeros(TINY, *token_BT.shape)
     model = models.bind(TINY, half)
-    hidden, cache = jax.eval_shape(
-        lambda: model(token_BT, position_BT=models.positions(mask), mask_BS=mask, cache=empty)
-    )
+    hidden, cache = jax.eval_shape(lambda: model(Inputs(token_BT=token_BT, mask_BS=mask), cache=empty))
     assert hidden.dtype == cache.key_LBKSH.dtype == jnp.bfloat16
     found = logits(TINY, half, token_BT)
     assert found.dtype == jnp.float32
@@ -143,9 +145,7 @@ def jaxpr(config, remat=False, cached=False):
 
     def run(params, token, cache):
         model = models.bind(config, params)
-        hidden, cache = model(
-            token, position_BT=models.positions(mask), mask_BS=mask, cache=cache, offset=0, remat=remat
-        )
+        hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), cache=cache, remat=remat)
         return model.logits(hidden), cache
 
     token = jax.ShapeDtypeStruct((2, 6), jnp.int32)
@@ -175,6 +175,6 @@ def test_eight_devices_compute_what_one_does(config, token_BT):
     places = parallel.shardings(models.abstract(config), models.logical_axes(config), mesh)
     with jax.set_mesh(mesh):
         spread = jax.device_put(params, places)
-        assert not spread["layers"]["mlp"]["gate"].sharding.is_fully_replicated
+        assert not spread["layers"]["mlp"]["gate"]["kernel"].sharding.is_fully_replicated
         found = logits(config, spread, parallel.rows(token_BT, mesh), np.ones(token_BT.shape, bool))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

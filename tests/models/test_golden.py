@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from dar_jax import models
 from dar_jax.checkpoints import huggingface
+from dar_jax.models.rope import Rope
 from tests.models.score import logits, logprob
 
 GOLDEN = sorted(path.parent for path in (Path(__file__).parent.parent / "golden" / "models").glob("*/config.json"))
@@ -39,7 +40,7 @@ def test_left_padding_without_position_ids(folder, left, right):
 
 
 def test_rope_base_comes_from_the_file_not_from_a_preset():
-    bases = {folder.name: huggingface.read_config(folder).rope_base for folder in GOLDEN}
+    bases = {folder.name: huggingface.read_config(folder).rope.base for folder in GOLDEN}
     assert bases["qwen2-tied"] == bases["qwen3-tied"] == 1e6
     assert bases["qwen2-all-heads"] == bases["qwen3-sharded-bfloat16"] == 777
 
@@ -48,7 +49,7 @@ def test_rope_base_comes_from_the_file_not_from_a_preset():
 def test_another_rope_base_would_be_seen(folder):
     config, params = huggingface.load(folder)
     expected = load_file(folder / "expected.safetensors")
-    other = models.DecoderConfig(**{**vars(config), "rope_base": 5e4})
+    other = models.DecoderConfig(**{**vars(config), "rope": Rope(base=5e4)})
     assert np.abs(logits(other, params, expected["token"]) - expected["logits"]).max() > 1e-2
 
 

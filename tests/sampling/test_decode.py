@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dar_jax import models, parallel
+from dar_jax.batches import Inputs
 from dar_jax.parallel import DECODE_RULES, MeshShape, to_host
 from dar_jax.sampling import Sampler, Sampling
 from dar_jax.sampling.decode import bucket
@@ -48,7 +49,12 @@ def rollouts(ours, params):
 def spoken(rollouts, rows=slice(None)):
     """What the completions of a batch are: tokens, masks, ends, log-probs of these rows."""
     length = rollouts.mask_completion_BT.shape[1]
-    fields = rollouts.token_BS[:, -length:], rollouts.mask_completion_BT, rollouts.ended_B, rollouts.sampler_logprob_BT
+    fields = (
+        rollouts.inputs_B.token_BT[:, -length:],
+        rollouts.mask_completion_BT,
+        rollouts.ended_B,
+        rollouts.sampler_logprob_BT,
+    )
     return [np.asarray(field)[rows] for field in fields]
 
 
@@ -63,12 +69,12 @@ def rows_of(prompt):
 
 
 def test_rows_are_prompt_completion_padding(rollouts):
-    assert rollouts.token_BS.shape == (16, 16 + LENGTH)
+    assert rollouts.inputs_B.token_BT.shape == (16, 16 + LENGTH)
     for row in range(16):
         prompt = PROMPTS[row // GROUP]
-        np.testing.assert_array_equal(rollouts.token_BS[row, :16][rollouts.mask_token_BS[row, :16]], prompt)
-        assert rollouts.mask_token_BS[row, 16 - len(prompt) : 16].all()
-    np.testing.assert_array_equal(rollouts.mask_token_BS[:, 16:], rollouts.mask_completion_BT)
+        np.testing.assert_array_equal(rollouts.inputs_B.token_BT[row, :16][rollouts.inputs_B.mask_BS[row, :16]], prompt)
+        assert rollouts.inputs_B.mask_BS[row, 16 - len(prompt) : 16].all()
+    np.testing.assert_array_equal(rollouts.inputs_B.mask_BS[:, 16:], rollouts.mask_completion_BT)
 
 
 def test_any_eos_ends_a_completion_lies_inside_its_mask_and_nothing_follows(rollouts):
@@ -119,7 +125,7 @@ def test_samples_do_not_depend_on_the_batch_around_them(rollouts, ours, params):
 
 def test_samples_do_not_depend_on_how_far_the_prompt_is_padded(rollouts, ours, params):
     longer = ours.sample(params, [*PROMPTS[:3], [8] * 21], [*IDS[:3], 6], GROUP, KEY)
-    assert longer.token_BS.shape[1] == 24 + LENGTH
+    assert longer.inputs_B.token_BT.shape[1] == 24 + LENGTH
     assert_same(spoken(longer, slice(12)), spoken(rollouts, slice(12)))
 
 
@@ -152,8 +158,7 @@ def test_sampler_and_learner_disagree_by_rounding_alone(temperature, params, rol
     scored_BT = completion_logprobs(
         NANO,
         params,
-        jnp.asarray(rollouts.token_BS),
-        jnp.asarray(rollouts.mask_token_BS),
+        jax.tree.map(jnp.asarray, rollouts.inputs_B),
         LENGTH,
         temperature=temperature,
     )
@@ -167,7 +172,7 @@ def full_forward():
     def next_logits(params, token_BS, length):
         mask_BS = jnp.arange(token_BS.shape[1])[None] < length
         model = models.bind(NANO, params)
-        hidden_BSD, _ = model(token_BS, position_BT=models.positions(mask_BS), mask_BS=mask_BS)
+        hidden_BSD, _ = model(Inputs(token_BT=token_BS, mask_BS=mask_BS))
         return model.logits(hidden_BSD[0, length - 1])
 
     return next_logits

@@ -3,7 +3,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dar_jax.batches import Rollouts
+from dar_jax.batches import Inputs, Rollouts
 from dar_jax.records import Prompt
 from dar_jax.sampling import completions
 from tests.small_tokenizers import SPECIAL, WORDS, tokenizer
@@ -17,8 +17,10 @@ def rollouts(spoken, ended, length=6, prompt=(FIRST, FIRST), pad=EOS):
     rows = [[*prompt, *tokens, *[pad] * (length - len(tokens))] for tokens in spoken]
     mask_BT = np.arange(length) < np.array([len(tokens) for tokens in spoken])[:, None]
     return Rollouts(
-        token_BS=jnp.array(rows, jnp.int32),
-        mask_token_BS=jnp.concatenate([jnp.ones((len(rows), len(prompt)), bool), mask_BT], 1),
+        inputs_B=Inputs(
+            token_BT=jnp.array(rows, jnp.int32),
+            mask_BS=jnp.concatenate([jnp.ones((len(rows), len(prompt)), bool), mask_BT], 1),
+        ),
         mask_completion_BT=jnp.asarray(mask_BT),
         ended_B=jnp.array(ended),
     )

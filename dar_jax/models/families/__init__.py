@@ -7,10 +7,12 @@ from pydantic import ValidationError
 
 from dar_jax.errors import SettingError
 from dar_jax.models.config import DecoderConfig
-from dar_jax.models.families import qwen2, qwen3
-from dar_jax.models.families.family import Family
+from dar_jax.models.families import gemma2, gemma3, llama, mistral, olmo2, olmo3, phi3, qwen2, qwen3, rope
+from dar_jax.models.families.family import GLOBAL, LOCAL, Family
 
-FAMILIES: dict[str, Family] = {"qwen2": qwen2.FAMILY, "qwen3": qwen3.FAMILY}
+FAMILIES: dict[str, Family] = {
+    each.FAMILY.model_type: each.FAMILY for each in (qwen2, qwen3, llama, mistral, gemma2, gemma3, olmo2, olmo3, phi3)
+}
 
 # Our field, HF's key; a third entry is what HF takes an absent key to mean, otherwise the key must be there.
 _FIELDS: tuple[tuple[Any, ...], ...] = (
@@ -36,34 +38,34 @@ def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
     for key, allowed in family.refuse.items():
         if key in hf and hf[key] not in allowed:
             raise _unsupported(source, key, hf[key], f"{allowed[0]!r}")
-    if any(kind != "full_attention" for kind in hf.get("layer_types") or ()):
-        raise _unsupported(source, "layer_types", hf["layer_types"], "full_attention throughout")
-    fields: dict[str, Any]
+    kinds = set(hf.get("layer_types") or ())
+    if kinds - {GLOBAL, LOCAL} or (LOCAL in kinds and hf.get("sliding_window") is None):
+        raise _unsupported(source, "layer_types", hf["layer_types"], f"{GLOBAL!r}, and {LOCAL!r} with a sliding_window")
+    full = _completed(family, hf)
     try:
-        fields = {ours: hf.get(key, *default) if default else hf[key] for ours, key, *default in _FIELDS}
-        fields |= {"rope_base": _rope_base(hf, source), **family.switches(hf)}
+        fields = {ours: full.get(key, *default) if default else full[key] for ours, key, *default in _FIELDS}
+        fields |= {**family.switches(full), **rope.read(family, hf, source)}
+        return DecoderConfig(family=family.model_type, **fields)
     except KeyError as error:
         raise SettingError(f"{source}: {error.args[0]!r} is missing; {family.architecture} needs it") from None
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise SettingError(f"{source}: a value is of the wrong kind: {error}") from None
-    try:
-        return DecoderConfig(family=family.model_type, **fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "sizes"
         raise SettingError(f"{source}: {where}: {first['msg']}, got {first['input']!r}") from None
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        raise SettingError(f"{source}: a value is of the wrong kind: {error}") from None
 
 
 def write(config: DecoderConfig) -> dict[str, Any]:
-    """Write an HF config.json that transformers 4 and 5 read alike (both know `rope_theta`)."""
+    """Write an HF config.json that transformers 4 and 5 read alike."""
     family = FAMILIES[config.family]
     fields = {key: getattr(config, ours) for ours, key, *_ in _FIELDS}
     return {
         "architectures": [family.architecture],
         "model_type": family.model_type,
         "hidden_act": "silu",
-        "rope_theta": config.rope_base,
         **fields,
+        **rope.write(family, config),
         **family.keys(config),
     }
 
@@ -77,19 +79,12 @@ def _family(hf: Mapping[str, Any], source: str) -> Family:
     raise SettingError(f"{source}: architecture {', '.join(map(str, names))} is not supported; supported: {known}")
 
 
-def _rope_base(hf: Mapping[str, Any], source: str) -> float:
-    """Read the rotary base from where transformers 5 or 4 writes it; refuse any scaling."""
-    places = [{**hf}, *({**(hf.get(key) or {})} for key in ("rope_parameters", "rope_scaling"))]
-    for place in places[1:]:
-        kind = place.get("rope_type", place.get("type", "default"))
-        if kind != "default" or place.get("partial_rotary_factor", 1) != 1:
-            raise _unsupported(source, "rope scaling", kind, "'default'")
-    bases = {float(place["rope_theta"]) for place in places if "rope_theta" in place}
-    if len(bases) > 1:
-        raise SettingError(f"{source}: two values of rope_theta, {sorted(bases)}; leave one")
-    if not bases:
-        raise KeyError("rope_theta")
-    return bases.pop()
+def _completed(family: Family, hf: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in what HF takes absent keys to mean."""
+    given = {**family.defaults, **hf}
+    if given.get("num_key_value_heads", 0) is None:
+        given["num_key_value_heads"] = given.get("num_attention_heads")
+    return given
 
 
 def _unsupported(source: str, key: str, value: Any, expected: str) -> SettingError:

@@ -1,0 +1,22 @@
+"""Gemma 3, its text models: Gemma 2 with normed heads for soft caps, five local layers to a global one, and rotary
+positions of their own for local layers.
+"""
+
+from dar_jax.models.families import gemma2
+from dar_jax.models.families.family import QK_NORM_ROWS, Family
+
+FAMILY = Family(
+    model_type="gemma3_text",
+    architecture="Gemma3ForCausalLM",
+    rows=gemma2.ROWS + QK_NORM_ROWS,
+    switches=lambda hf: {"qk_norm": "head", **gemma2.switches(hf, period=hf.get("sliding_window_pattern", 6))},
+    keys=gemma2.keys,
+    refuse=gemma2.REFUSED,
+    defaults={
+        **gemma2.DEFAULTS,
+        "rope_theta": 1_000_000.0,
+        "rope_local_base_freq": 10_000.0,
+        "sliding_window": 4096,
+    },
+    local_base="rope_local_base_freq",
+)
