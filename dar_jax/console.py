@@ -4,9 +4,11 @@ Modes: `rich` (a terminal), `plain` (lines, for a log file), `json` (one JSON ob
 `quiet` (warnings alone); `auto` takes rich on a terminal and plain elsewhere.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as record
 from typing import Any, Literal
 
@@ -14,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from rich.console import Console as Rich
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Table
 
@@ -65,6 +67,23 @@ class Console:
             self._emit({"warning": text})
         else:
             self._print(f"[yellow]warning:[/] {escape(text)}")
+
+    @contextlib.contextmanager
+    def reading(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far a long reading is, told bytes of how many: a bar on a terminal, a line when it is over."""
+        columns = (TextColumn("reading"), TextColumn(escape(what)), BarColumn(), DownloadColumn(), Remaining())
+        began, total = time.perf_counter(), 0
+        with Progress(*columns, console=self._rich, transient=True, disable=self.mode != "rich") as bar:
+            task = bar.add_task("", total=None)
+
+            def tell(done: int, of: int) -> None:
+                nonlocal total
+                total = of
+                bar.update(task, completed=done, total=of)
+
+            yield tell
+        seconds = time.perf_counter() - began
+        self.note(f"read {what}: {total / 1e6:,.0f} MB in {seconds:.1f} s", megabytes=total / 1e6, seconds=seconds)
 
     def start(self, total: int, done: int) -> None:
         """Open the progress bar at `done` of `total` steps."""

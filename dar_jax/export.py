@@ -1,18 +1,77 @@
-"""A run's policy as a Hugging Face folder, from a checkpoint alone: no optimizer state is built or read."""
+"""A run's policy as a Hugging Face folder, from a checkpoint alone: no optimizer state is built or read.
 
+It is a command of its own, so that nothing which goes wrong here ends a run; a run that is going on may be exported.
+"""
+
+import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from dar_jax.checkpoints import huggingface
+from dar_jax.checkpoints.huggingface import Dtype
+from dar_jax.config import RunConfig, to_plain
+from dar_jax.config_file import to_yaml
 from dar_jax.errors import SettingError
-from dar_jax.policy import is_run, open_policy
+from dar_jax.policy import Policy, is_run, open_policy
+from dar_jax.reporting.model_card import Card
+from dar_jax.runlog import RunFolder
+from dar_jax.sampling import Sampling
+
+# What a generation_config.json may say beside how the next token is drawn, which is the run's to say.
+_KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_new_tokens")
 
 
-def export(run: Path, output: Path, step: int | None = None, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
-    """Write config, tokenizer and safetensors of the policy after `step` steps (as last saved) to a new folder."""
+def export(run: Path, output: Path, step: int | None = None, dtype: Dtype = "float32") -> None:
+    """Write the policy after `step` steps (default: as last saved) to a new folder, which appears whole or not at all:
+    weights, config, tokenizer, generation config and a model card.
+    """
     if not is_run(run):
         raise SettingError(f"{run}: nothing to export there (no config.yaml with checkpoints); name a run folder")
-    policy = open_policy(run, step)
-    huggingface.save(output, policy.decoder, policy.params, dtype)
-    policy.tokenizer.save(output)
-    print(f"{output}: checkpoint {policy.number} of {run}, {dtype}")
+    with huggingface.new_folder(output) as folder:
+        policy = open_policy(run, step)
+        assert policy.config is not None
+        huggingface.write_model(folder, policy.decoder, policy.params, dtype)
+        policy.tokenizer.save(folder)
+        _write_generation(folder / "generation_config.json", policy.config.sampling)
+        card = _card(output.absolute().name, policy, policy.config, dtype)
+        (folder / "README.md").write_text(card.render(), encoding="utf-8")
+    print(f"{output}: step {card.step}{f', update {card.update}' * (card.update > 0)} of {run}, {dtype}")
+
+
+def _write_generation(file: Path, sampling: Sampling) -> None:
+    """Complete what the tokenizer wrote (every end) by how the run draws tokens; penalties of the start are dropped."""
+    stated = huggingface.read_json(file)
+    drawn: dict[str, Any] = {"do_sample": sampling.temperature > 0}
+    if drawn["do_sample"]:
+        # Absent, top_k would be 50; 0 is none.
+        drawn |= {"temperature": sampling.temperature, "top_k": sampling.top_k or 0, "top_p": sampling.top_p}
+    huggingface.write_json(file, {key: stated[key] for key in _KEPT if key in stated} | drawn)
+
+
+def _card(name: str, policy: Policy, config: RunConfig, dtype: str) -> Card:
+    folder = RunFolder(Path(policy.source))
+    assert policy.number is not None
+    step, update = divmod(policy.number, config.learning.updates_per_batch)
+    shown = _without_keys(config)
+    latest = {
+        log: next((row for row in reversed(folder.read(log)) if row["step"] <= step), None)
+        for log in ("metrics", "evaluations")
+    }
+    return Card(
+        name=name,
+        settings=to_plain(shown),
+        settings_yaml=to_yaml(shown),
+        hub_id=huggingface.read_json(folder.policy / "config.json").get("_name_or_path"),
+        step=step,
+        update=update,
+        dtype=dtype,
+        metrics=latest["metrics"],
+        evaluation=latest["evaluations"],
+    )
+
+
+def _without_keys(config: RunConfig) -> RunConfig:
+    """Leave out where the judge's key lay: the settings hold no secret, but this is nobody else's matter."""
+    judge: Any = config.judge
+    found = {name: None for name in ("api_key_env", "api_key_file") if hasattr(judge, name)}
+    return dataclasses.replace(config, judge=dataclasses.replace(judge, **found)) if found else config

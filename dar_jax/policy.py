@@ -1,5 +1,9 @@
-"""A policy to speak with or to hand on: from a run's checkpoint or a Hugging Face folder, without an optimizer."""
+"""A policy to speak with or to hand on: from a run's checkpoint or a Hugging Face folder, without an optimizer.
 
+A run folder is enough by itself: beside its checkpoints it keeps the config.json and the tokenizer (`keep_words`).
+"""
+
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from dar_jax import models
 from dar_jax.checkpoints import huggingface, load_params, saved_numbers
 from dar_jax.config import RunConfig
 from dar_jax.config_file import parse_config
+from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.parallel import TRAIN_RULES, MeshShape, shardings
@@ -22,11 +27,14 @@ from dar_jax.tokens import Tokenizer, TokenizerSettings
 class Policy:
     """A model with its tokenizer, its float32 parameters laid out on the mesh.
 
-    `config` and `number`, the checkpoint's, are those of the run it comes from; None without a run.
+    `tokenizer_settings.open(words)` opened its tokenizer, `words` being where that lies. `config` and `number`, the
+    checkpoint's, are those of the run it comes from; None without a run.
     """
 
     source: str
     decoder: DecoderConfig
+    words: str
+    tokenizer_settings: TokenizerSettings
     tokenizer: Tokenizer
     params: Params
     mesh: Mesh
@@ -34,28 +42,21 @@ class Policy:
     number: int | None = None
 
 
-def open_policy(source: str | Path, step: int | None = None) -> Policy:
+def open_policy(source: str | Path, step: int | None = None, console: Console | None = None) -> Policy:
     """Open the policy of a run folder, after `step` steps (default: as last saved), or of a folder or hub id.
 
     Raises SettingError where there is no such policy, or the run has not kept that step.
     """
+    console = console or Console("quiet")
     if is_run(source):
         return _of_run(Path(source), step)
     if step is not None:
         raise SettingError(f"--step {step}: {source} is no run folder (config.yaml with checkpoints); leave --step out")
-    mesh = MeshShape().build()
-    decoder = huggingface.read_config(source)
-    tokenizer = TokenizerSettings().open(str(source))
-    places = _places(decoder, mesh)
-
-    def place(path: tuple[str, ...], array: Any) -> jax.Array:
-        sharding: Any = places
-        for name in path:
-            sharding = sharding[name]
-        return jax.device_put(array, sharding)
-
-    _, params = huggingface.load(source, place)
-    return Policy(source=str(source), decoder=decoder, tokenizer=tokenizer, params=params, mesh=mesh)
+    decoder, mesh = huggingface.read_config(source), MeshShape().build()
+    opened = _open_words(str(source), TokenizerSettings(), decoder)
+    with console.reading(str(source)) as progress:
+        _, params = huggingface.load(source, _places(decoder, mesh), progress=progress)
+    return Policy(source=str(source), decoder=decoder, params=params, mesh=mesh, **opened)
 
 
 def is_run(source: str | Path) -> bool:
@@ -63,13 +64,22 @@ def is_run(source: str | Path) -> bool:
     return (Path(source) / "config.yaml").is_file() and (Path(source) / "checkpoints").is_dir()
 
 
+def keep_words(folder: RunFolder, start: str, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
+    """Put into a run folder what makes a model of its checkpoints: config.json and the tokenizer.
+
+    `start` is where the run started from; the name is kept if it is the hub's.
+    """
+    folder.policy.mkdir()
+    tokenizer.save(folder.policy)
+    huggingface.write_config(folder.policy, decoder, "float32", hub_id=None if Path(start).exists() else start)
+
+
 def _of_run(path: Path, step: int | None) -> Policy:
     folder = RunFolder(path)
     config = parse_config(folder.config_yaml(), where=str(path / "config.yaml"))
     number = _number(folder, config.learning.updates_per_batch, step)
-    decoder = huggingface.read_config(config.policy.path)
-    tokenizer = config.tokenizer.open(config.policy.path)
-    mesh = _mesh(config.mesh)
+    decoder, mesh = huggingface.read_config(folder.policy), _mesh(config.mesh)
+    kept = dataclasses.replace(config.tokenizer, path=None, chat_template="auto")
     wanted = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         models.abstract(decoder),
@@ -78,12 +88,18 @@ def _of_run(path: Path, step: int | None) -> Policy:
     return Policy(
         source=str(path),
         decoder=decoder,
-        tokenizer=tokenizer,
         params=load_params(folder.checkpoints, number, wanted),
         mesh=mesh,
         config=config,
         number=number,
+        **_open_words(str(folder.policy), kept, decoder),
     )
+
+
+def _open_words(words: str, settings: TokenizerSettings, decoder: DecoderConfig) -> dict[str, Any]:
+    tokenizer = settings.open(words)
+    tokenizer.fit(decoder.vocab_size, words)
+    return {"words": words, "tokenizer_settings": settings, "tokenizer": tokenizer}
 
 
 def _number(folder: RunFolder, updates: int, step: int | None) -> int:

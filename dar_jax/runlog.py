@@ -6,6 +6,7 @@ completions.jsonl   one line a judged completion
 evaluations.jsonl   one line an evaluation
 ledger.sqlite       every answer paid for (the judge's)
 checkpoints/        Orbax (checkpoints.run_state)
+policy/             config.json and tokenizer: with a checkpoint, a whole model (policy.keep_words)
 """
 
 import json
@@ -26,6 +27,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.ledger = path / "ledger.sqlite"
+        self.policy = path / "policy"
 
     @classmethod
     def create(cls, path: Path, config_yaml: str) -> "RunFolder":

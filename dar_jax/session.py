@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from dar_jax import models
@@ -66,20 +65,14 @@ class Session:
         """Address a random key by what it is for and the step."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), purpose), step)
 
-    def start_params(self) -> Params:
+    def start_params(self, console: Console) -> Params:
         """Read, or draw, the policy's first parameters, each straight to its place on the mesh."""
         places = self.learner.param_shardings
         if self.config.policy.weights == "random":
             draw = jax.jit(models.init, static_argnums=0, out_shardings=places)
             return draw(self.decoder, self.key(Purpose.WEIGHTS))
-
-        def place(path: tuple[str, ...], array: np.ndarray) -> jax.Array:
-            sharding = places
-            for name in path:
-                sharding = sharding[name]
-            return jax.device_put(array, sharding)
-
-        return huggingface.load(self.config.policy.path, place)[1]
+        with console.reading(self.config.policy.path) as progress:
+            return huggingface.load(self.config.policy.path, places, progress=progress)[1]
 
     def sampler(self, temperature: float | None = None) -> Sampler:
         """Build the sampler, at another temperature if one is given."""

@@ -29,6 +29,7 @@ from dar_jax.judging import Judge, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host
+from dar_jax.policy import keep_words
 from dar_jax.records import Completion, Verdict
 from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, samples, shown, speed, warnings
 from dar_jax.runlog import RunFolder
@@ -52,8 +53,9 @@ def train(config: RunConfig, run_dir: Path) -> None:
     console = Console(config.display.mode)
     session = open_session(config, console)
     with jax.set_mesh(session.mesh):
-        start = session.start_params()
+        start = session.start_params(console)
         folder = RunFolder.create(run_dir, to_yaml(config))
+        keep_words(folder, config.policy.path, session.decoder, session.tokenizer)
         with _open(session, folder, console, start) as run:
             run.save()  # from here on a resume goes on, and what its ledger holds is free
             run.steps()
@@ -75,7 +77,7 @@ def resume(run_dir: Path, overrides: Sequence[str]) -> None:
         )
     console = Console(config.display.mode)
     session = open_session(config, console)
-    with jax.set_mesh(session.mesh), _open(session, folder, console, session.start_params()) as run:
+    with jax.set_mesh(session.mesh), _open(session, folder, console, session.start_params(console)) as run:
         run.restore()
         folder.write_config(to_yaml(config))
         run.steps()

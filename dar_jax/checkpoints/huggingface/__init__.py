@@ -1,0 +1,17 @@
+"""Hugging Face folders: `load` streams one onto the mesh, `save` writes one that appears whole or not at all."""
+
+from dar_jax.checkpoints.huggingface.folder import new_folder, read_config, read_json, write_json
+from dar_jax.checkpoints.huggingface.reading import load
+from dar_jax.checkpoints.huggingface.writing import Dtype, save, write_config, write_model
+
+__all__ = [
+    "Dtype",
+    "load",
+    "new_folder",
+    "read_config",
+    "read_json",
+    "save",
+    "write_config",
+    "write_json",
+    "write_model",
+]

@@ -1,0 +1,80 @@
+"""The folder around the weights: found here or on the hub, read, and made so that no half of one is ever seen."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dar_jax.errors import SettingError
+from dar_jax.models import DecoderConfig, families
+
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+def find(source: str | Path, *patterns: str) -> Path:
+    """Return the local folder, fetching the files that match from the hub where it is a hub id."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if path.exists() or not HUB_ID.fullmatch(str(source)):
+        raise SettingError(f"{source}: no such folder, and not a hub id like 'Qwen/Qwen3-0.6B'")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=list(patterns)))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError(
+            f"{source}: no such folder here, and the hub did not give it ({reason});"
+            " offline, name a local folder with config.json and *.safetensors"
+        ) from None
+
+
+def read_config(source: str | Path) -> DecoderConfig:
+    """Read the config.json of a local folder or a hub id."""
+    file = find(source, "config.json") / "config.json"
+    return families.read(read_json(file), str(file))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises SettingError, naming the file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError(f"{path}: no such file; a checkpoint folder needs it") from None
+    except ValueError as error:
+        raise SettingError(f"{path}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise SettingError(f"{path}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object for people to read."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def new_folder(directory: str | Path) -> Iterator[Path]:
+    """Give a folder to fill, which takes its name when it is full; after an error nothing is left of it.
+
+    Raises SettingError where the name is taken: nothing is overwritten.
+    """
+    directory = Path(directory).absolute()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise SettingError(f"{directory}: exists and is not an empty folder; name a new one")
+    part = directory.with_name(directory.name + ".part")
+    try:
+        part.mkdir(parents=True)
+    except FileExistsError:
+        raise SettingError(f"{part}: left by a save that was cut off; delete it first") from None
+    try:
+        yield part
+        part.replace(directory)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -1,0 +1,202 @@
+"""From files straight onto the mesh: a process reads what its devices hold, each part of it once.
+
+Threads read blocks of about a megabyte, cast them and lay them out in the buffer of each device; the buffer becomes the
+device's array. Parameters in such buffers at one time are limited by bytes, to one where that one is larger. Only the
+calling thread touches jax.
+"""
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding, SingleDeviceSharding
+
+from dar_jax.checkpoints.huggingface.checking import check
+from dar_jax.checkpoints.huggingface.folder import find, read_config
+from dar_jax.checkpoints.huggingface.layout import Index, Part, Span, parts
+from dar_jax.checkpoints.huggingface.shards import INDEX, Tensor, open_tensors
+from dar_jax.models import DecoderConfig, Params
+
+# Told after every tensor how many bytes are read, and of how many.
+Progress = Callable[[int, int], None]
+
+_THREADS = 8
+_BLOCK = 1 << 20
+_IN_FLIGHT = 1 << 30
+
+
+def load(
+    source: str | Path,
+    shardings: Any = None,
+    dtype: Any = jnp.float32,
+    progress: Progress | None = None,
+) -> tuple[DecoderConfig, Params]:
+    """Read a checkpoint from a local folder or a hub id.
+
+    `shardings`, a tree in the structure of the parameters, says where they lie; by default on the first device.
+    Raises SettingError naming, by their HF names, all tensors that are missing, extra or misshapen, or the file that
+    is cut off.
+    """
+    folder = find(source, "config.json", "*.safetensors", INDEX)
+    config = read_config(folder)
+    with ExitStack() as stack:
+        tensors = open_tensors(folder, stack)
+        check(folder, config, tensors)
+        return config, _stream(_leaves(config, shardings, np.dtype(dtype)), tensors, progress)
+
+
+@dataclass
+class _Leaf:
+    """One of our parameters on its way: a buffer for every different piece that devices here hold."""
+
+    parts: list[Part]
+    shape: tuple[int, ...]
+    sharding: Sharding
+    devices: dict[Index, list[jax.Device]]
+    dtype: np.dtype[Any]
+    buffers: dict[Index, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return self.parts[0].path
+
+    @property
+    def nbytes(self) -> int:
+        return sum(math.prod(_lengths(index)) for index in self.devices) * self.dtype.itemsize
+
+    def allocate(self) -> None:
+        self.buffers = {index: _aligned(_lengths(index), self.dtype) for index in self.devices}
+
+    def targets(self, part: Part) -> list[tuple[Index, np.ndarray]]:
+        """Give what this part fills: the indices within it that are wanted, each with its place."""
+        if part.layer is None:
+            return list(self.buffers.items())
+        return [
+            (index[1:], buffer[part.layer - index[0][0]])
+            for index, buffer in self.buffers.items()
+            if index[0][0] <= part.layer < index[0][1]
+        ]
+
+    def put(self) -> jax.Array:
+        """Hand the buffers over; they are not touched again: on a CPU the arrays are these buffers."""
+        arrays = [
+            jax.device_put(self.buffers[index], device) for index, devices in self.devices.items() for device in devices
+        ]
+        whole = jax.make_array_from_single_device_arrays(self.shape, self.sharding, arrays)
+        self.buffers = {}
+        return whole.block_until_ready()
+
+
+def _leaves(config: DecoderConfig, shardings: Any, dtype: np.dtype[Any]) -> list[_Leaf]:
+    grouped: dict[tuple[str, ...], list[Part]] = {}
+    for part in parts(config):
+        grouped.setdefault(part.path, []).append(part)
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    leaves = []
+    for path, group in grouped.items():
+        shape = group[0].shape if group[0].layer is None else (len(group), *group[0].shape)
+        sharding = here if shardings is None else _at(shardings, path)
+        devices = defaultdict(list)
+        for device, slices in sharding.addressable_devices_indices_map(shape).items():
+            assert slices is not None
+            devices[_index(slices, shape)].append(device)
+        leaves.append(_Leaf(group, shape, sharding, dict(devices), dtype))
+    return leaves
+
+
+def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progress | None) -> Params:
+    total, done = sum(leaf.nbytes for leaf in leaves), 0
+    waiting, flying = deque(leaves), deque[tuple[_Leaf, list[Future[int]]]]()
+    params: Params = {}
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="import") as pool:
+        try:
+            while waiting or flying:
+                while waiting and (not flying or _bytes(leaf for leaf, _ in flying) + waiting[0].nbytes <= _IN_FLIGHT):
+                    leaf = waiting.popleft()
+                    leaf.allocate()
+                    jobs = [pool.submit(_fill, part, tensors[part.name], leaf.targets(part)) for part in leaf.parts]
+                    flying.append((leaf, jobs))
+                leaf, jobs = flying.popleft()
+                for job in jobs:
+                    done += job.result()
+                    if progress:
+                        progress(done, total)
+                _insert(params, leaf.path, leaf.put())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return params
+
+
+def _fill(part: Part, tensor: Tensor, targets: Sequence[tuple[Index, np.ndarray]]) -> int:
+    """Read one part of a tensor into its places, block by block; return how many bytes of them are filled."""
+    if not targets:
+        return 0
+    axis, dtype = part.row_axis, targets[0][1].dtype
+    wanted = [index[axis] for index, _ in targets]
+    each = part.rows_each * math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
+    step = max(1, _BLOCK // each)
+    for first in range(min(a for a, _ in wanted), max(b for _, b in wanted), step):
+        within = [(_cut(index, axis, (first, first + step)), index, place) for index, place in targets]
+        within = [one for one in within if one[0][axis][0] < one[0][axis][1]]
+        if not within:
+            continue
+        top, bottom = _hull(part.rows(cut) for cut, _, _ in within)
+        left, right = _hull(part.columns(cut) for cut, _, _ in within)
+        block = tensor.read((top, bottom), (left, right)).astype(dtype, copy=False)
+        for cut, index, place in within:
+            (a, b), (c, d) = part.rows(cut), part.columns(cut)
+            lengths = _lengths(cut)
+            here = tuple(slice(x - y, x - y + n) for (x, _), (y, _), n in zip(cut, index, lengths, strict=True))
+            place[here] = part.lies.to_ours(block[a - top : b - top, c - left : d - left], lengths)
+    return sum(place.nbytes for _, place in targets)
+
+
+def _index(slices: Iterable[slice], shape: tuple[int, ...]) -> Index:
+    return tuple(each.indices(size)[:2] for each, size in zip(slices, shape, strict=True))
+
+
+def _lengths(index: Index) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in index)
+
+
+def _cut(index: Index, axis: int, span: Span) -> Index:
+    start, stop = index[axis]
+    return (*index[:axis], (max(start, span[0]), min(stop, span[1])), *index[axis + 1 :])
+
+
+def _hull(spans: Iterable[Span]) -> Span:
+    starts, stops = zip(*spans, strict=True)
+    return min(starts), max(stops)
+
+
+def _bytes(leaves: Iterable[_Leaf]) -> int:
+    return sum(leaf.nbytes for leaf in leaves)
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def _insert(params: Params, path: tuple[str, ...], leaf: jax.Array) -> None:
+    for part in path[:-1]:
+        params = params.setdefault(part, {})
+    params[path[-1]] = leaf
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Make room at an address that a CPU device takes over as it is, where numpy's own would be copied."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,125 @@
+"""Files of safetensors, read and written a piece at a time.
+
+The library's own reader maps files into memory: their pages then count as the process's, and a file that shrinks while
+it is read kills it by a signal. Here a piece is read by its offset into memory of its own, so that a process holds what
+it asked for and a short file is an error. Format: github.com/huggingface/safetensors, README.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dar_jax.checkpoints.huggingface.folder import read_json
+from dar_jax.errors import SettingError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {"F64": jnp.float64, "F32": jnp.float32, "F16": jnp.float16, "BF16": jnp.bfloat16}
+_LONGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor in an open file; it is read as a matrix, its first axis by all others."""
+
+    path: Path
+    file: int
+    offset: int
+    shape: tuple[int, ...]
+    kind: str
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its kind of number."""
+        return np.dtype(DTYPES[self.kind])
+
+    def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """Read a rectangle; where less than half of each row is asked for, no other half is read."""
+        (top, bottom), (left, right) = rows, columns
+        width = math.prod(self.shape[1:])
+        if 2 * (right - left) > width:
+            return self._read(top * width, (bottom - top) * width).reshape(-1, width)[:, left:right]
+        return np.stack([self._read(row * width + left, right - left) for row in range(top, bottom)])
+
+    def _read(self, start: int, count: int) -> np.ndarray:
+        array = np.empty(count, self.dtype)
+        free, place = array.view(np.uint8).data, self.offset + start * self.dtype.itemsize
+        while free:
+            try:
+                got = os.preadv(self.file, [free], place)
+            except OSError as error:
+                raise damaged(self.path, error) from None
+            if not got:
+                raise damaged(self.path, "it ended while it was read")
+            free, place = free[got:], place + got
+        return array
+
+
+def damaged(path: Path, reason: object) -> SettingError:
+    """Make the error of a file that cannot be read."""
+    return SettingError(f"{path}: missing, cut off or damaged ({reason}); fetch it again")
+
+
+def open_tensors(folder: Path, stack: ExitStack) -> dict[str, Tensor]:
+    """Open every file of a folder, until `stack` closes, and read its header alone. Raises SettingError."""
+    if (folder / SINGLE).exists():
+        files = [SINGLE]
+    elif (folder / INDEX).exists():
+        weight_map = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise SettingError(f"{folder / INDEX}: no weight_map, which says the file of each tensor; fetch it again")
+        files = sorted(set(weight_map.values()))
+    else:
+        raise SettingError(f"{folder}: no {SINGLE} and no {INDEX}; only safetensors are read")
+    return {name: tensor for file in files for name, tensor in _open(folder / file, stack)}
+
+
+def _open(path: Path, stack: ExitStack) -> Iterator[tuple[str, Tensor]]:
+    try:
+        file = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, file)
+        size = os.fstat(file).st_size
+        length = int.from_bytes(os.pread(file, 8, 0), "little")
+        if not 0 < length <= min(size - 8, _LONGEST_HEADER):
+            raise ValueError(f"{size} bytes are too few for its header")
+        header = json.loads(os.pread(file, length, 8))
+        header.pop("__metadata__", None)
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if size != end:
+            raise ValueError(f"{size} bytes of {end}")
+        for name, entry in header.items():
+            yield name, _tensor(path, file, 8 + length, name, entry)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, error) from None
+
+
+def _tensor(path: Path, file: int, base: int, name: str, entry: Mapping[str, Any]) -> Tensor:
+    kind, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if kind in DTYPES and end - begin != math.prod(shape) * np.dtype(DTYPES[kind]).itemsize:
+        raise ValueError(f"{name}: {end - begin} bytes for {shape} {kind}")
+    return Tensor(path=path, file=file, offset=base + begin, shape=shape, kind=kind)
+
+
+def write_shard(
+    path: Path, tensors: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]], dtype: np.dtype[Any]
+) -> None:
+    """Write one file, fetching its tensors one after the other."""
+    kind = next(kind for kind, each in DTYPES.items() if np.dtype(each) == dtype)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (shape, _) in tensors.items():
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, fetch in tensors.values():
+            file.write(np.ascontiguousarray(fetch()).view(np.uint8).data)
