@@ -21,7 +21,6 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax import parallel
 from dar_jax.batches import Batch, Inputs
-from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
 
 
@@ -87,18 +86,6 @@ class RunState:
         }
         arrays = self._orbax.load_checkpointables(number, {"batch": wanted})["batch"]
         return trees, progress, _batch(arrays)
-
-    def load_params(self, abstract: Any, number: int | None = None) -> tuple[int, Any]:
-        """Load the parameters alone, of the newest checkpoint by default: (its number, params).
-
-        Raises SettingError where there is no such checkpoint.
-        """
-        numbers = [each.step for each in self._orbax.checkpoints]
-        if not numbers or (number is not None and number not in numbers):
-            asked = "no checkpoint" if number is None else f"no checkpoint {number}"
-            raise SettingError(f"{self._orbax.directory}: {asked} there; it holds {numbers}")
-        chosen = numbers[-1] if number is None else number
-        return chosen, self._orbax.load_checkpointables(chosen, {"params": abstract})["params"]
 
 
 def _arrays(batch: Batch) -> dict[str, jax.Array]:
