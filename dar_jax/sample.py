@@ -10,17 +10,18 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console as Rich
 from rich.text import Text
 
 from dar_jax import models
 from dar_jax.config import RunConfig
+from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.parallel import DECODE_RULES, shardings
 from dar_jax.policy import Policy, open_policy
 from dar_jax.records import Completion, Prompt
 from dar_jax.sampling import Sampler, Sampling, completions
-from dar_jax.tokens import Tokenizer, TokenizerSettings, generation_settings
+from dar_jax.tokens import Tokenizer, generation_settings
 
 _OPTIONS = {"max_completion_length": "--max-tokens"}
 
@@ -85,7 +86,7 @@ def open_speaker(source: str, asked: Asked, *, talk: bool = False) -> Speaker:
     """
     if not 0 <= asked.seed < 2**32:
         raise SettingError(f"--seed {asked.seed}: expected 0 to 4294967295")
-    policy = open_policy(source, asked.step)
+    policy = open_policy(source, asked.step, Console("rich" if sys.stderr.isatty() else "quiet", sys.stderr))
     sampling = _sampling(policy, asked)
     tokenizer = _tokenizer(policy, asked, talk=talk)
     tokenizer.fit(policy.decoder.vocab_size, policy.source)
@@ -97,7 +98,7 @@ def sample(source: str, texts: Sequence[str], count: int, asked: Asked, *, as_js
     if count < 1:
         raise SettingError(f"-n {count}: expected 1 or more completions")
     speaker = open_speaker(source, asked)
-    out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    out = Rich(file=sys.stdout, highlight=False, soft_wrap=True)
     prompts = [Prompt(id=row, text=text) for row, text in enumerate(texts)]
     if out.is_terminal and not as_json:
         out.print(Text(speaker.title, style="dim"))
@@ -114,7 +115,7 @@ def length(completion: Completion) -> str:
     return f"{count} token{'s' * (count != 1)}" + ("" if completion.ended else ", cut off")
 
 
-def _show(out: Console, completion: Completion, *, alone: bool, titled: bool) -> None:
+def _show(out: Rich, completion: Completion, *, alone: bool, titled: bool) -> None:
     """Print one completion: in a pipe a lone one bare, otherwise under a line that counts it."""
     if titled and completion.sample == 0:
         out.print(Text(f"> {completion.prompt.text}", style="bold"))
@@ -134,7 +135,10 @@ def _plain(completion: Completion) -> dict[str, Any]:
 
 
 def _title(policy: Policy, sampling: Sampling) -> str:
-    number = "" if policy.number is None else f", checkpoint {policy.number}"
+    number = ""
+    if policy.config and policy.number is not None:
+        step, update = divmod(policy.number, policy.config.learning.updates_per_batch)
+        number = f", step {step}" + f", update {update}" * (update > 0)
     cuts = f", top-k {sampling.top_k}" * (sampling.top_k is not None) + f", top-p {sampling.top_p}" * (
         sampling.top_p < 1
     )
@@ -182,9 +186,7 @@ def _own_sampling(policy: Policy) -> dict[str, Any]:
 
 def _tokenizer(policy: Policy, asked: Asked, *, talk: bool) -> Tokenizer:
     """Open the policy's tokenizer again, with what the user asks of it; a string becomes a turn or stays bare."""
-    own, place = TokenizerSettings(), policy.source
-    if policy.config:
-        own, place = policy.config.tokenizer, policy.config.policy.path
+    own, place = policy.tokenizer_settings, policy.words
     wrap = policy.tokenizer.has_chat_template and not asked.raw and (talk or _talks(policy.config))
     if talk and not wrap:
         raise SettingError(

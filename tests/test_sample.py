@@ -121,7 +121,7 @@ def test_the_policy_after_a_step_is_that_of_its_checkpoint(run, say, tmp_path):
     assert say(run, *options) != first
     export(run, tmp_path / "out", step=1)
     again = say(tmp_path / "out", *options, "--temperature", "0.9", "--max-tokens", "8")
-    assert again.splitlines()[1:] == first.splitlines()
+    assert again.splitlines()[-4:] == first.splitlines()
 
 
 def test_a_model_speaks_as_its_files_say(model):
@@ -146,12 +146,10 @@ def test_a_prompt_goes_through_the_template_unless_it_shall_be_bare(model):
 def test_a_runs_prompts_stay_what_they_were(conversations, run, tmp_path):
     """A model that has a template, in a run on bare prompts or on conversations: `sample` prompts it as the run did."""
     copy = shutil.copytree(run, tmp_path / "run")
-    policy = write_policy(tmp_path / "policy")
-    hf(template=IM_TEMPLATE).save_pretrained(policy)
+    hf(template=IM_TEMPLATE).save_pretrained(copy / "policy")
     cell = [{"role": "user", "content": "the cat"}] if conversations else "the cat"
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": cell, "completion": "a"}) + "\n")
-    old = (run / "config.yaml").read_text()
-    text = old.replace(str(run.parent / "policy"), str(policy))
+    text = (run / "config.yaml").read_text()
     (copy / "config.yaml").write_text(text.replace(str(run.parent / "prompts.jsonl"), str(tmp_path / "data.jsonl")))
     tokenizer = open_speaker(str(copy), Asked()).tokenizer
     assert tokenizer.wrap_text == conversations
