@@ -84,4 +84,3 @@ class Template:
             raise SettingError(
                 f"tokenizer.system: the chat template of {self._where} leaves system messages out; {way_out}"
             )
-
