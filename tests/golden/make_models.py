@@ -1,12 +1,15 @@
 """Make the tiny random checkpoints of `tests/golden/models`, with what transformers computes from them.
 
-python -m tests.golden.make_models        (needs torch; made with torch 2.13 and transformers 5.23)
+python -m tests.golden.make_models [NAME ...]        (needs torch; made with torch 2.13 and transformers 5.23)
 """
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+
+from tests.models.parity import sizes
 
 FOLDER = Path(__file__).parent / "models"
 CHECKPOINTS: dict[str, dict[str, Any]] = {
@@ -22,6 +25,18 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     },
     "qwen3-all-heads": {"model_type": "qwen3", "num_key_value_heads": 4, "head_dim": 4, "rope_theta": 1e4},
     "qwen3-sharded-bfloat16": {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 6, "rope_theta": 777.0},
+}
+CHECKPOINTS |= {
+    f"{family}-{name}": sizes(family, name)
+    for family, name in (
+        ("llama", "all-heads-llama3"),
+        ("mistral", "tied-window"),
+        ("gemma2", "tied-window"),
+        ("gemma3_text", "all-heads-linear"),
+        ("olmo2", "untied"),
+        ("olmo3", "all-heads-yarn"),
+        ("phi3", "all-heads-longrope"),
+    )
 }
 SIZES = {
     "vocab_size": 64,
@@ -65,7 +80,7 @@ def make(name: str, seed: int) -> None:
         model = model.to(torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="8KB" if sharded else "5GB")
     (folder / "generation_config.json").unlink()
-    if "all-heads" in name:
+    if name in ("qwen2-all-heads", "qwen3-all-heads"):
         _spell_as_version_4(folder / "config.json")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     token = torch.randint(3, SIZES["vocab_size"], (ROWS, LENGTH))
@@ -84,4 +99,5 @@ def _spell_as_version_4(path: Path) -> None:
 
 if __name__ == "__main__":
     for seed, name in enumerate(CHECKPOINTS):
-        make(name, seed)
+        if name in (sys.argv[1:] or CHECKPOINTS):
+            make(name, seed)
