@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, required=True, help="the folder to write; must be new or empty")
     export.add_argument("--step", type=int, help="of which checkpoint; default: the newest")
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    export.add_argument("--adapter", action="store_true", help="LoRA adapters alone, in PEFT's form; default: merged")
     _add_sample(verbs)
     serve = _verb(verbs, "serve", _serve, "serve the scripted judge over HTTP", _SERVE)
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the server")
@@ -153,7 +154,7 @@ def _train(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from dar_jax.export import export
 
-    export(options.run, options.output, options.step, options.dtype)
+    export(options.run, options.output, options.step, options.dtype, adapter=options.adapter)
 
 
 def _sample(options: argparse.Namespace) -> None:

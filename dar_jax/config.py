@@ -15,6 +15,7 @@ from dar_jax.data import DATA, OnBad
 from dar_jax.evaluation import WinRate
 from dar_jax.judging import JUDGES
 from dar_jax.learner import Learning
+from dar_jax.models import Lora
 from dar_jax.parallel import MeshShape
 from dar_jax.sampling import Sampling
 from dar_jax.settings import STRICT, one_of
@@ -45,11 +46,13 @@ FREE_ON_RESUME = (
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Policy:
     """The model to align: a folder or hub id of a Hugging Face checkpoint. `weights: random` takes its
-    config.json alone and draws the weights by `seed`.
+    config.json alone and draws the weights by `seed`. With `lora` only adapters are trained, and the reference is the
+    model without them.
     """
 
     path: str
     weights: Literal["pretrained", "random"] = "pretrained"
+    lora: Lora | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -94,6 +97,8 @@ class RunConfig:
             raise _at("judge", f"algorithm {self.algorithm.name} learns from rewards; state who gives them")
         if reason := self.algorithm.reject_group_size(self.group_size):
             raise _at("group_size", reason)
+        if self.policy.lora and self.policy.weights == "random":
+            raise _at("policy.lora", "adapters need a pretrained model below them; leave weights: random out")
         rows, learning = self.rows_per_step, self.learning
         parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
         if rows % parts:

@@ -7,8 +7,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from dar_jax import models
 from dar_jax.checkpoints import huggingface
 from dar_jax.checkpoints.huggingface import Dtype
+from dar_jax.checkpoints.peft import write_adapter
 from dar_jax.config import RunConfig, to_plain
 from dar_jax.config_file import to_yaml
 from dar_jax.errors import SettingError
@@ -16,26 +18,47 @@ from dar_jax.policy import Policy, is_run, open_policy
 from dar_jax.reporting.model_card import Card
 from dar_jax.runlog import RunFolder
 from dar_jax.sampling import Sampling
+from dar_jax.tokens import Tokenizer
 
 # What a generation_config.json may say beside how the next token is drawn, which is the run's to say.
 _KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_new_tokens")
+_AUTO = "AutoTokenizer"
+_PROBE = "\n\nThe cat's 1234 na\u00efve words, e.g. (a+b)*2; \u4f60\u597d!"
 
 
-def export(run: Path, output: Path, step: int | None = None, dtype: Dtype = "float32") -> None:
+def export(
+    run: Path, output: Path, step: int | None = None, dtype: Dtype = "float32", *, adapter: bool = False
+) -> None:
     """Write the policy after `step` steps (default: as last saved) to a new folder, which appears whole or not at all:
     weights, config, tokenizer, generation config and a model card.
+
+    Adapters are added into the weights; with `adapter` they are written alone, in PEFT's form.
     """
     if not is_run(run):
         raise SettingError(f"{run}: nothing to export there (no config.yaml with checkpoints); name a run folder")
     with huggingface.new_folder(output) as folder:
         policy = open_policy(run, step)
         assert policy.config is not None
-        huggingface.write_model(folder, policy.decoder, policy.params, dtype)
+        if adapter:
+            _write_adapter(folder, policy, policy.config.policy.path, dtype)
+        else:
+            params = models.merge(policy.params, policy.decoder.lora)
+            huggingface.write_model(folder, dataclasses.replace(policy.decoder, lora=None), params, dtype)
         policy.tokenizer.save(folder)
         _write_generation(folder / "generation_config.json", policy.config.sampling)
-        card = _card(output.absolute().name, policy, policy.config, dtype)
+        card = _card(output.absolute().name, policy, policy.config, dtype, _tokenizer_class(folder, policy.tokenizer))
         (folder / "README.md").write_text(card.render(), encoding="utf-8")
     print(f"{output}: step {card.step}{f', update {card.update}' * (card.update > 0)} of {run}, {dtype}")
+    if card.tokenizer_class != _AUTO:
+        print(
+            f"its tokenizer is read by {card.tokenizer_class}; {_AUTO} puts another in its place (see README.md there)"
+        )
+
+
+def _write_adapter(folder: Path, policy: Policy, base: str, dtype: Dtype) -> None:
+    if policy.decoder.lora is None:
+        raise SettingError(f"--adapter: {policy.source} trained the whole model (no policy.lora); leave --adapter out")
+    write_adapter(folder, policy.decoder, policy.params, base, dtype)
 
 
 def _write_generation(file: Path, sampling: Sampling) -> None:
@@ -48,7 +71,20 @@ def _write_generation(file: Path, sampling: Sampling) -> None:
     huggingface.write_json(file, {key: stated[key] for key in _KEPT if key in stated} | drawn)
 
 
-def _card(name: str, policy: Policy, config: RunConfig, dtype: str) -> Card:
+def _tokenizer_class(folder: Path, tokenizer: Tokenizer) -> str:
+    """Find the class that reads the exported tokenizer as the policy knows it.
+
+    For some model types, Qwen2's among them, `AutoTokenizer` ignores what a tokenizer's own files say of how to split
+    words. That is right for the family's tokenizer and wrong for any other.
+    """
+    from transformers import AutoTokenizer
+
+    text = tokenizer.decode(range(min(tokenizer.vocab_size, 1000))) + _PROBE
+    theirs = AutoTokenizer.from_pretrained(folder).encode(text, add_special_tokens=False)
+    return _AUTO if theirs == tokenizer.encode_text(text) else "PreTrainedTokenizerFast"
+
+
+def _card(name: str, policy: Policy, config: RunConfig, dtype: str, tokenizer_class: str) -> Card:
     folder = RunFolder(Path(policy.source))
     assert policy.number is not None
     step, update = divmod(policy.number, config.learning.updates_per_batch)
@@ -65,6 +101,7 @@ def _card(name: str, policy: Policy, config: RunConfig, dtype: str) -> Card:
         step=step,
         update=update,
         dtype=dtype,
+        tokenizer_class=tokenizer_class,
         metrics=latest["metrics"],
         evaluation=latest["evaluations"],
     )

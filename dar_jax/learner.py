@@ -5,8 +5,7 @@ regress   one optimizer update on a part of the batch, its gradient summed over 
 """
 
 import dataclasses
-import functools as ft
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -50,21 +49,24 @@ class Learning:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What training changes: float32 parameters, the optimizer's state, optimizer updates made."""
+    """What training changes: float32 parameters, the optimizer's state, optimizer updates made. With adapters these
+    are the parameters, and `frozen` is the rest of the policy in the compute dtype; else it is empty.
+    """
 
     params: Params
     optimizer: Any
     update: jax.Array
+    frozen: Params = field(default_factory=dict)
 
     def trees(self) -> dict[str, Any]:
-        """Divide into the parts a checkpoint keeps by name."""
+        """Divide into the parts a checkpoint keeps by name; what is frozen lies where the run started from."""
         return {"params": self.params, "optimizer": (self.optimizer, self.update)}
 
     @classmethod
-    def of(cls, trees: dict[str, Any]) -> "State":
+    def of(cls, trees: dict[str, Any], frozen: Params) -> "State":
         """Unite what `trees` divided."""
         optimizer, update = trees["optimizer"]
-        return cls(params=trees["params"], optimizer=optimizer, update=update)
+        return cls(params=trees["params"], optimizer=optimizer, update=update, frozen=frozen)
 
 
 class Learner:
@@ -72,34 +74,43 @@ class Learner:
 
     def __init__(self, settings: Learning, config: DecoderConfig, algorithm: Algorithm, mesh: Mesh) -> None:
         self.settings, self.config, self.algorithm, self.mesh = settings, config, algorithm, mesh
-        axes = models.logical_axes(config)
-        self.optimizer = settings.optimizer.build(axes)
-        layout = ft.partial(parallel.shardings, models.abstract(config), axes, mesh)
-        self.param_shardings = layout(parallel.TRAIN_RULES)
+        axes, shapes = models.logical_axes(config), models.abstract(config)
+        self._moving_shapes, _ = models.split(shapes, config.lora)
+        self.optimizer = settings.optimizer.build(models.split(axes, config.lora)[0])
+        self.param_shardings = parallel.shardings(shapes, axes, mesh, parallel.TRAIN_RULES)
+        self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
+        decode = models.split(parallel.shardings(shapes, axes, mesh, parallel.DECODE_RULES), config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
-        self._compute = jax.jit(self._cast, out_shardings=self.param_shardings)
-        self._decode = jax.jit(self._cast, out_shardings=layout(parallel.DECODE_RULES))
+        self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
+        self._decode, self._frozen_decode = jax.jit(self._cast, out_shardings=decode[0]), decode[1]
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
-        moments = self._optimizer_shardings(jax.eval_shape(self.optimizer.init, models.abstract(config)))
-        state = State.of({"params": self.param_shardings, "optimizer": (moments, self._whole)})
+        moments = self._optimizer_shardings(jax.eval_shape(self.optimizer.init, self._moving_shapes))
+        state = State.of({"params": self._moving_shardings, "optimizer": (moments, self._whole)}, frozen={})
         self._start = jax.jit(self.optimizer.init, out_shardings=moments)
         self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(state, self._whole))
 
     def init(self, params: Params) -> State:
-        """Start from float32 params, which the first update consumes; every leaf keeps its place on the mesh."""
-        params = jax.device_put(params, self.param_shardings)
+        """Start from params, of which the first update consumes what it trains; every leaf keeps its place on the
+        mesh. With adapters the rest is frozen and stays.
+        """
+        moving, frozen = models.split(params, self.config.lora)
+        moving = jax.device_put(moving, self._moving_shardings)
         update = parallel.replicated(np.zeros((), np.int32), self.mesh)
-        return State(params=params, optimizer=self._start(params), update=update)
+        return State(params=moving, optimizer=self._start(moving), update=update, frozen=self._placed(frozen))
 
     def reference(self, params: Params) -> Params:
-        """Copy the parameters, in the compute dtype, as the frozen pi_ref."""
-        return jax.tree.map(jnp.copy, self._compute(params))
+        """Give the parameters, in the compute dtype, as the frozen pi_ref: copied, but for what is frozen anyway.
+
+        With adapters it is the model below them: as they start, they add nothing.
+        """
+        moving, frozen = models.split(params, self.config.lora)
+        return models.join(self._placed(frozen), jax.tree.map(jnp.copy, self._compute(moving)))
 
     def decode_params(self, state: State) -> Params:
         """Cast and lay out the policy for sampling: once a step, not once a token."""
-        return self._decode(state.params)
+        return models.join(jax.device_put(state.frozen, self._frozen_decode), self._decode(state.params))
 
     def recall(self, state: State, reference: Params | None, rollouts: Rollouts) -> Rollouts:
         """Add log pi_t and log pi_ref, as the algorithm needs them.
@@ -109,7 +120,7 @@ class Learner:
         length = rollouts.mask_completion_BT.shape[1]
         scored: dict[str, Any] = {}
         if "sampling" in self.algorithm.needs:
-            policy = self._compute(state.params)
+            policy = models.join(state.frozen, self._compute(state.params))
             scored["sampling_logprob_BT"] = self._scores(policy, rollouts.inputs_B, length=length)
         if "reference" in self.algorithm.needs:
             scored["ref_logprob_BT"] = self._scores(reference, rollouts.inputs_B, length=length)
@@ -130,12 +141,19 @@ class Learner:
 
     def regress(self, state: State, part: Batch) -> tuple[State, Metrics]:
         """Make one optimizer update; the old state is donated. Metrics are means over the counted examples."""
-        return self._update(state, part)
+        moved, metrics = self._update(dataclasses.replace(state, frozen={}), state.frozen, part)
+        return dataclasses.replace(moved, frozen=state.frozen), metrics
+
+    def _placed(self, frozen: Params) -> Params:
+        """Lay the frozen part out in the compute dtype; nothing is copied where it lies so already."""
+        placed = jax.device_put(frozen, self.frozen_shardings)
+        dtype = jnp.dtype(self.settings.compute_dtype)
+        return jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), placed)
 
     def _optimizer_shardings(self, state: Any) -> Any:
         """Lay each moment out as the parameter whose path it repeats; counts and Adafactor's factors lie whole."""
-        places = dict(jax.tree_util.tree_leaves_with_path(self.param_shardings))
-        shapes = dict(jax.tree_util.tree_leaves_with_path(models.abstract(self.config)))
+        places = dict(jax.tree_util.tree_leaves_with_path(self._moving_shardings))
+        shapes = dict(jax.tree_util.tree_leaves_with_path(self._moving_shapes))
 
         def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
             ends = (path[start:] for start in range(len(path)))
@@ -166,23 +184,25 @@ class Learner:
             remat=remat,
         )
 
-    def _loss(self, params: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def _loss(self, params: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
         examples, rows, length = batch.mask_completion_ERT.shape
         logprob_BT = self._logprobs(
-            self._cast(params),
+            models.join(frozen, self._cast(params)),
             jax.tree.map(lambda leaf: leaf.reshape(examples * rows, *leaf.shape[2:]), batch.inputs_ER),
             length,
             remat=self.settings.remat,
         )
         return self.algorithm.regress(logprob_BT.reshape(examples, rows, length), batch)
 
-    def _step(self, state: State, part: Batch) -> tuple[State, Metrics]:
+    def _step(self, state: State, frozen: Params, part: Batch) -> tuple[State, Metrics]:
+        gradient = jax.grad(self._loss, has_aux=True)
+
         def add(total: Any, micro: Batch) -> tuple[Any, None]:
-            grads, metrics = jax.grad(self._loss, has_aux=True)(state.params, micro)
+            grads, metrics = gradient(state.params, frozen, micro)
             return jax.tree.map(jnp.add, total, (grads, metrics)), None
 
         micro = _micro_batches(part, self.settings.micro_batch_size)
-        shapes = jax.eval_shape(jax.grad(self._loss, has_aux=True), state.params, jax.tree.map(lambda x: x[0], micro))
+        shapes = jax.eval_shape(gradient, state.params, frozen, jax.tree.map(lambda x: x[0], micro))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (grads, metrics), _ = jax.lax.scan(add, nothing, micro)
         # One division for the whole update: means of means would depend on how it was cut.

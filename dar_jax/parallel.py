@@ -28,6 +28,7 @@ TRAIN_RULES: Rules = {
     "kv_heads": "tensor",
     "head_size": None,
     "mlp": "tensor",
+    "rank": None,
 }
 # Decode reads every weight for every token: a width split over fsdp would gather the model per token.
 DECODE_RULES: Rules = {**TRAIN_RULES, "width": None}

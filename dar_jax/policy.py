@@ -1,6 +1,7 @@
 """A policy to speak with or to hand on: from a run's checkpoint or a Hugging Face folder, without an optimizer.
 
 A run folder is enough by itself: beside its checkpoints it keeps the config.json and the tokenizer (`keep_words`).
+The checkpoints of a run with adapters hold these alone; the model below them is read from where the run started.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ def open_policy(source: str | Path, step: int | None = None, console: Console | 
     """
     console = console or Console("quiet")
     if is_run(source):
-        return _of_run(Path(source), step)
+        return _of_run(Path(source), step, console)
     if step is not None:
         raise SettingError(f"--step {step}: {source} is no run folder (config.yaml with checkpoints); leave --step out")
     decoder, mesh = huggingface.read_config(source), MeshShape().build()
@@ -74,21 +75,26 @@ def keep_words(folder: RunFolder, start: str, decoder: DecoderConfig, tokenizer:
     huggingface.write_config(folder.policy, decoder, "float32", hub_id=None if Path(start).exists() else start)
 
 
-def _of_run(path: Path, step: int | None) -> Policy:
+def _of_run(path: Path, step: int | None, console: Console) -> Policy:
     folder = RunFolder(path)
     config = parse_config(folder.config_yaml(), where=str(path / "config.yaml"))
     number = _number(folder, config.learning.updates_per_batch, step)
-    decoder, mesh = huggingface.read_config(folder.policy), _mesh(config.mesh)
-    kept = dataclasses.replace(config.tokenizer, path=None, chat_template="auto")
+    decoder = dataclasses.replace(huggingface.read_config(folder.policy), lora=config.policy.lora)
+    mesh, kept = _mesh(config.mesh), dataclasses.replace(config.tokenizer, path=None, chat_template="auto")
+    places, base_places = models.split(_places(decoder, mesh), decoder.lora)
+    shapes, _ = models.split(models.abstract(decoder), decoder.lora)
     wanted = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        models.abstract(decoder),
-        _places(decoder, mesh),
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, places
     )
+    params = load_params(folder.checkpoints, number, wanted)
+    if decoder.lora:
+        with console.reading(config.policy.path) as progress:
+            base = huggingface.load(config.policy.path, base_places, progress=progress)[1]
+        params = models.join(base, params)
     return Policy(
         source=str(path),
         decoder=decoder,
-        params=load_params(folder.checkpoints, number, wanted),
+        params=params,
         mesh=mesh,
         config=config,
         number=number,

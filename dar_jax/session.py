@@ -67,12 +67,17 @@ class Session:
 
     def start_params(self, console: Console) -> Params:
         """Read, or draw, the policy's first parameters, each straight to its place on the mesh."""
-        places = self.learner.param_shardings
+        places, key, lora = self.learner.param_shardings, self.key(Purpose.WEIGHTS), self.decoder.lora
         if self.config.policy.weights == "random":
-            draw = jax.jit(models.init, static_argnums=0, out_shardings=places)
-            return draw(self.decoder, self.key(Purpose.WEIGHTS))
+            return jax.jit(models.init, static_argnums=0, out_shardings=places)(self.decoder, key)
         with console.reading(self.config.policy.path) as progress:
-            return huggingface.load(self.config.policy.path, places, progress=progress)[1]
+            if lora is None:
+                return huggingface.load(self.config.policy.path, places, progress=progress)[1]
+            adapter_places, base_places = models.split(places, lora)
+            dtype = jnp.dtype(self.config.learning.compute_dtype)
+            base = huggingface.load(self.config.policy.path, base_places, dtype=dtype, progress=progress)[1]
+        draw = jax.jit(lambda key: models.split(models.init(self.decoder, key), lora)[0], out_shardings=adapter_places)
+        return models.join(base, draw(key))
 
     def sampler(self, temperature: float | None = None) -> Sampler:
         """Build the sampler, at another temperature if one is given."""
@@ -119,7 +124,7 @@ def open_session(config: RunConfig, console: Console) -> Session:
         config.judge.check()
     mesh = config.mesh.build()
     try:
-        decoder = huggingface.read_config(config.policy.path)
+        decoder = dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
     except SettingError as error:
         raise SettingError(f"policy.path: {error}") from None
     tokenizer = config.tokenizer.open(config.policy.path)
@@ -163,7 +168,8 @@ def checksum(params: Params) -> int:
 
     @jax.jit
     def total(params: Params) -> jax.Array:
-        bits = [jax.lax.bitcast_convert_type(leaf, jnp.uint32) for leaf in jax.tree.leaves(params)]
+        wide = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(params)]
+        bits = [jax.lax.bitcast_convert_type(leaf, jnp.uint32) for leaf in wide]
         return sum((each.sum(dtype=jnp.uint32) for each in bits), jnp.zeros((), jnp.uint32))
 
     return int(total(params))

@@ -247,7 +247,7 @@ class Run:
         abstract = jax.tree.map(_abstract, self.state.trees())
         trees, progress, self.batch = self.saved.load(number, abstract, self.session.mesh)
         start_checksum = self.progress.start_checksum
-        self.state, self.progress = State.of(trees), Progress(**progress)
+        self.state, self.progress = State.of(trees, self.state.frozen), Progress(**progress)
         if self.progress.start_checksum != start_checksum:
             raise SettingError(
                 f"policy.path: {self.config.policy.path} is not what the run started from (its weights differ);"

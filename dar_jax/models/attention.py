@@ -26,10 +26,10 @@ class Attention(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
         project = ft.partial(Projection, config, bias=config.qkv_bias, rngs=rngs)
-        self.query = project(("width",), ("heads", "head_size"))
-        self.key = project(("width",), ("kv_heads", "head_size"))
-        self.value = project(("width",), ("kv_heads", "head_size"))
-        self.output = project(("heads", "head_size"), ("width",), bias=False)
+        self.query = project("query", ("width",), ("heads", "head_size"))
+        self.key = project("key", ("width",), ("kv_heads", "head_size"))
+        self.value = project("value", ("width",), ("kv_heads", "head_size"))
+        self.output = project("output", ("heads", "head_size"), ("width",), bias=False)
         if config.qk_norm:
             shared = config.qk_norm == "all"
             self.query_norm = Norm(config, *(("heads",) if shared else ()), "head_size")

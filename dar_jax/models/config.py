@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax.models.lora import Lora
 from dar_jax.models.rope import Rope
 from dar_jax.settings import STRICT
 
@@ -25,6 +26,7 @@ class DecoderConfig:
     window         a local layer sees so many positions, its own among them
     local_layers   which layers are local: all, where a window is stated and this is empty
     local_rope     the rotary positions of local layers, where they differ
+    lora           adapters beside the matrices; no part of the model's own files
     """
 
     family: str
@@ -52,6 +54,7 @@ class DecoderConfig:
     window: PositiveInt | None = None
     local_layers: tuple[bool, ...] = ()
     local_rope: Rope | None = None
+    lora: Lora | None = None
     bos_token_id: NonNegativeInt | None = None
     eos_token_id: NonNegativeInt | tuple[NonNegativeInt, ...] | None = None
     pad_token_id: NonNegativeInt | None = None
@@ -79,6 +82,7 @@ class DecoderConfig:
             "kv_heads": self.kv_heads,
             "head_size": self.head_size,
             "mlp": self.mlp_width,
+            "rank": self.lora.rank if self.lora else 0,
         }
 
     @property

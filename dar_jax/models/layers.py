@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dar_jax.models.config import DecoderConfig
+from dar_jax.models.lora import bound
 
 Axes = tuple[str, ...]
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -22,6 +23,13 @@ def random(config: DecoderConfig, axes: Axes, rngs: nnx.Rngs) -> nnx.Param[jax.A
     return nnx.Param(config.init_std * jax.random.normal(rngs.params(), shape), axes=axes)
 
 
+def uniform(config: DecoderConfig, axes: Axes, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
+    """Make a float32 parameter as an adapter's first matrix starts."""
+    shape = tuple(config.sizes[axis] for axis in axes)
+    limit = bound(shape)
+    return nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-limit, maxval=limit), axes=axes)
+
+
 def zeros(config: DecoderConfig, axes: Axes) -> nnx.Param[jax.Array]:
     """Make a float32 parameter of zeros."""
     return nnx.Param(jnp.zeros([config.sizes[axis] for axis in axes]), axes=axes)
@@ -33,17 +41,26 @@ def ones(config: DecoderConfig, axes: Axes) -> nnx.Param[jax.Array]:
 
 
 class Projection(nnx.Module):
-    """A matrix, and its bias where the family has one, from the last axes of a value to others."""
+    """A matrix from the last axes of a value to others; its bias and its adapter, where it has them."""
 
-    def __init__(self, config: DecoderConfig, inputs: Axes, outputs: Axes, *, bias: bool, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, config: DecoderConfig, name: str, inputs: Axes, outputs: Axes, *, bias: bool, rngs: nnx.Rngs
+    ) -> None:
         self.kernel = random(config, inputs + outputs, rngs)
         if bias:
             self.bias = zeros(config, outputs)
+        if config.lora and config.lora.adapts(name):
+            self.lora_a = uniform(config, (*inputs, "rank"), rngs)
+            self.lora_b = zeros(config, ("rank", *outputs))
+            self.lora_scale = config.lora.scale
         self.contracted = len(inputs)
 
     def __call__(self, value: jax.Array) -> jax.Array:
         """Project; the leading axes stay."""
         projected = jnp.tensordot(value, self.kernel[...], self.contracted)
+        if hasattr(self, "lora_a"):
+            low = jnp.tensordot(value, self.lora_a[...], self.contracted)
+            projected += self.lora_scale * jnp.tensordot(low, self.lora_b[...], 1)
         return projected + self.bias[...] if hasattr(self, "bias") else projected
 
 
@@ -66,9 +83,9 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
         project = ft.partial(Projection, config, bias=False, rngs=rngs)
-        self.gate = project(("width",), ("mlp",))
-        self.up = project(("width",), ("mlp",))
-        self.down = project(("mlp",), ("width",))
+        self.gate = project("gate", ("width",), ("mlp",))
+        self.up = project("up", ("width",), ("mlp",))
+        self.down = project("down", ("mlp",), ("width",))
         self.activate = _ACTIVATIONS[config.activation]
 
     def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
