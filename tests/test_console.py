@@ -1,6 +1,9 @@
 import io
 import json
 
+import pytest
+import rich.console
+
 from dar_jax.console import Console, Sample
 
 
@@ -44,3 +47,24 @@ def test_rich_shows_a_table_and_a_bar():
 
 def test_auto_is_plain_without_a_terminal():
     assert Console("auto", io.StringIO()).mode == "plain"
+
+
+@pytest.mark.parametrize(("mode", "lines"), [("plain", 1), ("json", 1), ("quiet", 0)], ids=["plain", "json", "quiet"])
+def test_a_long_reading_is_one_line_where_there_is_no_terminal(mode, lines):
+    file = io.StringIO()
+    with Console(mode, file).reading("some/model") as tell:
+        for done in range(0, 3_000_001, 1_000_000):
+            tell(done, 3_000_000)
+    said = file.getvalue().splitlines()
+    assert len(said) == lines
+    assert all("read some/model: 3 MB in" in line for line in said)
+
+
+def test_a_long_reading_is_a_bar_on_a_terminal():
+    file = io.StringIO()
+    console = Console("rich", file)
+    console._rich = rich.console.Console(file=file, force_terminal=True, width=100)
+    with console.reading("some/[model]") as tell:
+        tell(1_500_000, 3_000_000)
+    assert "some/[model]" in file.getvalue()
+    assert "1.5/3.0 MB" in file.getvalue()

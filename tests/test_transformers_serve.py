@@ -1,17 +1,10 @@
 """A real server with a real, random model as the judge: it must be called useless, not learnt from."""
 
-import contextlib
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-
 import pytest
 
 from dar_jax.cli import main
 from tests.nano import write_policy, write_prompts
+from tests.serving import serve
 
 pytestmark = pytest.mark.slow
 TEMPLATE = (
@@ -27,21 +20,8 @@ def server(tmp_path_factory):
     pytest.importorskip("fastapi")
     folder = tmp_path_factory.mktemp("serve")
     model = _random_model(folder / "tiny")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("transformers")
-    command = [program, "serve", "--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
-    (folder / "hub").mkdir()
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub"), "PATH": "/usr/bin:/bin"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*command, str(model)], env=environment, stdout=log, stderr=log)
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}/v1", str(model)
-    finally:
-        process.terminate()
-        process.wait(30)
+    with serve(model, folder) as base_url:
+        yield base_url, str(model)
 
 
 def _random_model(folder):
@@ -65,15 +45,6 @@ def _random_model(folder):
     config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, eos_token_id=tokenizer.eos_token_id, **sizes)
     Qwen2ForCausalLM(config).save_pretrained(folder)
     return folder
-
-
-def _wait(url, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
-            return
-        time.sleep(0.2)
-    raise AssertionError("the server did not come up")
 
 
 @pytest.mark.parametrize("mode", ["logprobs", "single", "samples"])

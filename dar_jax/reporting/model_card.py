@@ -16,8 +16,8 @@ class Card:
     """What a model card states.
 
     `settings` are the run's, resolved, as plain values, and `settings_yaml` the same as text. `hub_id` is the model it
-    comes from, where that has one. `step` whole steps and `update` updates of the next are in the weights; `metrics`
-    and `evaluation` are log rows of the latest step among those, where there is one.
+    comes from, where that has one; `tokenizer_class` reads its tokenizer. `step` whole steps and `update` updates of
+    the next are in the weights; `metrics` and `evaluation` are log rows of the latest of those steps, if any.
     """
 
     name: str
@@ -27,12 +27,13 @@ class Card:
     step: int
     update: int
     dtype: str
+    tokenizer_class: str
     metrics: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
 
     def render(self) -> str:
         """Write the card: front matter for the hub, then what was done, how it went, how to use it."""
-        parts = [_front(self.hub_id), f"# {self.name}", self._what(), self._made(), *self._measured(), _use(self.name)]
+        parts = [_front(self.hub_id), f"# {self.name}", self._what(), self._made(), *self._measured(), self._use()]
         settings = f"## All settings\n\n```yaml\n{self.settings_yaml.strip()}\n```"
         return "\n\n".join([*parts, settings, _METHOD]) + "\n"
 
@@ -69,6 +70,22 @@ class Card:
                 tables.append(f"## {title} at step {row['step']}\n\n" + _table(("metric", "value"), values))
         return tables
 
+    def _use(self) -> str:
+        kind, name = self.tokenizer_class, self.name
+        text = f"""## Use
+
+```python
+from transformers import AutoModelForCausalLM, {kind}
+
+tokenizer = {kind}.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained("{name}")
+```
+
+`generation_config.json` samples as the run did and ends where it ended."""
+        if kind == "AutoTokenizer":
+            return f"{text} `transformers serve {name}` answers over OpenAI's protocol."
+        return f"{text} `AutoTokenizer`, which `transformers serve` takes, would split words in another way."
+
 
 def _front(hub_id: str | None) -> str:
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
@@ -89,19 +106,6 @@ def _table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
     cells = [head, ("---", "---"), *rows.items()]
     plain = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in plain)
-
-
-def _use(name: str) -> str:
-    return f"""## Use
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer, model = (kind.from_pretrained("{name}") for kind in (AutoTokenizer, AutoModelForCausalLM))
-```
-
-`transformers serve {name}` answers over OpenAI's protocol; `generation_config.json` samples as the run did and ends
-where it ended."""
 
 
 _METHOD = """## Method
