@@ -29,9 +29,13 @@ exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge f
 signal. After 3 and 5 the run is saved: go on with --resume.
 """
 _EXPORT = """\
-Write a run's policy as a Hugging Face folder: config, tokenizer, safetensors.
+Write a run's policy as a Hugging Face folder: safetensors, config, tokenizer, generation config, model card.
 
   dar-jax export runs/short --output my-policy
+  dar-jax export runs/short --step 20 --dtype bfloat16 --output my-policy-at-20
+
+The run folder is all it reads, while the run goes on too. The folder appears whole or not at all; nothing is
+overwritten. A checkpoint saved within a step (by a signal, say) is exported as the newest; --step names whole steps.
 """
 _SAMPLE = """\
 Show what a policy says: a run's, or that of a Hugging Face folder or hub id.
@@ -89,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     export = _verb(verbs, "export", _export, "write a run's policy in Hugging Face form", _EXPORT)
     export.add_argument("run", type=Path, help="the run folder")
     export.add_argument("--output", type=Path, required=True, help="the folder to write; must be new or empty")
-    export.add_argument("--step", type=int, help="of which checkpoint; default: the newest")
+    export.add_argument(
+        "--step", type=int, help="after so many steps (metrics.jsonl counts them); default: as saved last"
+    )
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     export.add_argument("--adapter", action="store_true", help="LoRA adapters alone, in PEFT's form; default: merged")
     _add_sample(verbs)
