@@ -46,7 +46,12 @@ def export(
             huggingface.write_model(folder, dataclasses.replace(policy.decoder, lora=None), params, dtype)
         policy.tokenizer.save(folder)
         _write_generation(folder / "generation_config.json", policy.config.sampling)
-        card = _card(output.absolute().name, policy, policy.config, dtype, _tokenizer_class(folder, policy.tokenizer))
+        card = dataclasses.replace(
+            _card(output.absolute().name, policy, policy.config),
+            dtype=dtype,
+            adapter=adapter,
+            tokenizer_class=_tokenizer_class(folder, policy.tokenizer),
+        )
         (folder / "README.md").write_text(card.render(), encoding="utf-8")
     print(f"{output}: step {card.step}{f', update {card.update}' * (card.update > 0)} of {run}, {dtype}")
     if card.tokenizer_class != _AUTO:
@@ -87,7 +92,7 @@ def _tokenizer_class(folder: Path, tokenizer: Tokenizer) -> str:
     return _AUTO if theirs == tokenizer.encode_text(text) else "PreTrainedTokenizerFast"
 
 
-def _card(name: str, policy: Policy, config: RunConfig, dtype: str, tokenizer_class: str) -> Card:
+def _card(name: str, policy: Policy, config: RunConfig) -> Card:
     folder = RunFolder(Path(policy.source))
     assert policy.number is not None
     step, update = divmod(policy.number, config.learning.updates_per_batch)
@@ -103,8 +108,6 @@ def _card(name: str, policy: Policy, config: RunConfig, dtype: str, tokenizer_cl
         hub_id=huggingface.read_json(folder.policy / "config.json").get("_name_or_path"),
         step=step,
         update=update,
-        dtype=dtype,
-        tokenizer_class=tokenizer_class,
         metrics=latest["metrics"],
         evaluation=latest["evaluations"],
     )

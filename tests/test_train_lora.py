@@ -128,6 +128,9 @@ def test_the_export_is_an_adapter_that_peft_loads(done, start, tmp_path):
     from transformers import AutoModelForCausalLM
 
     assert main(["export", str(done.path), "--output", str(tmp_path / "adapter"), "--adapter"]) == 0
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert 'AutoPeftModelForCausalLM.from_pretrained("adapter")' in card
     stated = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert (stated["r"], stated["lora_alpha"], stated["base_model_name_or_path"]) == (2, 8.0, str(start))
     base = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)

@@ -18,6 +18,7 @@ class Card:
     `settings` are the run's, resolved, as plain values, and `settings_yaml` the same as text. `hub_id` is the model it
     comes from, where that has one; `tokenizer_class` reads its tokenizer. `step` whole steps and `update` updates of
     the next are in the weights; `metrics` and `evaluation` are log rows of the latest of those steps, if any.
+    `adapter` says that the weights are PEFT adapters alone.
     """
 
     name: str
@@ -26,14 +27,22 @@ class Card:
     hub_id: str | None
     step: int
     update: int
-    dtype: str
-    tokenizer_class: str
+    dtype: str = "float32"
+    tokenizer_class: str = "AutoTokenizer"
+    adapter: bool = False
     metrics: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
 
     def render(self) -> str:
         """Write the card: front matter for the hub, then what was done, how it went, how to use it."""
-        parts = [_front(self.hub_id), f"# {self.name}", self._what(), self._made(), *self._measured(), self._use()]
+        parts = [
+            _front(self.hub_id, adapter=self.adapter),
+            f"# {self.name}",
+            self._what(),
+            self._made(),
+            *self._measured(),
+            self._use(),
+        ]
         settings = f"## All settings\n\n```yaml\n{self.settings_yaml.strip()}\n```"
         return "\n\n".join([*parts, settings, _METHOD]) + "\n"
 
@@ -57,6 +66,7 @@ class Card:
             "judge": _told(settings["judge"], _JUDGE) if settings["judge"] else "none: recorded completions",
             "algorithm": _told(settings["algorithm"]),
             "batch": batch,
+            "adapters": _told(settings["policy"]["lora"]) if settings["policy"].get("lora") else "none",
             "optimizer": _told(settings["learning"]["optimizer"]),
             "sampling": _told(settings["sampling"]),
         }
@@ -72,23 +82,29 @@ class Card:
 
     def _use(self) -> str:
         kind, name = self.tokenizer_class, self.name
+        library, model = (
+            ("peft", "AutoPeftModelForCausalLM") if self.adapter else ("transformers", "AutoModelForCausalLM")
+        )
+        imports = f"from {library} import {model}\nfrom transformers import {kind}"
         text = f"""## Use
 
 ```python
-from transformers import AutoModelForCausalLM, {kind}
+{imports}
 
 tokenizer = {kind}.from_pretrained("{name}")
-model = AutoModelForCausalLM.from_pretrained("{name}")
+model = {model}.from_pretrained("{name}")
 ```
 
 `generation_config.json` samples as the run did and ends where it ended."""
+        if self.adapter:
+            return text
         if kind == "AutoTokenizer":
             return f"{text} `transformers serve {name}` answers over OpenAI's protocol."
         return f"{text} `AutoTokenizer`, which `transformers serve` takes, would split words in another way."
 
 
-def _front(hub_id: str | None) -> str:
-    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+def _front(hub_id: str | None, *, adapter: bool) -> str:
+    lines = [f"library_name: {'peft' if adapter else 'transformers'}", "pipeline_tag: text-generation"]
     if hub_id:
         lines.append(f"base_model: {hub_id}")
     return "\n".join(["---", *lines, "tags: [direct-advantage-regression, rlaif, jax]", "---"])
