@@ -34,8 +34,9 @@ Write a run's policy as a Hugging Face folder: safetensors, config, tokenizer, g
   dar-jax export runs/short --output my-policy
   dar-jax export runs/short --step 20 --dtype bfloat16 --output my-policy-at-20
 
-The run folder is all it reads, while the run goes on too. The folder appears whole or not at all; nothing is
-overwritten. A checkpoint saved within a step (by a signal, say) is exported as the newest; --step names whole steps.
+It reads the run folder alone (and a LoRA's base model), while the run goes on too. The folder appears whole or not at
+all; nothing is overwritten. What was saved within a step (by a signal, say) is exported as the newest; --step names
+whole steps.
 """
 _SAMPLE = """\
 Show what a policy says: a run's, or that of a Hugging Face folder or hub id.

@@ -2,6 +2,7 @@ import importlib.util
 import json
 import shutil
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import jax
@@ -168,10 +169,19 @@ def test_an_unreachable_hub_is_said(monkeypatch, tmp_path):
 def test_a_hub_id_is_fetched_and_read(monkeypatch):
     import huggingface_hub
 
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(GOLDEN / name.split("/")[1])
-    )
+    asked = []
+
+    def fetch(name, allow_patterns):
+        asked.append(allow_patterns)
+        return str(GOLDEN / name.split("/")[1])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert huggingface.load("golden/qwen2-tied")[0] == huggingface.read_config(GOLDEN / "qwen2-tied")
+    wanted = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    assert all(any(fnmatch(file, pattern) for pattern in asked[0]) for file in wanted)
+    # Mistral's and Llama's own form of the same weights, beside or below.
+    for copy in ("consolidated.safetensors", "original/model-00001-of-00002.safetensors"):
+        assert not any(fnmatch(copy, pattern) for pattern in asked[0])
 
 
 def test_save_overwrites_nothing(folder):

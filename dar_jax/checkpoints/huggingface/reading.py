@@ -45,7 +45,7 @@ def load(
     Raises SettingError naming, by their HF names, all tensors that are missing, extra or misshapen, or the file that
     is cut off.
     """
-    folder = find(source, "config.json", "*.safetensors", INDEX)
+    folder = find(source, "config.json", "model*.safetensors", INDEX)
     config = read_config(folder)
     with ExitStack() as stack:
         tensors = open_tensors(folder, stack)
