@@ -7,7 +7,8 @@ in fresh processes: on one device and on eight virtual ones, as float32 and as b
 /proc/PID/status every 10 ms: `anon` is memory of its own, `file` mapped files. `local_mb` is what the imported
 parameters take: on a CPU they lie in host memory, on an accelerator they would not. The promise is
 `peak_over_start_mb` <= `local_mb` + `largest_file_mb`. Naive is safetensors' own load_file of every file, then one
-device_put a parameter. Linux alone; about two minutes, 5 GB of disk and 10 GB of memory are enough.
+device_put a parameter. Linux alone; about two minutes, 5 GB of disk and 10 GB of memory are enough. `seconds` are for
+orientation: files are in the page cache, and the first row also pays for memory that the machine had not yet given out.
 """
 
 import argparse
