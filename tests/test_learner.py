@@ -289,7 +289,7 @@ def test_decode_params_hold_whole_widths_in_the_compute_dtype(params):
 
 def test_a_state_divides_into_the_parts_a_checkpoint_keeps_and_back(learner, params):
     state = learner.init(put(params))
-    again = type(state).of(state.trees())
+    again = type(state).of(state.trees(), state.frozen)
     assert jax.tree.structure(again) == jax.tree.structure(state)
     assert all(one is other for one, other in zip(*map(jax.tree.leaves, (again, state)), strict=True))
 

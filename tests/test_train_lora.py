@@ -100,6 +100,15 @@ def test_a_run_with_adapters_goes_on_to_the_bit(config_text, done, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, ours, whole)
 
 
+def test_eight_devices_train_the_adapters_one_does(config_text, done, tmp_path):
+    mesh = ["mesh.devices=8", "mesh.fsdp=4", "mesh.tensor=2", "steps=1"]
+    train(parse_config(config_text, mesh, where="run.yaml"), tmp_path / "eight")
+    alone, together = done.read("metrics")[0], RunFolder(tmp_path / "eight").read("metrics")[0]
+    assert together["objective/kl"] == 0.0
+    for name in ("loss", "rewards/mean", "optimizer/grad_norm"):
+        assert together[name] == pytest.approx(alone[name], rel=1e-4)
+
+
 def test_another_base_below_the_adapters_is_refused(config_text, done, start, tmp_path):
     config, params = huggingface.load(start)
     huggingface.save(tmp_path / "other", config, jax.tree.map(lambda leaf: leaf + 1e-3, params))
