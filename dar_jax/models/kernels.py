@@ -89,8 +89,9 @@ def _splash(
 
 def _kernel(heads: int, length: int, window: int | None, cap: float | None) -> Callable[..., jax.Array]:
     shape = (length, length)
-    near = splash_attention.LocalMask(shape, (min(window, length) - 1, 0), 0) if window else None
-    seen = near or splash_attention.CausalMask(shape)
+    seen = splash_attention.CausalMask(shape)
+    if window is not None:
+        seen = splash_attention.LocalMask(shape, (min(window, length) - 1, 0), 0)  # type: ignore[assignment]
     block = next(size for size in (_LARGEST_BLOCK, 2 * _TILE, _TILE) if length % size == 0)
     return splash_attention.make_splash_mha(  # type: ignore[return-value]
         splash_attention.MultiHeadMask([seen] * heads),
