@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Install dar_jax on every host: the committed files of this repository, in an environment of their own.
+#
+#   tpu_scripts/setup.sh
+#
+#   --ref REF   the commit to send; default HEAD. What is not committed is not sent.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source=settings.sh
+. "$here/settings.sh"
+# shellcheck source=hosts.sh
+. "$here/hosts.sh"
+options="$options ref"
+ref=HEAD
+parse "$@"
+require project zone name
+
+archive="${TMPDIR:-/tmp}/dar_jax-$name.tar.gz"
+run git -C "$here/.." archive --format=tar.gz --output="$archive" "$ref"
+to_hosts "$archive" dar_jax.tar.gz
+unpack="rm -rf dar_jax/source && mkdir -p dar_jax/source && tar -xzf dar_jax.tar.gz -C dar_jax/source"
+on_hosts all all "$unpack && bash dar_jax/source/tpu_scripts/worker/install.sh"

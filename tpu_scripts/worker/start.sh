@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Make the run a service of this host that starts now and at every boot: start.sh RUN_DIR WORDS FOR run.py...
+# Runs on a host.
+set -euo pipefail
+run_dir="$1"
+shift
+base="$HOME/dar_jax"
+
+{
+  echo '#!/usr/bin/env bash'
+  printf 'exec'
+  printf ' %q' "$base/venv/bin/python" -u "$base/source/tpu_scripts/worker/run.py" "$@"
+  echo
+} >"$base/run.sh"
+sed -e "s|@HOME@|$HOME|g" -e "s|@USER@|$(id -un)|g" -e "s|@RUN_DIR@|$run_dir|g" \
+  "$base/source/tpu_scripts/worker/dar-jax.service" | sudo tee /etc/systemd/system/dar-jax.service >/dev/null
+sudo systemctl daemon-reload
+sudo systemctl enable --quiet dar-jax
+sudo systemctl restart dar-jax
+echo "$(hostname): started"
