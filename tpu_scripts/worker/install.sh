@@ -7,5 +7,5 @@ cd "$(dirname "$0")/../.."
 # Python is closed to pip (PEP 668).
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv==0.13.9
 python3 -m uv venv --quiet --clear --python 3.12 ../venv
-python3 -m uv pip install --quiet --python ../venv/bin/python -c constraints.txt -e '.[tpu,gemini]'
+python3 -m uv pip install --quiet --python ../venv/bin/python -c constraints.txt -e '.[tpu,gcs,gemini]'
 echo "$(hostname): dar_jax is installed"
