@@ -35,7 +35,7 @@ flags=("${accelerator[@]}" --scopes=https://www.googleapis.com/auth/cloud-platfo
 if [ -n "$service_account" ]; then flags+=("--service-account=$service_account"); fi
 if [ -n "$spot" ]; then flags+=(--spot); fi
 if [ -n "$reserved" ]; then flags+=(--reserved); fi
-for flag in $gcloud; do flags+=("$flag"); done
+while IFS= read -r flag; do flags+=("$flag"); done < <(lines "$gcloud")
 
 if [ -n "$direct" ]; then
   if [ "$slices" != 1 ]; then fail "--slices $slices: several slices come as a queued resource; leave --direct out"; fi

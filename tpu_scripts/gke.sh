@@ -4,7 +4,7 @@
 #   tpu_scripts/gke.sh my.yaml --name tldr --topology v5e:4x4 --image REGION-docker.pkg.dev/P/R/dar_jax \
 #     --run-dir gs://my-bucket/runs/tldr --secret OPENAI_API_KEY=openai-key -- steps=500
 #
-#   CONFIG, --run-dir, --secret, --compile-cache, --start-timeout, -- key.sub=value   as for launch.sh
+#   CONFIG, --run-dir, --secret, --env, --compile-cache, --start-timeout, -- key.sub=value   as for launch.sh
 #   --topology T          one slice, as dar-jax plan writes it
 #   --slices N            so many of them; default 1
 #   --chips-per-host N    of the node pool's machines; default 4 (or all, where a slice has fewer)

@@ -7,6 +7,7 @@
 #   --run-dir gs://B/F    where the run goes on if there is one, and starts if not
 #   --secret VAR=NAME     gives the run the environment variable VAR (OPENAI_API_KEY, GEMINI_API_KEY, HF_TOKEN) with the
 #                         newest version of NAME in Secret Manager; may come again
+#   --env VAR=VALUE       another environment variable of the run; may come again
 #   --compile-cache URL   kept over hosts and restarts; default: compile-cache in the run folder's bucket; none: off
 #   --start-timeout S     how long a host waits for the others; default 1800, as cold ones need minutes
 #   --no-checks           do not check versions, bucket, secrets and a collective over all hosts before

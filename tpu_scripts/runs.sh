@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # variables are shared with the script that sources this
 # What a run is told wherever it runs: config, folder, secrets. Sourced after settings.sh, never run.
 
-run_options="run-dir secret+ compile-cache start-timeout"
-run_dir="" secret="" compile_cache="" start_timeout=1800
+run_options="run-dir secret+ env+ compile-cache start-timeout"
+run_dir="" secret="" env="" compile_cache="" start_timeout=1800
 
 # The run folder outlives the hosts, so it lies in a bucket.
 require_run_dir() {
@@ -34,6 +34,19 @@ read_secrets() {
   done
 }
 
+# Set `variables` to words for worker/run.py from lines VARIABLE=VALUE.
+read_variables() {
+  local pair
+  variables=()
+  while IFS= read -r pair; do
+    case "${pair%%=*}" in
+      *KEY | *TOKEN | *SECRET* | *PASSWORD*) fail "--env ${pair%%=*}: a key comes by --secret, never on a command line" ;;
+    esac
+    if ! [[ $pair =~ ^[A-Z_][A-Z0-9_]*= ]]; then fail "--env: expected VARIABLE=VALUE, such as HF_HOME=/dev/shm/hf"; fi
+    variables+=(--env "$pair")
+  done < <(lines "$env")
+}
+
 # Check what a run is told; set `config`, `secrets`, and `told` to the words for worker/run.py but config and overrides.
 read_run() {
   local bucket
@@ -42,7 +55,8 @@ read_run() {
   if [ ! -f "$config" ]; then fail "$config: there is no such config file"; fi
   require_run_dir
   read_secrets
+  read_variables
   bucket="${run_dir#gs://}"
   told=(--run-dir "$run_dir" --compile-cache "${compile_cache:-gs://${bucket%%/*}/compile-cache}")
-  told+=(--start-timeout "$start_timeout" ${secrets[@]+"${secrets[@]}"})
+  told+=(--start-timeout "$start_timeout" ${secrets[@]+"${secrets[@]}"} ${variables[@]+"${variables[@]}"})
 }

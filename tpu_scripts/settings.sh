@@ -2,8 +2,8 @@
 # The options of the scripts here, and the two ways to run a command: for real and dry. Sourced, never run.
 
 # Scripts and the other sourced files add to these: ! behind one without a value, + behind one that may come again (its
-# values are joined by spaces). Each sets the variable of its name. What stands behind -- is kept in `rest`, everything
-# else in `words`.
+# values are lines). Each sets the variable of its name. What stands behind -- is kept in `rest`, everything else in
+# `words`.
 options="project name dry-run! help!"
 project="" name="" dry_run="" help=""
 words=() rest=()
@@ -53,7 +53,7 @@ take() {
   esac
   if [ $# -lt 2 ]; then fail "--$option: a value must follow"; fi
   case " $options " in
-    *" $option+ "*) printf -v "$variable" '%s' "${!variable} $2" ;;
+    *" $option+ "*) printf -v "$variable" '%s%s\n' "${!variable}" "$2" ;;
     *) printf -v "$variable" '%s' "$2" ;;
   esac
 }
@@ -83,6 +83,8 @@ require() {
   done
 }
 
+lines() { if [ -n "$1" ]; then printf '%s\n' "${1%$'\n'}"; fi; }
+
 # Set `again` to those options of a list that have values, as another script takes them.
 options_again() {
   local option variable value
@@ -92,7 +94,7 @@ options_again() {
     variable="${variable//-/_}"
     case "$option" in
       *!) if [ -n "${!variable}" ]; then again+=("--${option%!}"); fi ;;
-      *+) for value in ${!variable}; do again+=("--${option%+}" "$value"); done ;;
+      *+) while IFS= read -r value; do again+=("--${option%+}" "$value"); done < <(lines "${!variable}") ;;
       *) if [ -n "${!variable}" ]; then again+=("--$option" "${!variable}"); fi ;;
     esac
   done

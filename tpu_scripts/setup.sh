@@ -15,6 +15,9 @@ ref=HEAD
 parse "$@"
 require project zone name
 
+if [ -n "$(ask "" git -C "$here/.." status --porcelain --untracked-files=no)" ]; then
+  note "there are changes that are not committed; they are not sent"
+fi
 archive="${TMPDIR:-/tmp}/dar_jax-$name.tar.gz"
 run git -C "$here/.." archive --format=tar.gz --output="$archive" "$ref"
 to_hosts "$archive" dar_jax.tar.gz

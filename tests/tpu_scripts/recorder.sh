@@ -4,7 +4,7 @@
 shopt -s nullglob
 folder="${0%/bin/*}" call="${0##*/} $*"
 printf '%s\0' "${0##*/}" "$@" "" >>"$folder/calls"
-case "$call" in *" -" | *" tee "*) cat >>"$folder/input" ;; esac
+case "$call" in *" -" | *"=-" | *" tee "*) cat >>"$folder/input" ;; esac
 for answers in "$folder"/answers/*; do
   if [[ $call =~ $(<"$answers/pattern") ]]; then
     number="$(<"$answers/next")"

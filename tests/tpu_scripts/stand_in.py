@@ -7,7 +7,7 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "tpu_scripts"
 _RECORDER = Path(__file__).with_name("recorder.sh")
-_VERBS = ("create", "delete", "list", "ssh", "scp", "archive", "rev-parse")
+_VERBS = ("create", "delete", "list", "ssh", "scp", "archive", "rev-parse", "status")
 
 
 class StandIns:
@@ -43,7 +43,13 @@ class StandIns:
         """Run a script, by its path below tpu_scripts/, and check its exit status."""
         command = ["bash", str(SCRIPTS / script), *words]
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+            command,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done

@@ -59,7 +59,9 @@ def test_it_waits_until_the_request_is_active(cloud):
     cloud.answer("list", "ACCEPTED", "WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
     told = cloud.run("create.sh", "--topology", "v5e:2x4").stderr
     assert cloud.deeds == ["create", *["list"] * 5]
-    assert told.split() == "tldr: ACCEPTED tldr: WAITING_FOR_RESOURCES tldr: PROVISIONING tldr: ACTIVE".split()
+    assert told.splitlines() == [
+        f"tldr: {state}" for state in ("ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
+    ]
 
 
 @pytest.mark.parametrize("state", ["FAILED", "SUSPENDED", ""])

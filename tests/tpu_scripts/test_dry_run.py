@@ -5,7 +5,8 @@ import shlex
 import pytest
 
 LAUNCH = ["--run-dir", "gs://b/runs/tldr", "--secret", "OPENAI_API_KEY=openai-key", "--secret", "HF_TOKEN=hf"]
-SPECIAL = ["--", "steps=5", "judge={name: openai, model: 'a b'}", "note=$HOME & \"x\" \\"]
+LAUNCH += ["--env", "LIBTPU_INIT_ARGS=--a=1 --b=2", "--env", "HF_HOME=/dev/shm/hf"]
+SPECIAL = ["--", "steps=5", "judge={name: openai, model: 'a b'}", 'note=$HOME & "x" \\']
 CREATE = {
     "on-demand": ["--topology", "v5e:2x4"],
     "spot": ["--topology", "v6e:4x4", "--spot", "--service-account", "trainer@my-project.iam.gserviceaccount.com"],

@@ -9,9 +9,13 @@ import subprocess
 
 import pytest
 
+from tests.tpu_scripts.test_docs import BLOCKS
 from tests.tpu_scripts.test_dry_run import CASES
 
-pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed"),
+]
 
 
 def test_gcloud_knows_every_command_and_flag(cloud, config, tmp_path):
@@ -21,27 +25,34 @@ def test_gcloud_knows_every_command_and_flag(cloud, config, tmp_path):
         for line in cloud.run(script, "--dry-run", *[config if w == "CONFIG" else w for w in words]).stdout.splitlines()
         if line.startswith("gcloud ")
     ]
-    commands = sorted({_without_remote_command(line) for line in printed})
-    (tmp_path / "commands.json").write_text(json.dumps([{"command_string": command} for command in commands]))
-    verdicts = _lint(tmp_path / "commands.json", tmp_path)
-    assert len(verdicts) == len(commands) > 20
-    assert not [each["error_message"] for each in verdicts if not each["success"]]
+    commands = sorted({_without_remote_command(shlex.split(line)) for line in printed})
+    assert len(commands) > 20
+    assert not _refused(commands, tmp_path)
+
+
+def test_gcloud_knows_the_commands_of_the_page(shell, cloud, tmp_path):
+    for block in BLOCKS:
+        shell(block, image="i", OPENAI_API_KEY="k", DAR_JAX_RUN_DIR="gs://b/r")
+    commands = sorted({_without_remote_command(call) for call in cloud.calls if call[0] == "gcloud"})
+    assert len(commands) > 15
+    assert not _refused(commands, tmp_path)
 
 
 def test_a_flag_that_is_not_gclouds_is_found(tmp_path):
-    command = "gcloud compute tpus queued-resources delete tldr --project=p --zone=z --forse"
-    (tmp_path / "commands.json").write_text(json.dumps([{"command_string": command}]))
-    assert not _lint(tmp_path / "commands.json", tmp_path)[0]["success"]
+    assert _refused(["gcloud compute tpus queued-resources delete tldr --project=p --zone=z --forse"], tmp_path)
 
 
-def _without_remote_command(line):
+def _without_remote_command(words):
     # What a host shall run is no business of gcloud, and its linter would split it.
-    words = [re.sub(r"^--command=.*", "--command=x", word, flags=re.DOTALL) for word in shlex.split(line)]
-    return shlex.join(words)
+    return shlex.join(re.sub(r"^--command=.*", "--command=x", word, flags=re.DOTALL) for word in words)
 
 
-def _lint(commands, folder):
-    command = ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={commands}"]
+def _refused(commands, folder):
+    file = folder / "commands.json"
+    file.write_text(json.dumps([{"command_string": command} for command in commands]))
+    command = ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"]
     environment = os.environ | {"CLOUDSDK_CONFIG": str(folder / "gcloud"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    return json.loads(done.stdout)
+    verdicts = json.loads(done.stdout)
+    assert len(verdicts) == len(commands)
+    return [each["error_message"] for each in verdicts if not each["success"]]

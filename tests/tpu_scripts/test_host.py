@@ -28,7 +28,14 @@ def test_a_started_service_runs_again_what_it_was_told(host):
     assert [call[1] for call in systemctl] == ["daemon-reload", "enable", "restart"]
     command = (host.folder / "dar_jax" / "run.sh").read_text().splitlines()[1]
     base = f"{host.folder}/dar_jax"
-    expected = ["exec", f"{base}/venv/bin/python", "-u", f"{base}/source/tpu_scripts/worker/run.py", *TOLD[1:], *overrides]
+    expected = [
+        "exec",
+        f"{base}/venv/bin/python",
+        "-u",
+        f"{base}/source/tpu_scripts/worker/run.py",
+        *TOLD[1:],
+        *overrides,
+    ]
     assert shlex.split(command) == expected
 
 
@@ -41,7 +48,7 @@ def test_the_service_is_filled_in_and_well_formed(host, tmp_path):
     assert settings["Restart"] == "on-failure"
     assert settings["RestartPreventExitStatus"] == "2 3"
     assert settings["KillMode"] == "mixed"
-    assert settings["Environment"] == "PYTHONUNBUFFERED=1"
+    assert settings["Environment"] == "PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1"
     assert settings["WantedBy"] == "multi-user.target"
     if shutil.which("systemd-analyze"):
         (tmp_path / "dar-jax.service").write_text(unit)

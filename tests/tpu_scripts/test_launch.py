@@ -18,7 +18,7 @@ def _command(call):
 def test_setup_sends_the_committed_files_to_every_host(cloud):
     cloud.run("setup.sh")
     archive = "/tmp/dar_jax-tldr.tar.gz"
-    pack, send, install = cloud.calls
+    _, pack, send, install = cloud.calls
     assert pack == [
         *["git", "-C", f"{SCRIPTS}/..", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
     ]
@@ -28,19 +28,25 @@ def test_setup_sends_the_committed_files_to_every_host(cloud):
     assert _command(install).endswith(f"bash {WORKER}/install.sh")
 
 
+def test_setup_says_that_it_sends_what_is_committed(cloud):
+    cloud.answer("status", " M dar_jax/train.py", "")
+    assert "they are not sent" in cloud.run("setup.sh").stderr
+    assert not cloud.run("setup.sh").stderr
+
+
 def test_launch_checks_then_starts_on_every_host(cloud, config):
     cloud.answer("preflight", "host-0 1a2b\nhost-1 1a2b")
-    cloud.run("launch.sh", config, *RUN, "--", "steps=5")
+    cloud.run("launch.sh", config, *RUN, "--env", "LIBTPU_INIT_ARGS=--a=1 --b=2", "--", "steps=5")
     secret = "--secret OPENAI_API_KEY=projects/my-project/secrets/openai-key"
     told = f"--run-dir gs://b/runs/tldr --compile-cache gs://b/compile-cache --start-timeout 1800 {secret}"
+    variable = "--env 'LIBTPU_INIT_ARGS=--a=1 --b=2'"
     python = f"dar_jax/venv/bin/python {WORKER}"
     check, collective, send, start = cloud.calls
     assert check == [*SSH, f"--command={python}/preflight.py --run-dir gs://b/runs/tldr {secret}", *FLAGS, *check[-1:]]
     assert _command(collective) == f"timeout -k 10 2100 {python}/collective.py --timeout 1800"
     assert send[5:7] == [config, "tldr:dar_jax/config.yaml"]
-    assert _command(start) == (
-        f"bash {WORKER}/start.sh gs://b/runs/tldr {told} --config ../config.yaml -- steps=5"
-    )
+    start_words = f"gs://b/runs/tldr {told} {variable} --config ../config.yaml -- steps=5"
+    assert _command(start) == f"bash {WORKER}/start.sh {start_words}"
     # gcloud goes in batches of 64 hosts by itself, and the second would wait for the first.
     assert all("--batch-size=all" in call for call in cloud.calls)
 

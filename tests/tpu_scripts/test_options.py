@@ -59,6 +59,8 @@ def test_there_is_no_default_project_zone_or_name(script, option, cloud, config)
         ("launch.sh CONFIG --run-dir gs://b/a|b", "only letters, digits and"),
         ("launch.sh CONFIG --run-dir gs://b/r --secret OPENAI_API_KEY", "expected VARIABLE=NAME"),
         ("launch.sh CONFIG --run-dir gs://b/r --secret key=name", "expected VARIABLE=NAME"),
+        ("launch.sh CONFIG --run-dir gs://b/r --env OPENAI_API_KEY=sk-1", "a key comes by --secret"),
+        ("launch.sh CONFIG --run-dir gs://b/r --env x", "expected VARIABLE=VALUE"),
         ("fetch.sh --run-dir gs://b/r", "expected one folder to copy to"),
     ],
 )

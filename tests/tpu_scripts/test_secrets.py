@@ -35,7 +35,9 @@ def test_no_key_is_in_a_command_or_in_the_output(words, dry, cloud, config):
 
 @pytest.mark.parametrize("value", KEYS.values())
 def test_a_key_in_place_of_a_name_is_refused_and_not_repeated(value, cloud, config):
-    told = cloud.run("launch.sh", config, "--run-dir", "gs://b/r", "--secret", f"OPENAI_API_KEY={value}", status=2).stderr
+    told = cloud.run(
+        "launch.sh", config, "--run-dir", "gs://b/r", "--secret", f"OPENAI_API_KEY={value}", status=2
+    ).stderr
     assert "store it in Secret Manager" in told
     assert value not in told
 

@@ -4,7 +4,15 @@ import pytest
 
 WATCH = ["watch.sh", "CONFIG", "--topology", "v5e:2x4", "--spot", "--run-dir", "gs://b/r"]
 LOOK = ["list", "list", "ssh state.sh"]
-BRING_UP = ["ssh systemctl disable", "archive", "scp", "ssh install.sh", "ssh preflight.py", "ssh collective.py"]
+BRING_UP = [
+    "ssh systemctl disable",
+    "status",
+    "archive",
+    "scp",
+    "ssh install.sh",
+    "ssh preflight.py",
+    "ssh collective.py",
+]
 BRING_UP += ["scp", "ssh start.sh"]
 DELETE = ["list", "delete"]
 
@@ -55,7 +63,9 @@ def test_every_host_ever_made_gets_the_same_commit(watch, cloud):
 def test_a_slice_that_is_replaced_by_the_service_is_installed_and_all_launched(watch, cloud):
     """Cloud TPU itself repairs a slice of several: the hosts of the other one still run something."""
     both, one = "tldr-0 READY HEALTHY\ntldr-1 READY HEALTHY", "tldr-0 READY HEALTHY\ntldr-1 CREATING"
-    watch("--slices", "2", states=["ACTIVE"], slices=[both, one, both], runs=["a running 0 0\nb absent 0 0", "a done 0 0"])
+    watch(
+        "--slices", "2", states=["ACTIVE"], slices=[both, one, both], runs=["a running 0 0\nb absent 0 0", "a done 0 0"]
+    )
     assert cloud.deeds == ["rev-parse", *LOOK, *BRING_UP, "list", "list", *LOOK, *DELETE]
 
 

@@ -17,7 +17,7 @@ NAME = "projects/p/secrets/openai-key"
 # In place of dar_jax/__main__.py: prints its command, and whether it has the key.
 RECORDING_MAIN = """
 import json, os, sys
-wanted = ["OPENAI_API_KEY", "JAX_COMPILATION_CACHE_DIR", "DAR_JAX_START_TIMEOUT"]
+wanted = ["OPENAI_API_KEY", "JAX_COMPILATION_CACHE_DIR", "DAR_JAX_START_TIMEOUT", "HF_HOME"]
 print(json.dumps([sys.argv[1:], {name: os.environ.get(name) for name in wanted}]))
 sys.exit(5)
 """
@@ -92,8 +92,9 @@ def recording(tmp_path):
 def test_a_run_starts_then_goes_on_with_the_key_in_its_environment(worker, recording, tmp_path):
     run = (tmp_path / "run").as_uri()
     words = ["--run-dir", run, "--config", "../config.yaml", "--compile-cache", "gs://b/cache", "--start-timeout", "7"]
-    words += ["--secret", f"OPENAI_API_KEY={NAME}", "--", "steps=5", "note=--x"]
+    words += ["--secret", f"OPENAI_API_KEY={NAME}", "--env", "HF_HOME=/dev/shm/a=b", "--", "steps=5", "note=--x"]
     environment = {"OPENAI_API_KEY": KEY, "JAX_COMPILATION_CACHE_DIR": "gs://b/cache", "DAR_JAX_START_TIMEOUT": "7"}
+    environment["HF_HOME"] = "/dev/shm/a=b"
     done = worker("run.py", *words, **recording)
     assert done.returncode == 5, done.stderr
     started = ["train", "../config.yaml", "--run-dir", run, "steps=5", "note=--x"]
@@ -109,7 +110,7 @@ def test_a_key_in_the_environment_is_left_there(worker, recording, google, tmp_p
     google.secrets[NAME] = 403
     words = ["--run-dir", (tmp_path / "run").as_uri(), "--config", "c", "--secret", f"OPENAI_API_KEY={NAME}"]
     done = worker("run.py", *words, OPENAI_API_KEY="mine", **recording)
-    command, environment = json.loads(done.stdout)
+    environment = json.loads(done.stdout)[1]
     assert environment["OPENAI_API_KEY"] == "mine"
     assert environment["JAX_COMPILATION_CACHE_DIR"] is None
 
@@ -134,13 +135,13 @@ def test_a_secret_that_cannot_be_had_keeps_the_run_from_starting(answer, status,
     assert KEY not in done.stderr
 
 
-def _systemctl(tmp_path, status):
-    (tmp_path / "systemctl").write_text(f"#!/bin/sh\nexit {status}\n")
+def _systemctl(tmp_path, state):
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\necho ActiveState={state}\n")
     (tmp_path / "systemctl").chmod(0o755)
 
 
 def test_a_host_that_is_ready_prints_its_name_and_a_digest(worker, tmp_path):
-    _systemctl(tmp_path, 3)
+    _systemctl(tmp_path, "inactive")
     words = ["--run-dir", (tmp_path / "runs" / "tldr").as_uri(), "--secret", f"OPENAI_API_KEY={NAME}"]
     first, second = (worker("preflight.py", *words) for _ in range(2))
     assert first.returncode == 0, first.stderr
@@ -152,7 +153,7 @@ def test_a_host_that_is_ready_prints_its_name_and_a_digest(worker, tmp_path):
 
 
 def test_the_digest_tells_another_source(worker, recording, tmp_path):
-    _systemctl(tmp_path, 3)
+    _systemctl(tmp_path, "inactive")
     words = ["preflight.py", "--run-dir", (tmp_path / "run").as_uri()]
     one = worker(*words, **recording).stdout.split()[1]
     (tmp_path / "stand-in" / "dar_jax" / "new.py").write_text("x = 1\n")
@@ -160,14 +161,15 @@ def test_the_digest_tells_another_source(worker, recording, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("systemctl", "answer", "status", "said"),
+    ("state", "answer", "status", "said"),
     [
-        (0, KEY, 1, "a run is under way"),
-        (3, 403, 2, "roles/secretmanager.secretAccessor"),
+        ("active", KEY, 1, "a run is under way"),
+        ("activating", KEY, 1, "a run is under way"),  # it waits to be started again
+        ("failed", 403, 2, "roles/secretmanager.secretAccessor"),
     ],
 )
-def test_a_host_that_is_not_ready_says_why(systemctl, answer, status, said, worker, google, tmp_path):
-    _systemctl(tmp_path, systemctl)
+def test_a_host_that_is_not_ready_says_why(state, answer, status, said, worker, google, tmp_path):
+    _systemctl(tmp_path, state)
     google.secrets[NAME] = answer
     done = worker("preflight.py", "--run-dir", (tmp_path / "run").as_uri(), "--secret", f"OPENAI_API_KEY={NAME}")
     assert (done.returncode, done.stdout) == (status, "")
@@ -175,7 +177,7 @@ def test_a_host_that_is_not_ready_says_why(systemctl, answer, status, said, work
 
 
 def test_a_bucket_that_cannot_be_written_is_named(worker, tmp_path):
-    _systemctl(tmp_path, 3)
+    _systemctl(tmp_path, "inactive")
     (tmp_path / "run.hosts").write_text("in the way")
     done = worker("preflight.py", "--run-dir", (tmp_path / "run").as_uri())
     assert done.returncode == 1

@@ -46,8 +46,11 @@ def installed() -> str:
 
 
 def _check_idle() -> None:
-    if subprocess.run(["systemctl", "is-active", "--quiet", "dar-jax"], check=False).returncode == 0:
-        raise DarError("a run is under way; look with status.sh, end it with stop.sh")
+    # `is-active` would not count a run that waits to be started again.
+    command = ["systemctl", "show", "dar-jax", "--property=ActiveState"]
+    state = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if state not in ("ActiveState=inactive", "ActiveState=failed"):
+        raise DarError(f"a run is under way ({state}); look with status.sh, end it with stop.sh")
 
 
 def _check_bucket(folder: str, key: str) -> None:

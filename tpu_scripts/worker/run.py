@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from buckets import Folder
 from secret_manager import read_secret
@@ -11,9 +12,10 @@ from secret_manager import read_secret
 from dar_jax.errors import DarError
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> NoReturn:
     """Prepare the environment and become `dar-jax train`, whose exit status is then this one's."""
     options = _parse(arguments)
+    os.environ.update(pair.split("=", 1) for pair in options.env)
     os.environ["DAR_JAX_START_TIMEOUT"] = str(options.start_timeout)
     if options.compile_cache != "none":
         os.environ["JAX_COMPILATION_CACHE_DIR"] = options.compile_cache
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         command = ["train", *_what_to_train(options)]
     except DarError as error:
         print(f"run.py: {error}", file=sys.stderr)
-        return error.exit_status
+        sys.exit(error.exit_status)
     os.execv(sys.executable, [sys.executable, "-u", "-m", "dar_jax", *command])
 
 
@@ -44,6 +46,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--config", required=True)
     parser.add_argument("--secret", action="append", default=[], metavar="VARIABLE=projects/P/secrets/NAME")
+    parser.add_argument("--env", action="append", default=[], metavar="VARIABLE=VALUE")
     parser.add_argument("--compile-cache", default="none", help="a URL, or none")
     parser.add_argument("--start-timeout", type=int, default=1800, help="seconds to wait for the other hosts")
     parser.add_argument("settings", nargs="*", metavar="key.sub=value")
@@ -51,4 +54,4 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
