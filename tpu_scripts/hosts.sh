@@ -5,6 +5,10 @@ host_options="project name zone via direct! dry-run!"
 options="$options zone via direct!"
 zone="" via="" direct=""
 
+# Where setup.sh puts everything on a host, for whoever logs in. What hosts run lies in its source/tpu_scripts/worker.
+base=/opt/dar_jax
+worker="$base/source/tpu_scripts/worker"
+
 usage_of_hosts() {
   cat <<'END'
   --zone Z              the zone of the TPU
@@ -73,5 +77,5 @@ slice_states() {
 # Print a line a host: its name, the state of the run there, its last exit status, how often it started again.
 run_states() {
   ask_hosts "${assumed_run-a-host running 0 0}" all all \
-    "bash dar_jax/source/tpu_scripts/worker/state.sh 2>/dev/null || echo \"\$(hostname) absent 0 0\""
+    "bash $worker/state.sh 2>/dev/null || echo \"\$(hostname) absent 0 0\""
 }

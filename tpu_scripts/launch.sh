@@ -29,9 +29,7 @@ parse "$@"
 require project zone name
 read_run
 
-# What hosts run: this repository's files there, in the environment that setup.sh made.
-worker="dar_jax/source/tpu_scripts/worker"
-python="dar_jax/venv/bin/python"
+python="$base/venv/bin/python"
 
 check_hosts() {
   local checked answers kinds
@@ -47,6 +45,6 @@ check_hosts() {
 }
 
 if [ -z "$no_checks" ]; then check_hosts; fi
-to_hosts "$config" dar_jax/config.yaml
-words=("$run_dir" "${told[@]}" --config ../config.yaml -- ${rest[@]+"${rest[@]}"})
-on_hosts all all "bash $worker/start.sh $(quoted "${words[@]}")"
+to_hosts "$config" dar_jax.yaml
+start=("$run_dir" "${told[@]}" --config "$base/config.yaml" -- ${rest[@]+"${rest[@]}"})
+on_hosts all all "cp dar_jax.yaml $base/config.yaml && bash $worker/start.sh $(quoted "${start[@]}")"

@@ -21,5 +21,6 @@ fi
 archive="${TMPDIR:-/tmp}/dar_jax-$name.tar.gz"
 run git -C "$here/.." archive --format=tar.gz --output="$archive" "$ref"
 to_hosts "$archive" dar_jax.tar.gz
-unpack="rm -rf dar_jax/source && mkdir -p dar_jax/source && tar -xzf dar_jax.tar.gz -C dar_jax/source"
-on_hosts all all "$unpack && bash dar_jax/source/tpu_scripts/worker/install.sh"
+own="sudo mkdir -p $base && sudo chown -R \"\$(id -un)\" $base"
+unpack="rm -rf $base/source && mkdir $base/source && tar -xzf dar_jax.tar.gz -C $base/source"
+on_hosts all all "$own && $unpack && bash $worker/install.sh"

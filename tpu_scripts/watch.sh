@@ -5,13 +5,12 @@
 #
 #   CONFIG, options and overrides of launch.sh; options of create.sh; --ref of setup.sh
 #   --keep            leave the TPU, and its cost, when the run is over
-#   --patience N      looks at a TPU without one of its slices, or a host without an answer, before all is replaced;
-#                     default 20
+#   --patience N      looks at a TPU that lacks one of its slices before all are replaced; default 20
 #   --poll SECONDS    between two looks; default 30
 #
 # It remembers nothing: end it and start it again as you like, on a machine that stays awake. When the run is over, its
 # TPU is deleted and its exit status is that of watch.sh: 0 done, 2 a setting cannot be used, 3 the judge failed too
-# often, 5 stopped by stop.sh (the TPU is left), another one where it could not be kept up.
+# often, another one where it could not be kept up. After stop.sh the TPU is left, and the status is that of a signal.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=settings.sh
@@ -61,29 +60,31 @@ bring_up() {
 
 over() {
   say "the run is over, status $1${2:+: $2}"
-  if [ -n "$keep" ] || [ "$1" = 5 ]; then
-    say "the TPU is still there, and billed"
-  else
-    "$here/delete.sh" "${there[@]}" --now >&3
-  fi
+  # 5 by dar-jax itself, the others where SIGTERM came before it could listen.
+  case "$keep:$1" in
+    1:* | :5 | :15 | :143) say "the TPU is still there, and billed" ;;
+    *) "$here/delete.sh" "${there[@]}" --now >&3 ;;
+  esac
   exit "$1"
 }
 
-whole() {
-  local ready
-  ready="$(slice_states | grep -cw READY || true)"
-  [ -n "$dry_run" ] || [ "$ready" = "$slices" ]
+lacks_a_slice() {
+  local states="$1"
+  [ -z "$dry_run" ] && [ "$(grep -cw READY <<<"$states")" != "$slices" ]
 }
 
 look() {
   local answers states
-  if ! whole || ! answers="$(run_states)" || [ -z "$answers" ]; then
+  if ! states="$(slice_states)"; then say "the cloud does not answer" && return; fi
+  if lacks_a_slice "$states"; then
     unwell=$((unwell + 1))
-    say "a slice is missing or a host does not answer ($unwell of $patience)"
-    if [ "$unwell" -ge "$patience" ]; then replace "replacing it"; fi
+    say "a slice is missing ($unwell of $patience)"
+    if [ "$unwell" -ge "$patience" ]; then replace "replacing all"; fi
     return
   fi
   unwell=0
+  # Hosts may be silent for reasons of this machine's own: no cause to take a TPU from a run.
+  if ! answers="$(run_states)" || [ -z "$answers" ]; then say "the hosts do not answer" && return; fi
   states=" $(awk '{ print $2 }' <<<"$answers" | sort -u | tr '\n' ' ')"
   case "$states" in
     *" absent "*) bring_up ;;
@@ -98,7 +99,7 @@ while :; do
   state="$(resource_state)" || state=unknown
   case "$state" in
     ACTIVE | READY) look ;;
-    "" | FAILED | SUSPENDED | PREEMPTED | TERMINATED | STOPPED) replace "${state:-there is no TPU yet}" ;;
+    "" | FAILED | SUSPENDED | PREEMPTED | TERMINATED) replace "${state:-there is no TPU yet}" ;;
     *) say "$state" ;;
   esac
   if [ -z "$dry_run" ]; then sleep "$poll"; fi

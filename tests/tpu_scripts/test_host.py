@@ -16,16 +16,17 @@ TOLD = ["gs://b/runs/tldr", "--run-dir", "gs://b/runs/tldr", "--secret", "HF_TOK
 def host(cloud):
     """A host as setup.sh leaves it, its Python a stand-in as well."""
     cloud.add("sudo", "systemctl", "python")
-    (cloud.folder / "dar_jax" / "venv" / "bin").mkdir(parents=True)
-    (cloud.folder / "dar_jax" / "source").symlink_to(SCRIPTS.parent)
+    source = cloud.folder / "dar_jax" / "source" / "tpu_scripts"
+    source.mkdir(parents=True)
+    (source / "worker").symlink_to(SCRIPTS / "worker")
     return cloud
 
 
 def test_a_started_service_runs_again_what_it_was_told(host):
     overrides = ["steps=5", "judge={name: openai, model: 'a b'}", '$HOME "x" %h \\ &']
-    host.run("worker/start.sh", *TOLD, *overrides)
+    host.run(host.folder / "dar_jax/source/tpu_scripts/worker/start.sh", *TOLD, *overrides)
     systemctl = [call[1:] for call in host.calls if call[:2] == ["sudo", "systemctl"]]
-    assert [call[1] for call in systemctl] == ["daemon-reload", "enable", "restart"]
+    assert [call[1] for call in systemctl] == ["daemon-reload", "reset-failed", "enable", "restart"]
     command = (host.folder / "dar_jax" / "run.sh").read_text().splitlines()[1]
     base = f"{host.folder}/dar_jax"
     expected = [
@@ -40,9 +41,9 @@ def test_a_started_service_runs_again_what_it_was_told(host):
 
 
 def test_the_service_is_filled_in_and_well_formed(host, tmp_path):
-    host.run("worker/start.sh", *TOLD)
+    host.run(host.folder / "dar_jax/source/tpu_scripts/worker/start.sh", *TOLD)
     unit = host.input
-    assert not re.search(r"@\w+@", unit.replace("start.sh fills in @HOME@, @USER@ and @RUN_DIR@", ""))
+    assert not re.search(r"@\w+@", unit.replace("start.sh fills in @BASE@, @USER@ and @RUN_DIR@", ""))
     settings = dict(line.split("=", 1) for line in unit.splitlines() if re.match(r"\w+=", line))
     assert settings["ExecStart"] == f"/bin/bash {host.folder}/dar_jax/run.sh"
     assert settings["Restart"] == "on-failure"

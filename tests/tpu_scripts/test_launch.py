@@ -8,7 +8,7 @@ FLAGS = [
     *["--project=my-project", "--zone=us-west4-a", "--quiet"],
     *["--ssh-flag=-oConnectTimeout=30", "--ssh-flag=-oServerAliveInterval=30"],
 ]
-WORKER = "dar_jax/source/tpu_scripts/worker"
+WORKER = "/opt/dar_jax/source/tpu_scripts/worker"
 
 
 def _command(call):
@@ -25,7 +25,9 @@ def test_setup_sends_the_committed_files_to_every_host(cloud):
     assert send[:6] == ["gcloud", "compute", "tpus", "queued-resources", "scp", archive]
     assert send[6:10] == ["tldr:dar_jax.tar.gz", "--node=all", "--batch-size=all", "--worker=all"]
     assert install[:8] == SSH
-    assert _command(install).endswith(f"bash {WORKER}/install.sh")
+    own = 'sudo mkdir -p /opt/dar_jax && sudo chown -R "$(id -un)" /opt/dar_jax'
+    unpack = "rm -rf /opt/dar_jax/source && mkdir /opt/dar_jax/source && tar -xzf dar_jax.tar.gz -C /opt/dar_jax/source"
+    assert _command(install) == f"{own} && {unpack} && bash {WORKER}/install.sh"
 
 
 def test_setup_says_that_it_sends_what_is_committed(cloud):
@@ -40,13 +42,14 @@ def test_launch_checks_then_starts_on_every_host(cloud, config):
     secret = "--secret OPENAI_API_KEY=projects/my-project/secrets/openai-key"
     told = f"--run-dir gs://b/runs/tldr --compile-cache gs://b/compile-cache --start-timeout 1800 {secret}"
     variable = "--env 'LIBTPU_INIT_ARGS=--a=1 --b=2'"
-    python = f"dar_jax/venv/bin/python {WORKER}"
+    python = f"/opt/dar_jax/venv/bin/python {WORKER}"
     check, collective, send, start = cloud.calls
     assert check == [*SSH, f"--command={python}/preflight.py --run-dir gs://b/runs/tldr {secret}", *FLAGS, *check[-1:]]
     assert _command(collective) == f"timeout -k 10 2100 {python}/collective.py --timeout 1800"
-    assert send[5:7] == [config, "tldr:dar_jax/config.yaml"]
-    start_words = f"gs://b/runs/tldr {told} {variable} --config ../config.yaml -- steps=5"
-    assert _command(start) == f"bash {WORKER}/start.sh {start_words}"
+    assert send[5:7] == [config, "tldr:dar_jax.yaml"]
+    start_words = f"gs://b/runs/tldr {told} {variable} --config /opt/dar_jax/config.yaml -- steps=5"
+    copy = "cp dar_jax.yaml /opt/dar_jax/config.yaml"
+    assert _command(start) == f"{copy} && bash {WORKER}/start.sh {start_words}"
     # gcloud goes in batches of 64 hosts by itself, and the second would wait for the first.
     assert all("--batch-size=all" in call for call in cloud.calls)
 

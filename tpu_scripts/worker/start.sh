@@ -4,7 +4,7 @@
 set -euo pipefail
 run_dir="$1"
 shift
-base="$HOME/dar_jax"
+base="$(cd "$(dirname "$0")/../../.." && pwd)"
 
 {
   echo '#!/usr/bin/env bash'
@@ -12,9 +12,11 @@ base="$HOME/dar_jax"
   printf ' %q' "$base/venv/bin/python" -u "$base/source/tpu_scripts/worker/run.py" "$@"
   echo
 } >"$base/run.sh"
-sed -e "s|@HOME@|$HOME|g" -e "s|@USER@|$(id -un)|g" -e "s|@RUN_DIR@|$run_dir|g" \
+sed -e "s|@BASE@|$base|g" -e "s|@USER@|$(id -un)|g" -e "s|@RUN_DIR@|$run_dir|g" \
   "$base/source/tpu_scripts/worker/dar-jax.service" | sudo tee /etc/systemd/system/dar-jax.service >/dev/null
 sudo systemctl daemon-reload
+# It may have used up its starts.
+sudo systemctl reset-failed dar-jax 2>/dev/null || true
 sudo systemctl enable --quiet dar-jax
 sudo systemctl restart dar-jax
 echo "$(hostname): started"
