@@ -1,0 +1,32 @@
+"""What Orbax needs for checkpoints on `gs://` beside TensorStore: gcsfs, and leave to read the bucket's settings.
+
+Found out before anything is loaded.
+"""
+
+from importlib.util import find_spec
+
+from dar_jax.errors import SettingError
+
+
+def check_packages(url: str) -> None:
+    """Raise SettingError where a package is missing that checkpoints under a URL need."""
+    if url.startswith("gs://") and find_spec("gcsfs") is None:
+        raise SettingError(f"{url}: checkpoints on gs:// need the package gcsfs; run: pip install 'dar-jax[gcs]'")
+
+
+def check(url: str) -> None:
+    """Ask for the bucket's settings as Orbax will. Raises SettingError."""
+    if not url.startswith("gs://"):
+        return
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud import storage
+
+    name = url.removeprefix("gs://").partition("/")[0]
+    try:
+        storage.Client().get_bucket(name)
+    except (GoogleAPIError, GoogleAuthError, OSError) as fault:
+        raise SettingError(
+            f"{url}: the settings of the bucket {name} cannot be read: {' '.join(str(fault).split())}; Orbax looks at"
+            " them: give the account roles/storage.bucketViewer on the bucket"
+        ) from None
