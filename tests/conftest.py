@@ -17,13 +17,19 @@ jax.config.update("jax_compilation_cache_dir", cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-@pytest.fixture
-def gcs(monkeypatch):
-    """Google Cloud Storage with one bucket, for the drivers of this process."""
-    with FakeGCS("bucket") as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+@pytest.fixture(scope="session")
+def gcs_server():
+    with FakeGCS() as server:
         yield server
+
+
+@pytest.fixture
+def gcs(gcs_server, monkeypatch):
+    """Google Cloud Storage with one empty bucket, for the drivers of this process; gcsfs remembers the first server."""
+    for name, value in gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    gcs_server.reset("bucket")
+    return gcs_server
 
 
 @pytest.fixture(params=["file", "gs"])

@@ -16,20 +16,16 @@ _PATH = re.compile(r"/(upload/|download/)?storage/v1/b/([^/]+)(/o/?)?(.+)?")
 
 
 class FakeGCS(ThreadingHTTPServer):
-    """Buckets in memory: name to (content, generation). `fault` may answer a request with a status, `delay_s` hold it
-    up. A context manager; point clients to `environment`.
+    """Buckets in memory: name to (content, generation). `fault` may answer a request for `bucket`, its list `bucket/o`
+    or an object `bucket/o/name` with a status, `delay_s` hold it up. A context manager; point clients to `environment`.
     """
 
     daemon_threads = True
 
     def __init__(self, *buckets: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.buckets: dict[str, dict[str, tuple[bytes, int]]] = {bucket: {} for bucket in buckets}
-        self.uploads: list[tuple[str, bytearray, dict[str, str]]] = []
-        self.requests: list[tuple[str, str]] = []
-        self.fault: Callable[[str, str], int | None] = lambda method, path: None
-        self.delay_s = 0.0
         self.lock, self.generation = threading.Lock(), 0
+        self.reset(*buckets)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.environment = {
             "TENSORSTORE_GCS_HTTP_URL": self.url,
@@ -38,6 +34,13 @@ class FakeGCS(ThreadingHTTPServer):
             # gcsfs asks about zonal buckets elsewhere.
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
+
+    def reset(self, *buckets: str) -> None:
+        self.buckets: dict[str, dict[str, tuple[bytes, int]]] = {bucket: {} for bucket in buckets}
+        self.uploads: list[tuple[str, bytearray, dict[str, str]]] = []
+        self.requests: list[tuple[str, str]] = []
+        self.fault: Callable[[str, str], int | None] = lambda method, target: None
+        self.delay_s = 0.0
 
     def __enter__(self) -> "FakeGCS":
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -61,13 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query, body = dict(parse_qsl(parts.query)), self.body()
         time.sleep(self.server.delay_s)
-        self.server.requests.append((self.command, parts.path))
-        found = _PATH.fullmatch(parts.path)
-        status = self.server.fault(self.command, parts.path)
-        if status or not found or found[2] not in self.server.buckets:
+        action, bucket, objects, name = _PATH.fullmatch(parts.path).groups()
+        wanted = unquote(name) if name else query.get("name", "")
+        target = bucket + (objects or "").rstrip("/") + f"/{wanted}" * bool(wanted)
+        self.server.requests.append((self.command, target))
+        status = self.server.fault(self.command, target)
+        if status or bucket not in self.server.buckets:
             return self.refuse(status or 404)
         with self.server.lock:
-            action, bucket, objects, name = found.groups()
             if action == "upload/":
                 return self.upload(bucket, query, body)
             if name:

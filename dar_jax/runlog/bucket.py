@@ -8,10 +8,16 @@ from importlib.util import find_spec
 from dar_jax.errors import SettingError
 
 
-def check_packages(url: str) -> None:
-    """Raise SettingError where a package is missing that checkpoints under a URL need."""
-    if url.startswith("gs://") and find_spec("gcsfs") is None:
+def prepare(url: str) -> None:
+    """Make gcsfs ready for checkpoints under a URL. Raises SettingError where it is missing."""
+    if not url.startswith("gs://"):
+        return
+    if find_spec("gcsfs") is None:
         raise SettingError(f"{url}: checkpoints on gs:// need the package gcsfs; run: pip install 'dar-jax[gcs]'")
+    from fsspec.config import conf
+
+    # It would remember lists of objects, and not see those that TensorStore or another process writes or deletes.
+    conf.setdefault("gs", {})["use_listings_cache"] = False
 
 
 def check(url: str) -> None:

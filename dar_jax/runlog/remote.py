@@ -30,16 +30,20 @@ from dar_jax.runlog.rows import LOGS, from_text, to_lines
 
 
 class RemoteFolder:
-    """Where one run writes. Make it with `create` or `reopen`. `ledger` is the first process's; others count on."""
+    """Where one run writes. Make it with `create` or `reopen`."""
 
     def __init__(self, url: Path | str) -> None:
         self.path = str(url).rstrip("/")
         self._objects = Objects(self.path)
         local = local_path(self.path)
         self.checkpoints = Path(local) / "checkpoints" if local else f"{self.path}/checkpoints"
-        self.ledger = f"{self.path}/ledger/0"
+        self.ledger = self.ledger_of(0)
         self._owner = Owner(self._objects)
         self._under_way: list[Writing] = []
+
+    def ledger_of(self, process: int) -> str:
+        """Name where a process of the run keeps its answers; opened, it reads those of all."""
+        return f"{self.path}/ledger/{process}"
 
     @classmethod
     def check(cls, url: Path | str) -> None:
@@ -76,12 +80,15 @@ class RemoteFolder:
 
     def is_run(self) -> bool:
         """Tell a run's folder from any other: it has a config.yaml and checkpoints."""
-        bucket.check_packages(self.path)
+        bucket.prepare(self.path)
         return self._objects.read("config.yaml")[0] is not None and bool(self._objects.under("checkpoints"))
 
     def config_yaml(self) -> str:
         """The settings the run was started with."""
-        return (self._objects.read("config.yaml")[0] or b"").decode()
+        content, _ = self._objects.read("config.yaml")
+        if content is None:
+            raise SettingError(f"{self.path}/config.yaml: there is none; name the folder of a run")
+        return content.decode()
 
     def write_config(self, config_yaml: str) -> None:
         """Replace the settings by those a resume goes on with."""
@@ -161,7 +168,7 @@ def _visible(names: Iterable[str]) -> list[str]:
 
 
 def _check_writable(url: str) -> None:
-    bucket.check_packages(url)
+    bucket.prepare(url)
     objects, probe = Objects(url, HASTY), f".write-check-{uuid4().hex}"
     with _early():
         objects.create(probe, b"a run folder can be written here\n").finish()

@@ -107,7 +107,7 @@ def test_what_is_gathered_while_it_is_read_is_not_missed(place):
 
 def test_no_answer_is_used_before_it_is_safe(gcs):
     """The judge's verdicts wait for the store; what it refuses is never used, and nothing else is bought."""
-    gcs.fault = lambda method, path: 403 if method == "POST" else None
+    gcs.fault = lambda method, target: 403 if method == "POST" else None
     with ScriptedJudge().open("gs://bucket/x/ledger/0") as judge:
         pending = judge.submit(completions(["a", "b"]))
         with pytest.raises(DarError, match=r"the ledger gs://bucket/x/ledger/0 cannot be written: .*roles/.*no unrec"):
@@ -134,7 +134,7 @@ def test_two_runs_in_one_folder_are_noticed(place):
 def test_a_store_that_is_away_for_good_is_said(gcs, monkeypatch):
     monkeypatch.setattr(objects, "PATIENT", {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"})
     with Ledger("gs://bucket/x/ledger/0") as ledger:
-        gcs.fault = lambda method, path: 503
+        gcs.fault = lambda method, target: 503
         with pytest.raises(
             DarError, match=r"cannot be written: gs://bucket/x/ledger/0/00000001\.jsonl: .*see to the net"
         ):

@@ -83,7 +83,7 @@ def test_writing_does_not_wait(gcs):
     ],
 )
 def test_what_the_store_refuses_is_one_line_with_a_way_out(gcs, status, way_out):
-    gcs.fault = lambda method, path: status
+    gcs.fault = lambda method, target: status
     writing = Objects("gs://bucket/runs/x", HASTY).create("a", b"")
     with pytest.raises(DarError, match=rf"^gs://bucket/runs/x/a: .*the store says {status}; .*{way_out}") as caught:
         writing.finish()
@@ -99,7 +99,7 @@ def test_a_store_that_nobody_answers_for_is_said(gcs, monkeypatch):
 def test_a_fault_in_passing_is_none(gcs, monkeypatch):
     monkeypatch.setattr(objects, "PATIENT", {"max_retries": 5, "initial_delay": "10ms", "max_delay": "10ms"})
     statuses = iter([503, 429, 500])
-    gcs.fault = lambda method, path: next(statuses, None)
+    gcs.fault = lambda method, target: next(statuses, None)
     Objects("gs://bucket/runs/x").create("a", b"there").finish()
     assert gcs.buckets["bucket"]["runs/x/a"][0] == b"there"
 

@@ -14,7 +14,7 @@ from dar_jax.runlog import RemoteFolder, RunFolder, bucket, layout, objects
 @pytest.fixture(autouse=True)
 def packages(monkeypatch):
     """Checkpoints are not these tests' matter, nor are the packages for them."""
-    monkeypatch.setattr(bucket, "check_packages", lambda url: None)
+    monkeypatch.setattr(bucket, "prepare", lambda url: None)
     monkeypatch.setattr(bucket, "check", lambda url: None)
 
 
@@ -92,6 +92,11 @@ def test_nothing_to_resume_is_an_error(url):
     assert not RemoteFolder(url).is_run()
 
 
+def test_what_is_no_run_has_no_settings(url):
+    with pytest.raises(SettingError, match=f"{url}/config.yaml: there is none"):
+        RemoteFolder(url).config_yaml()
+
+
 def test_checking_leaves_nothing(url):
     RemoteFolder.check(url)
     assert RemoteFolder(url)._objects.names() == []
@@ -107,7 +112,7 @@ def test_settings_are_replaced(folder):
 
 @pytest.mark.parametrize(("status", "way_out"), [(401, "credentials"), (403, "roles/"), (404, "no such bucket")])
 def test_a_place_that_cannot_be_written_is_a_mistake_and_nothing_is_there(gcs, status, way_out):
-    gcs.fault = lambda method, path: status if method == "POST" else None
+    gcs.fault = lambda method, target: status if method == "POST" else None
     for attempt in (RemoteFolder.check, RemoteFolder.reopen):
         with pytest.raises(SettingError, match=rf"^gs://bucket/x/.*{way_out}"):
             attempt("gs://bucket/x")
@@ -115,7 +120,7 @@ def test_a_place_that_cannot_be_written_is_a_mistake_and_nothing_is_there(gcs, s
 
 
 def test_a_place_that_may_not_be_deleted_from_is_a_mistake(gcs):
-    gcs.fault = lambda method, path: 403 if method == "DELETE" else None
+    gcs.fault = lambda method, target: 403 if method == "DELETE" else None
     with pytest.raises(SettingError, match=r"roles/storage\.objectUser"):
         RemoteFolder.check("gs://bucket/x")
 
@@ -161,11 +166,11 @@ def test_a_step_does_not_wait_for_the_store(gcs):
 def test_a_write_that_failed_is_raised_by_the_next(gcs, monkeypatch, how):
     monkeypatch.setattr(objects, "PATIENT", {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"})
     folder = RemoteFolder.create("gs://bucket/x", "")
-    gcs.fault = lambda method, path: 503
+    gcs.fault = lambda method, target: 503
     folder.write("metrics", [{"step": 1}])
     while not folder._under_way[0].done():
         time.sleep(0.01)
-    gcs.fault = lambda method, path: None
+    gcs.fault = lambda method, target: None
     with pytest.raises(DarError, match=r"^gs://bucket/x/metrics/00000001.jsonl: .*; see to the network"):
         how(folder)
 
