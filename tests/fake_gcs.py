@@ -10,8 +10,12 @@ import time
 from collections.abc import Callable
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pytest
+
+NEEDS_GCSFS = pytest.mark.skipif(find_spec("gcsfs") is None, reason="needs gcsfs")
 _PATH = re.compile(r"/(upload/|download/)?storage/v1/b/([^/]+)(/o/?)?(.+)?")
 
 

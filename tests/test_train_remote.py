@@ -1,7 +1,6 @@
 """Whole runs of the nano policy under a URL: the numbers of a run in a folder, resumes to the bit."""
 
 import shutil
-from importlib.util import find_spec
 
 import pytest
 
@@ -13,17 +12,12 @@ from dar_jax.export import export
 from dar_jax.policy import is_run, open_policy
 from dar_jax.runlog import RemoteFolder, RunFolder, objects
 from dar_jax.train import Run, resume, train
+from tests.fake_gcs import NEEDS_GCSFS
 from tests.kept_runs import same
 from tests.nano import write_policy, write_prompts
 
 LOGS = ("metrics", "completions", "evaluations")
 PASSING = ("seconds/", "throughput/", "judge/billed", "judge/from_ledger", "judge/cost")
-NEEDS_GCSFS = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("gcsfs") is None, reason="needs gcsfs"),
-    # google.api_core tells of the years in which it will stop supporting a version of Python.
-    pytest.mark.filterwarnings("ignore:You are using a Python version:FutureWarning"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +89,9 @@ def test_a_run_under_a_url_is_the_run_in_a_folder(config_text, plain, tmp_path):
     check_run(config_text, plain, f"file://{tmp_path}/x", [4], tmp_path)
 
 
+@NEEDS_GCSFS
+@pytest.mark.slow
 class TestBucket:
-    pytestmark = NEEDS_GCSFS
-
     def test_a_run_in_a_bucket_is_the_run_in_a_folder(self, config_text, plain, gcs, tmp_path):
         check_run(config_text, plain, "gs://bucket/runs/x", [6, 4], tmp_path)
 

@@ -3,7 +3,8 @@
 Found out before anything is loaded.
 """
 
-from importlib.util import find_spec
+import warnings
+from importlib import import_module
 
 from dar_jax.errors import SettingError
 
@@ -12,8 +13,16 @@ def prepare(url: str) -> None:
     """Make gcsfs ready for checkpoints under a URL. Raises SettingError where it is missing."""
     if not url.startswith("gs://"):
         return
-    if find_spec("gcsfs") is None:
-        raise SettingError(f"{url}: checkpoints on gs:// need the package gcsfs; run: pip install 'dar-jax[gcs]'")
+    try:
+        with warnings.catch_warnings():
+            # That they will leave this Python behind some day is no news to a run.
+            warnings.filterwarnings("ignore", message="You are using a Python version", category=FutureWarning)
+            import_module("gcsfs")
+            import_module("google.cloud.storage")
+    except ImportError:
+        raise SettingError(
+            f"{url}: checkpoints on gs:// need the package gcsfs; run: pip install 'dar-jax[gcs]'"
+        ) from None
     from fsspec.config import conf
 
     # It would remember lists of objects, and not see those that TensorStore or another process writes or deletes.

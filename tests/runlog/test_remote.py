@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import math
 import subprocess
@@ -195,11 +194,3 @@ def test_a_folder_needs_no_store(tmp_path):
         assert "tensorstore" in sys.modules and "jax" not in sys.modules
         """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="the package is there")
-def test_a_missing_package_is_said(monkeypatch, gcs):
-    monkeypatch.undo()
-    for attempt in (RemoteFolder.check, RemoteFolder.reopen, lambda url: RemoteFolder(url).is_run()):
-        with pytest.raises(SettingError, match=r"pip install 'dar-jax\[gcs\]'"):
-            attempt("gs://bucket/x")
