@@ -17,8 +17,8 @@ def prepare(url: str) -> None:
         with warnings.catch_warnings():
             # That they will leave this Python behind some day is no news to a run.
             warnings.filterwarnings("ignore", message="You are using a Python version", category=FutureWarning)
-            import_module("gcsfs")
-            import_module("google.cloud.storage")
+            for name in ("gcsfs", "google.cloud.storage", "google.cloud.storage_control_v2"):
+                import_module(name)
     except ImportError:
         raise SettingError(
             f"{url}: checkpoints on gs:// need the package gcsfs; run: pip install 'dar-jax[gcs]'"
