@@ -16,7 +16,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,15 +54,19 @@ class Question:
 
 
 class Ledger:
-    """An open ledger. Raises SettingError on a file that is no whole ledger, DarError when a write fails."""
+    """An open ledger. Raises SettingError on a file that is no whole ledger, DarError when a write fails.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    What it does not hold is looked for in `others`, which it never writes: the ledgers of a run's other hosts.
+    """
+
+    def __init__(self, path: Path, others: Sequence[Path] = ()) -> None:
+        self._path, self._other_paths = path, others
         self._waiting: list[tuple[tuple[object, ...], str, Future[None]]] = []
         self._lock = threading.Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
             self._database = self._writer.submit(_open, path).result()
+            self._others = self._writer.submit(_open_others, others).result()
         except BaseException:
             self._writer.shutdown()
             raise
@@ -100,10 +104,14 @@ class Ledger:
 
     def _get(self, key: str) -> Answer | None:
         try:
-            row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            return None if row is None else Answer.from_json(row[0])
+            for database in (self._database, *self._others):
+                row = database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+                if row is not None:
+                    return Answer.from_json(row[0])
         except (sqlite3.Error, ValueError) as error:
-            raise DarError(f"the ledger {self._path} cannot be read: {error}; {_WAY_OUT}") from None
+            where = ", ".join(map(str, (self._path, *self._other_paths)))
+            raise DarError(f"the ledger {where} cannot be read: {error}; {_WAY_OUT}") from None
+        return None
 
     def _commit(self) -> None:
         with self._lock:
@@ -127,7 +135,8 @@ class Ledger:
 
     def _close(self) -> None:
         self._commit()
-        self._database.close()
+        for database in (self._database, *self._others):
+            database.close()
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -145,6 +154,19 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
+    opened: list[sqlite3.Connection] = []
+    for path in paths:
+        try:
+            opened.append(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60.0))
+            opened[-1].execute("SELECT count(*) FROM answers WHERE key = ''")
+        except sqlite3.Error as error:
+            for database in opened:
+                database.close()
+            raise SettingError(f"the ledger {path} cannot be read: {error}; {_WAY_OUT}") from None
+    return opened
 
 
 _WAY_OUT = "restore it from a copy, or move it away and pay for its answers again"
