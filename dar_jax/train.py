@@ -7,7 +7,6 @@ verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded comp
 """
 
 import contextlib
-import io
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from dar_jax import hosts
+from dar_jax import hosts, opening
 from dar_jax.batches import Batch
 from dar_jax.checkpoints import RunState
-from dar_jax.config import RunConfig, differences
-from dar_jax.config_file import parse_config, to_yaml
+from dar_jax.config import RunConfig
+from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
@@ -31,7 +30,6 @@ from dar_jax.judging import Judge, Pending, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
-from dar_jax.policy import keep_words
 from dar_jax.records import Completion, Verdict
 from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, samples, shown, speed, warnings
 from dar_jax.runlog import RunFolder
@@ -52,11 +50,11 @@ class Progress:
 
 def train(config: RunConfig, run_dir: Path) -> None:
     """Run from the start in a new folder."""
-    console = _console(config)
+    console = opening.console(config)
     session = open_session(config, console)
     with jax.set_mesh(session.mesh):
         start = session.start_params(console)
-        folder = _create(session, run_dir)
+        folder = opening.create(session, run_dir)
         with _open(session, folder, console, start) as run:
             run.save()  # from here on a resume goes on, and what its ledger holds is free
             run.steps()
@@ -67,9 +65,8 @@ def resume(run_dir: Path, overrides: Sequence[str]) -> None:
 
     Raises SettingError where there is nothing to go on with, or where an override would change the maths.
     """
-    with hosts.together("run folder"):
-        folder, config = _reopen(run_dir, overrides)
-    console = _console(config)
+    folder, config = opening.reopen(run_dir, overrides)
+    console = opening.console(config)
     session = open_session(config, console)
     with jax.set_mesh(session.mesh), _open(session, folder, console, session.start_params(console)) as run:
         run.restore()
@@ -78,64 +75,12 @@ def resume(run_dir: Path, overrides: Sequence[str]) -> None:
         run.steps()
 
 
-def _reopen(run_dir: Path, overrides: Sequence[str]) -> tuple[RunFolder, RunConfig]:
-    folder = RunFolder.reopen(run_dir)
-    where = str(run_dir / "config.yaml")
-    before = parse_config(folder.config_yaml(), where=where)
-    config = parse_config(folder.config_yaml(), overrides, where=where)
-    if changed := differences(before, config):
-        raise SettingError(
-            f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
-            " leave that out, or start another run"
-        )
-    return folder, config
-
-
-def _create(session: Session, run_dir: Path) -> RunFolder:
-    with hosts.together("new run folder"):
-        if hosts.is_first():
-            made = RunFolder.create(run_dir, to_yaml(session.config))
-            keep_words(made, session.config.policy.path, session.decoder, session.tokenizer)
-    folder = RunFolder(run_dir)
-    with hosts.together("shared run folder"):
-        try:
-            folder.config_yaml()
-        except OSError as error:
-            raise SettingError(
-                f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a folder"
-                " that all of them see"
-            ) from None
-    return folder
-
-
-def _console(config: RunConfig) -> Console:
-    """Speak on one host: the others would say the same."""
-    return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
-
-
-def _open_judge(config: RunConfig, folder: RunFolder) -> Judge | None:
-    """Open this host's judge, with its share of the rates and a ledger of its own.
-
-    What other hosts have paid for, before this start, is found as well: a resume may divide the prompts otherwise.
-    """
-    if config.judge is None:
-        return None
-    first = folder.ledger
-    own = first.with_stem(f"{first.stem}-{hosts.index()}") if hosts.index() else first
-    with hosts.together("ledgers"):
-        others = [path for path in sorted(first.parent.glob(f"{first.stem}*{first.suffix}")) if path != own]
-    return config.judge.share(hosts.index(), hosts.count()).open(own, others)
-
-
 @contextlib.contextmanager
 def _open(session: Session, folder: RunFolder, console: Console, start: Params) -> Iterator["Run"]:
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
-        with hosts.together("judge"):
-            judge = _open_judge(config, folder)
-        if judge:
-            stack.enter_context(judge)
+        judge = stack.enter_context(opening.judge(config.judge, folder)) if config.judge else None
         stack.callback(console.finish)
         if judge:
             console.note(f"judge: {judge.describe()}")
@@ -312,13 +257,13 @@ class Run:
         """Save and raise Interrupted if a signal came, to whichever host: all of them are at this place."""
         if signals := self._asked():
             self.save()
-            raise Interrupted(f"{signals} received. {self._saved_where()}")
+            raise Interrupted(f"{signals}. {self._saved_where()}")
 
     def _asked(self) -> str:
         received = self.interrupts.received
         said = hosts.gather("signals", received.name if received else "", str)
         of = [f" by {name}" for name in hosts.names()] if len(said) > 1 else [""]
-        return ", ".join(f"{signal}{host}" for signal, host in zip(said, of, strict=True) if signal)
+        return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
