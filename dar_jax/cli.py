@@ -60,10 +60,11 @@ Serve the scripted judge on this machine, as an OpenAI-compatible (and Gemini-co
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a mistake of the user's is one line, not a traceback."""
     options = _parse(arguments)
-    return _guarded(lambda: options.verb(options))
+    return guarded(lambda: options.verb(options))
 
 
-def _guarded(verb: Callable[[], int | None]) -> int:
+def guarded(verb: Callable[[], int | None]) -> int:
+    """Run a verb and return its exit status; a DarError is one line."""
     try:
         return verb() or 0
     except DarError as error:
@@ -166,7 +167,7 @@ def _train(options: argparse.Namespace) -> int | None:
         with hosts.joined(joining):
             _start(options)
 
-    return hosts.mind(lambda: _guarded(join))
+    return hosts.mind(lambda: guarded(join))
 
 
 def _start(options: argparse.Namespace) -> None:

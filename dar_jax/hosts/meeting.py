@@ -99,6 +99,7 @@ class Meeting:
         # Also where the others are within a call of their own: whatever they meet for next, they hear of it.
         said = json.dumps({"what": what, "error": [error.exit_status, str(error)]})
         store.key_value_set(f"dar_jax/{self._round}/{self.index}", said)
+        self._round += 1
         self.shared = error
 
     def _meet(self, store: Store, post: dict[str, Any]) -> list[dict[str, Any]]:
