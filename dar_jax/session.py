@@ -58,6 +58,7 @@ class Session:
 
     config: RunConfig
     mesh: Mesh
+    decode_mesh: Mesh
     tokenizer: Tokenizer
     decoder: DecoderConfig
     learner: Learner
@@ -91,7 +92,7 @@ class Session:
         return Sampler(
             settings,
             self.decoder,
-            self.mesh,
+            self.decode_mesh,
             eos_ids=self.tokenizer.eos_ids,
             pad_id=self.tokenizer.pad_id,
             logprob_temperature=self.config.learning.logprob_temperature,
@@ -100,9 +101,10 @@ class Session:
     def sample(
         self, sampler: Sampler, params: Params, prompts: Sequence[Prompt], group_size: int, key: jax.Array
     ) -> Rollouts:
-        """Sample `group_size` completions of each prompt."""
+        """Sample `group_size` completions of each prompt, laid out as the learner takes them."""
         tokens = self.tokenizer.encode_prompts(prompts)
-        return sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
+        rollouts = sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
+        return parallel.relaid(rollouts, self.mesh)
 
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
         """Lay out the recorded completions of these prompts."""
@@ -139,6 +141,7 @@ def _open(config: RunConfig, console: Console) -> Session:
         decoder = dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
     except SettingError as error:
         raise SettingError(f"policy.path: {error}") from None
+    decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
     _check_rows(config, mesh)
@@ -150,9 +153,10 @@ def _open(config: RunConfig, console: Console) -> Session:
     return Session(
         config=config,
         mesh=mesh,
+        decode_mesh=decode_mesh,
         tokenizer=tokenizer,
         decoder=decoder,
-        learner=Learner(config.learning, decoder, config.algorithm, mesh),
+        learner=Learner(config.learning, decoder, config.algorithm, mesh, decode_mesh),
         prompts=prompts,
         held_out=held_out,
     )

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax import models, parallel
 from dar_jax.batches import Inputs, Rollouts, check
 from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
-from dar_jax.sampling.choose import Choice
+from dar_jax.sampling.choose import Choice, logprobs
 from dar_jax.settings import STRICT
 from dar_jax.tokens import pad
 
@@ -37,7 +37,7 @@ def bucket(longest: int, limit: int) -> int:
 
 
 class Sampler:
-    """Sample completions of token prompts on a mesh.
+    """Sample completions of token prompts on a mesh, the decoder's (`parallel.decode_mesh`).
 
     `eos_ids` is a set: any of them ends a completion and belongs to it. `logprob_temperature` is the learner's, so that
     the reported log-probs differ from the scorer's by numerics alone.
@@ -74,7 +74,8 @@ class Sampler:
         token_PS, mask_PS = pad(prompts, self.pad_id, side="left", length=size)
         address_P2 = _addresses(prompt_ids, group_size)
         inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
-        return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
+        with jax.set_mesh(self.mesh):
+            return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
 
 
 def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:
@@ -122,8 +123,7 @@ def _sample(
         step, before_B = written["step"], written["ended_B"]
         at_step_B = jax.vmap(jax.random.fold_in, (0, None))(key_B, step)
         token_B = jnp.where(before_B, pad_id, settings(logits_BV, at_step_B))
-        logprob_BV = jax.nn.log_softmax(logits_BV / logprob_temperature)
-        logprob_B = jnp.take_along_axis(logprob_BV, token_B[:, None], 1)[:, 0]
+        logprob_B = logprobs(logits_BV / logprob_temperature, token_B)
         return {
             "step": step + 1,
             "token_B": token_B,

@@ -1,6 +1,5 @@
 """Whole runs on two hosts of two devices each, against the same run on one host of four."""
 
-import json
 import shutil
 import signal
 import sqlite3
@@ -32,7 +31,7 @@ def config(tmp_path_factory):
     prompts_per_step: 8
     sampling: {{max_prompt_length: 16, max_completion_length: 8}}
     learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
-    checkpoints: {{every_steps: 1, within_step: true, keep: 100}}
+    checkpoints: {{every_steps: 1, keep: 100}}
     evaluation: {{data: {{path: {prompts}}}, prompts: 7}}
     display: {{mode: plain}}
     """)
