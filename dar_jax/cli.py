@@ -55,20 +55,30 @@ Serve the scripted judge on this machine, as an OpenAI-compatible (and Gemini-co
   dar-jax serve port=8800 scorer=overlap
   dar-jax serve port=8800 'faults={rate_limit: 0.1, server_error: 0.05}' seed=1
 """
+_PLAN = """\
+Say before renting it what a run takes on a TPU slice, and whether it fits: its programs are compiled by the TPU's own
+compiler, which needs no TPU (pip install 'dar-jax[tpu]').
+
+  dar-jax plan configs/pods/tldr.yaml --topology v5e:2x4
+  dar-jax plan configs/pods/tldr.yaml --topology v5p:2x2x1 mesh.tensor=4 --json
+
+Of the policy only its config.json is read, of the data nothing. Large models take minutes.
+"""
+_PLAN_STATUS = "exit status: 0 it fits; 1 it does not; 2 a setting, file or argument cannot be used.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a mistake of the user's is one line, not a traceback."""
     options = _parse(arguments)
     try:
-        options.verb(options)
+        status: int | None = options.verb(options)
     except DarError as error:
         print(f"dar-jax: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("dar-jax: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -100,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     export.add_argument("--adapter", action="store_true", help="LoRA adapters alone, in PEFT's form; default: merged")
     _add_sample(verbs)
+    plan = _verb(verbs, "plan", _plan, "say what a run takes on a TPU slice, without one", _PLAN, _PLAN_STATUS)
+    plan.add_argument("settings", nargs="+", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
+    plan.add_argument("--topology", required=True, help="the slice, such as v5e:2x4 or v5p:4x4x4")
+    plan.add_argument("--json", action="store_true", help="one JSON object, bytes and seconds unrounded")
+    plan.add_argument("--judge-latency", type=float, default=2.0, metavar="SECONDS", help="of one call; default: 2")
     serve = _verb(verbs, "serve", _serve, "serve the scripted judge over HTTP", _SERVE)
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the server")
     return parser
@@ -156,6 +171,25 @@ def _train(options: argparse.Namespace) -> None:
     path = Path(options.settings[0])
     config = read_config(path, options.settings[1:])
     return train(config, options.run_dir or Path("runs") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from dar_jax.config_file import read_config
+    from dar_jax.planning import Assumptions, make_plan, topology
+    from dar_jax.planning.report import show, to_plain
+
+    config = read_config(Path(options.settings[0]), options.settings[1:])
+    slice_ = topology(options.topology)
+    notes = Console(stderr=True)
+    with notes.status("reading") as status:
+        plan = make_plan(config, slice_, status.update, Assumptions(judge_latency_s=options.judge_latency))
+    if options.json:
+        print(json.dumps(to_plain(plan), indent=1))
+    else:
+        show(plan, Console())
+    return 0 if plan.fits else 1
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ on which mesh axes they lie; changing a layout is changing a row.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -45,12 +45,12 @@ class MeshShape:
     tensor: PositiveInt = 1
     devices: PositiveInt | None = None
 
-    def build(self) -> Mesh:
-        """Lay the devices out as (data, fsdp, tensor).
+    def build(self, devices: Sequence[Any] | None = None) -> Mesh:
+        """Lay the devices, this machine's unless others are given, out as (data, fsdp, tensor).
 
         Raises SettingError where the sizes do not multiply to the number of devices, or there are fewer.
         """
-        devices = jax.devices()[: self.devices]
+        devices = (jax.devices() if devices is None else devices)[: self.devices]
         count = len(devices)
         if self.devices and self.devices > count:
             raise SettingError(
@@ -106,6 +106,21 @@ def rows(tree: Any, mesh: Mesh) -> Any:
         return jax.device_put(array, NamedSharding(mesh, spec(axes, array.shape, mesh)))
 
     return jax.tree.map(put, tree)
+
+
+def abstract_rows(tree: Any, mesh: Mesh) -> Any:
+    """Give shapes the places that `rows` would put such arrays in; no memory is taken."""
+
+    def place(leaf: Any) -> jax.ShapeDtypeStruct:
+        axes = ("batch",) + (None,) * (leaf.ndim - 1)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec(axes, leaf.shape, mesh)))
+
+    return jax.tree.map(place, tree)
+
+
+def placed(shapes: Any, places: Any) -> Any:
+    """Join a tree of shapes with one of shardings, leaf by leaf."""
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
 
 
 def to_host(tree: Any) -> Any:

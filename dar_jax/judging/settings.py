@@ -41,7 +41,12 @@ class ScriptedJudge(ScriptedWire, Judging):
 
     def open(self, ledger_path: Path) -> Judge:
         """Start judging, with answers kept in the ledger given."""
-        return open_judge(self, self, self.prices or FREE, ledger_path)
+        return open_judge(self, self, self.price, ledger_path)
+
+    @property
+    def price(self) -> Price:
+        """What it costs: nothing, unless stated."""
+        return self.prices or FREE
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,8 +55,12 @@ class OpenAIJudge(OpenAIWire, Judging):
 
     def open(self, ledger_path: Path) -> Judge:
         """Start judging, with answers kept in the ledger given."""
-        listed = list_price(self.model) if self.base_url == openai.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_path)
+        return open_judge(self, self, self.price, ledger_path)
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        return self.prices or (list_price(self.model) if self.base_url == openai.VENDOR_URL else None)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,5 +71,9 @@ class GeminiJudge(GeminiWire, Judging):
 
     def open(self, ledger_path: Path) -> Judge:
         """Start judging, with answers kept in the ledger given."""
-        listed = list_price(self.model) if self.base_url == gemini.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_path)
+        return open_judge(self, self, self.price, ledger_path)
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        return self.prices or (list_price(self.model) if self.base_url == gemini.VENDOR_URL else None)

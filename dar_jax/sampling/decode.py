@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Lowered
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -75,6 +76,21 @@ class Sampler:
         address_P2 = _addresses(prompt_ids, group_size)
         inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
         return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
+
+    def lower(self, params: Params, prompts: int, group_size: int) -> dict[str, Lowered]:
+        """Lower the sampling of so many prompts of the greatest length, for abstract parameters; by program's name."""
+        shape = (prompts, bucket(self.settings.max_prompt_length, self.settings.max_prompt_length))
+        inputs = parallel.abstract_rows(
+            (
+                jax.ShapeDtypeStruct(shape, jnp.int32),
+                jax.ShapeDtypeStruct(shape, jnp.bool_),
+                jax.ShapeDtypeStruct((prompts, 2), jnp.uint32),
+            ),
+            self.mesh,
+        )
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        return {"sample": self._run.lower(group_size, params, *inputs, parallel.placed(key, whole))}
 
 
 def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:
