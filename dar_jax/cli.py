@@ -177,18 +177,18 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dar_jax.config_file import read_config
-    from dar_jax.planning import Assumptions, make_plan, topology
+    from dar_jax.planning import Assumptions, make_plan, topology, ways_out
     from dar_jax.planning.report import show, to_plain
 
     config = read_config(Path(options.settings[0]), options.settings[1:])
-    slice_ = topology(options.topology)
-    notes = Console(stderr=True)
-    with notes.status("reading") as status:
-        plan = make_plan(config, slice_, status.update, Assumptions(judge_latency_s=options.judge_latency))
+    where, assumed = topology(options.topology), Assumptions(judge_latency_s=options.judge_latency)
+    with Console(stderr=True).status("reading") as status:
+        plan = make_plan(config, where, status.update, assumed)
+        ways = [] if plan.fits else ways_out(config, plan, status.update)
     if options.json:
-        print(json.dumps(to_plain(plan), indent=1))
+        print(json.dumps(to_plain(plan, ways), indent=1))
     else:
-        show(plan, Console())
+        show(plan, ways, Console(width=None if sys.stdout.isatty() else 120))
     return 0 if plan.fits else 1
 
 

@@ -193,6 +193,15 @@ class Learner:
         length = rollouts.mask_completion_BT.shape[1]
         return self._scores.lower(self.abstract().computing, rollouts.inputs_B, length=length)
 
+    def lower_weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> Lowered:
+        """Lower the weighing of abstract rollouts."""
+        return self._weigh.lower(rollouts, rewards)
+
+    def lower_part(self, batch: Batch) -> Lowered:
+        """Lower the cut of an abstract batch into minibatches."""
+        size = batch.weight_E.shape[0] // self.settings.updates_per_batch
+        return self._take.lower(batch, jax.ShapeDtypeStruct((size,), jnp.int32, sharding=self._whole))
+
     def lower_regress(self, part: Batch) -> Lowered:
         """Lower one optimizer update on an abstract part of a batch."""
         state = self.abstract().state

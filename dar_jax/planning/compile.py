@@ -1,9 +1,10 @@
 """The programs of a step, compiled for devices that are not there: those that the run itself would call."""
 
+import dataclasses
 import functools as ft
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from dar_jax.planning.topologies import GIB
 from dar_jax.sampling import Sampler
 
 Progress = Callable[[str], None]
-Lower = Callable[[], dict[str, Lowered]]
+STAGES = ("decode_params", "sample", "compute_params", "recall", "regress")
 _TOO_LARGE = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
 
@@ -53,12 +54,22 @@ class Compiled:
     """A program compiled; one too large for the chip has neither `bytes` nor `work`, and `needed` says how large."""
 
     name: str
+    stage: str
     calls: int
     lower_s: float
     compile_s: float
     bytes: Bytes | None = None
     work: Program | None = None
     needed: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a step runs `calls` times: programs by name, lowered when asked for."""
+
+    name: str
+    calls: int
+    lower: Callable[[], dict[str, Lowered]]
 
 
 class Programs:
@@ -77,28 +88,28 @@ class Programs:
             logprob_temperature=config.learning.logprob_temperature,
         )
 
-    def compile(self, tell: Progress) -> list[Compiled]:
-        """Compile them all; takes seconds for small models, minutes for large ones."""
+    def compile(self, tell: Progress, only: Collection[str] = STAGES) -> list[Compiled]:
+        """Compile those of the stages named; takes seconds for small models, minutes for large ones."""
         with jax.set_mesh(self.mesh):
-            return [each for calls, lower in self._stages() for each in _compiled(calls, lower, tell)]
+            return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
 
-    def _stages(self) -> list[tuple[int, Lower]]:
-        """List how often a step runs which programs, in its order."""
+    def _stages(self) -> list[Stage]:
         config, learner = self.config, self.learner
         rollouts = self._rollouts()
         scored = len({"sampling", "reference"} & config.algorithm.needs)
         sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_step, config.group_size)
-        sampling: list[tuple[int, Lower]] = [
-            (1, lambda: {"decode_params": learner.lower_decode_params()}),
-            (1, sample),
+        stages = [
+            Stage("decode_params", config.online, lambda: {"decode_params": learner.lower_decode_params()}),
+            Stage("sample", config.online, sample),
+            Stage("compute_params", scored > 0, lambda: {"compute_params": learner.lower_compute_params()}),
+            Stage("recall", scored, lambda: {"recall": learner.lower_recall(rollouts)}),
+            Stage(
+                "regress",
+                config.learning.updates_per_batch,
+                lambda: {"regress": learner.lower_regress(self._part(rollouts))},
+            ),
         ]
-        scoring: list[tuple[int, Lower]] = [
-            (1, lambda: {"compute_params": learner.lower_compute_params()}),
-            (scored, lambda: {"recall": learner.lower_recall(rollouts)}),
-        ]
-        updates = config.learning.updates_per_batch
-        learning = (updates, lambda: {"regress": learner.lower_regress(self._part(rollouts))})
-        return [*(sampling if config.online else []), *(scoring if scored else []), learning]
+        return [stage for stage in stages if stage.calls]
 
     def _rollouts(self) -> Rollouts:
         """Give the rollouts of a step at their longest."""
@@ -115,48 +126,49 @@ class Programs:
         return parallel.abstract_rows(shapes, self.mesh)
 
     def _part(self, rollouts: Rollouts) -> Batch:
-        """Give what one update learns from."""
-        config = self.config
-        needs, logprob = config.algorithm.needs, rollouts.mask_completion_BT
+        """Give what one update learns from, laid out as the compiler leaves it."""
+        config, shape = self.config, rollouts.mask_completion_BT.shape
+        logprob = _array(shape, jnp.float32)
+        names = {"sampling": "sampling_logprob_BT", "reference": "ref_logprob_BT"}
+        scored = {names[need]: logprob for need in names.keys() & config.algorithm.needs}
+        rollouts = dataclasses.replace(rollouts, **parallel.abstract_rows(scored, self.mesh))
+        batch, _ = _made(self.learner.lower_weigh(rollouts, self._rewards() if config.online else None))
+        whole = config.learning.updates == "passes" or config.learning.updates_per_batch == 1
+        part: Batch = batch if whole else _made(self.learner.lower_part(batch))
+        return part
 
-        def scored(name: str) -> Any:
-            return _array(logprob.shape, jnp.float32) if name in needs else None
-
-        shape = (config.prompts_per_step, config.group_size)
-        rewards = Rewards(reward_PG=_array(shape, jnp.float32), valid_PG=_array(shape, jnp.bool_))
-
-        def learnt(rollouts: Rollouts, rewards: Rewards, key: jax.Array) -> Batch:
-            batch, _ = self.learner.weigh(rollouts, rewards if config.online else None)
-            return self.learner.part(batch, 0, key)
-
-        full = Rollouts(
-            **{**vars(rollouts), "sampling_logprob_BT": scored("sampling"), "ref_logprob_BT": scored("reference")}
-        )
-        shapes = jax.eval_shape(learnt, full, rewards, jax.eval_shape(lambda: jax.random.key(0)))
-        return parallel.abstract_rows(shapes, self.mesh)
+    def _rewards(self) -> Rewards:
+        shape = (self.config.prompts_per_step, self.config.group_size)
+        shapes = Rewards(reward_PG=_array(shape, jnp.float32), valid_PG=_array(shape, jnp.bool_))
+        rewards: Rewards = parallel.abstract_rows(shapes, self.mesh)
+        return rewards
 
 
-def _compiled(calls: int, lower: Lower, tell: Progress) -> list[Compiled]:
+def _made(lowered: Lowered) -> Any:
+    """Give what a program returns, as shapes where it leaves them."""
+    return parallel.placed(lowered.out_info, lowered.compile().output_shardings)
+
+
+def _compiled(stage: Stage, tell: Progress) -> list[Compiled]:
     began = time.perf_counter()
-    lowered = lower()
+    lowered = stage.lower()
     lower_s = (time.perf_counter() - began) / len(lowered)
-    return [_one(name, calls, each, lower_s, tell) for name, each in lowered.items()]
+    return [_one(stage, name, each, lower_s, tell) for name, each in lowered.items()]
 
 
-def _one(name: str, calls: int, lowered: Lowered, lower_s: float, tell: Progress) -> Compiled:
+def _one(stage: Stage, name: str, lowered: Lowered, lower_s: float, tell: Progress) -> Compiled:
     tell(f"compiling {name}")
     began = time.perf_counter()
     found: dict[str, Any] = {}
     try:
         compiled = lowered.compile()
+        found["bytes"] = _bytes(compiled.memory_analysis())
     except jax.errors.JaxRuntimeError as error:
         found["needed"] = _needed(error)
-    else:
-        found["bytes"] = _bytes(compiled.memory_analysis())
     compile_s = time.perf_counter() - began
     if "bytes" in found:
         found["work"] = program_costs(compiled.as_text() or "")
-    return Compiled(name=name, calls=calls, lower_s=lower_s, compile_s=compile_s, **found)
+    return Compiled(name=name, stage=stage.name, calls=int(stage.calls), lower_s=lower_s, compile_s=compile_s, **found)
 
 
 def _bytes(found: Any) -> Bytes:

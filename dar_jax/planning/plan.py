@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import jax
 
@@ -10,7 +11,7 @@ from dar_jax import models
 from dar_jax.checkpoints import huggingface
 from dar_jax.config import RunConfig
 from dar_jax.models import DecoderConfig
-from dar_jax.planning.compile import Compiled, Programs, Progress
+from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
 from dar_jax.planning.costs import Costs
 from dar_jax.planning.judging import Assumptions, JudgeCosts, judge_costs
 from dar_jax.planning.residents import holdings, resident
@@ -62,21 +63,42 @@ class ProgramPlan:
 class Plan:
     """A run on a slice."""
 
+    config: RunConfig
     topology: Topology
     mesh: dict[str, int]
     parameters: int
-    steps: int
-    rows: int
     assumptions: Assumptions
     holdings: dict[str, int]
     programs: list[ProgramPlan]
     judge: JudgeCosts | None
-    advice: list[str] = field(default_factory=list)
+
+    @property
+    def largest(self) -> ProgramPlan:
+        """The program that needs most."""
+        return max(self.programs, key=lambda each: each.needed)
+
+    @property
+    def too_large(self) -> list[ProgramPlan]:
+        """The programs that do not fit beside what is resident."""
+        return [each for each in self.programs if each.needed > self.topology.chip.hbm_bytes]
 
     @property
     def fits(self) -> bool:
-        """Whether every program runs beside what is resident."""
-        return all(each.needed <= self.topology.chip.hbm_bytes for each in self.programs)
+        """Whether every program does."""
+        return not self.too_large
+
+    @property
+    def warning(self) -> str | None:
+        """Say where rows cannot be shared out, so that chips compute the same."""
+        learning, shards = self.config.learning, self.mesh["data"] * self.mesh["fsdp"]
+        parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
+        size = learning.micro_batch_size or self.config.rows_per_step // parts
+        if size % shards == 0:
+            return None
+        return (
+            f"learning.micro_batch_size: {size} rows cannot be shared out over the {shards} chips of data x fsdp, so"
+            f" that they compute the same; choose a multiple of {shards}, or a larger mesh.tensor"
+        )
 
     @property
     def device_s(self) -> float | None:
@@ -99,28 +121,38 @@ class Plan:
         return self.device_s - recall_s + max(recall_s, self.judge.seconds if self.judge else 0.0)
 
 
-def make_plan(config: RunConfig, topology: Topology, tell: Progress, assumptions: Assumptions | None = None) -> Plan:
+def make_plan(
+    config: RunConfig,
+    topology: Topology,
+    tell: Progress,
+    assumptions: Assumptions | None = None,
+    only: Collection[str] = STAGES,
+) -> Plan:
     """Compile the programs of a run for a slice. Raises SettingError where mesh, model or compiler cannot be used.
 
-    Of the policy only its config.json is read, of the data nothing.
+    Of the policy only its config.json is read, of the data nothing. `only` some stages may be asked for.
     """
-    decoder = dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
+    decoder = read_decoder(config)
     assumptions = assumptions or Assumptions()
     mesh = config.mesh.build(topology.devices())
     programs = Programs(config, decoder, mesh)
     held = holdings(config, programs.learner)
-    compiled = programs.compile(tell)
+    compiled = programs.compile(tell, only)
     return Plan(
+        config=config,
         topology=topology,
         mesh=dict(mesh.shape),
         parameters=count(decoder),
-        steps=config.steps,
-        rows=config.rows_per_step,
         assumptions=assumptions,
         holdings=held,
         programs=[_program(each, config, decoder, mesh.size, held, topology.chip) for each in compiled],
         judge=judge_costs(config, assumptions),
     )
+
+
+def read_decoder(config: RunConfig) -> DecoderConfig:
+    """Read what the policy is."""
+    return dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
 
 
 def count(decoder: DecoderConfig) -> int:
@@ -133,7 +165,7 @@ def _program(
 ) -> ProgramPlan:
     return ProgramPlan(
         compiled=compiled,
-        resident=resident(compiled.name, held),
+        resident=resident(compiled.stage, held),
         ideal_flops=_per_token(compiled.name) * count(decoder) * _tokens(compiled.name, config) / chips,
         seconds=_seconds(compiled.work.total, chip) if compiled.work else None,
     )

@@ -32,17 +32,29 @@ def holdings(config: RunConfig, learner: Learner) -> dict[str, int]:
     return {name: size for name, size in found.items() if size}
 
 
-def resident(program: str, held: Mapping[str, int]) -> dict[str, int]:
-    """Return what of the holdings lies beside a program's own arguments and results."""
-    return {name: held[name] for name in _BESIDE.get(program, _WHILE_SAMPLING) if name in held}
+def resident(stage: str, held: Mapping[str, int]) -> dict[str, int]:
+    """Return what of the holdings lies beside the arguments and results of a stage's programs."""
+    return {name: held[name] for name in _BESIDE[stage] if name in held}
 
 
-_WHILE_SAMPLING = ("params", "optimizer", "frozen", "reference")
+def least(stage: str, held: Mapping[str, int]) -> int:
+    """Return the bytes that a stage takes before its programs have a single temporary."""
+    return sum(held.get(name, 0) for name in (*_BESIDE[stage], *_OWN[stage]))
+
+
 _BESIDE: Mapping[str, tuple[str, ...]] = {
     "decode_params": ("optimizer", "frozen", "reference"),
+    "sample": ("params", "optimizer", "frozen", "reference"),
     "compute_params": ("optimizer", "frozen", "reference", "decode_params"),
     "recall": ("params", "optimizer", "reference", "decode_params"),
     "regress": ("reference",),
+}
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "decode_params": ("params", "decode_params"),
+    "sample": ("decode_params",),
+    "compute_params": ("params", "compute_params"),
+    "recall": ("compute_params", "frozen"),
+    "regress": ("params", "optimizer", "frozen"),
 }
 
 

@@ -4,6 +4,7 @@ A topology is named as Cloud TPU names it, chips along each axis: `v5e:2x4`, `v5
 """
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ _ENVIRONMENT = {
 class Chip:
     """What one chip can do. `hbm_bytes` is what its compiler lets a program use, a little less than is sold.
 
-    `ici_bytes_per_s` is what a chip can send over all its `ici_links` together; `core` names libtpu's way to show the
-    chip's two cores as one device, as they are on a TPU VM.
+    `ici_bytes_per_s` is what a chip can send over all its `ici_links` together. `core` is how libtpu shows a chip:
+    "megacore" makes one device of two cores, as on a TPU VM.
     """
 
     generation: str
@@ -35,7 +36,6 @@ class Chip:
     hbm_bytes_per_s: float
     ici_bytes_per_s: float
     ici_links: int
-    chips_per_host: int
     topologies: tuple[str, ...]
     core: str = "default"
 
@@ -61,7 +61,6 @@ CHIPS: Mapping[str, Chip] = {
             hbm_bytes_per_s=1200e9,
             ici_bytes_per_s=300e9,
             ici_links=6,
-            chips_per_host=4,
             topologies=(*_CUBES, "12x16x16"),
             core="megacore",
         ),
@@ -72,7 +71,6 @@ CHIPS: Mapping[str, Chip] = {
             hbm_bytes_per_s=819e9,
             ici_bytes_per_s=200e9,
             ici_links=4,
-            chips_per_host=4,
             topologies=_FLAT,
         ),
         Chip(
@@ -82,7 +80,6 @@ CHIPS: Mapping[str, Chip] = {
             hbm_bytes_per_s=2765e9,
             ici_bytes_per_s=600e9,
             ici_links=6,
-            chips_per_host=4,
             topologies=(*_CUBES, "16x16x16", "16x16x24"),
             core="megacore",
         ),
@@ -93,7 +90,6 @@ CHIPS: Mapping[str, Chip] = {
             hbm_bytes_per_s=1600e9,
             ici_bytes_per_s=400e9,
             ici_links=4,
-            chips_per_host=4,
             topologies=_FLAT,
         ),
     )
@@ -109,9 +105,10 @@ class Topology:
     chips: int
 
     @property
-    def hosts(self) -> int:
-        """How many machines it takes."""
-        return max(1, self.chips // self.chip.chips_per_host)
+    def host(self) -> tuple[int, ...]:
+        """Chips along each axis of one machine: four chips, but eight of v5e and v6e where they are the whole slice."""
+        sizes = [int(size) for size in self.name.partition(":")[2].split("x")]
+        return (2, 4, 1) if sizes == [2, 4] else (min(2, sizes[0]), min(2, sizes[1]), 1)
 
     def devices(self) -> list[Any]:
         """Give the devices to compile for. Raises SettingError where libtpu is not installed."""
@@ -125,12 +122,11 @@ class Topology:
             raise SettingError(
                 "plan: the TPU's compiler is not installed; it needs no TPU: pip install 'dar-jax[tpu]'"
             ) from None
-        bounds = tuple(min(2, int(size)) for size in self.name.split(":")[1].split("x")[:2])
         described = topologies.get_topology_desc(
             platform="tpu",
             topology_name=self.name,
             chip_config_name=self.chip.core,
-            chips_per_host_bounds=(*bounds, 1),
+            chips_per_host_bounds=self.host,
         )
         return list(described.devices)
 
@@ -146,11 +142,7 @@ def topology(name: str) -> Topology:
     chip = CHIPS.get(generation)
     if chip is None or shape not in chip.topologies:
         raise SettingError(f"--topology {name}: there is no such slice{_near(name)}; there are {_listed(chip)}")
-    sizes = [int(size) for size in shape.split("x")]
-    count = 1
-    for size in sizes:
-        count *= size
-    return Topology(name=name, chip=chip, chips=count)
+    return Topology(name=name, chip=chip, chips=math.prod(int(size) for size in shape.split("x")))
 
 
 def _listed(chip: Chip | None) -> str:
