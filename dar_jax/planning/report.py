@@ -68,6 +68,7 @@ def _program(each: ProgramPlan, plan: Plan) -> dict[str, Any]:
         "seconds": dataclasses.asdict(each.seconds) | {"bound": each.seconds.bound} if each.seconds else None,
         "lower_s": compiled.lower_s,
         "compile_s": compiled.compile_s,
+        "compile_cpu_s": compiled.compile_cpu_s,
     }
 
 
@@ -138,8 +139,8 @@ def _step(plan: Plan) -> Iterator[str]:
             f" {plan.assumptions.judge_latency_s:g} s."
         )
     if (hours := _hours(plan)) is not None:
-        dollars = _usd(_dollars(plan))
-        yield f"{plan.config.steps} steps: {hours:,.1f} hours, {_chip_hours(plan):,.0f} chip-hours, {dollars} to the judge."
+        steps, dollars = plan.config.steps, _usd(_dollars(plan))
+        yield f"{steps} steps: {hours:,.1f} hours, {_chip_hours(plan):,.0f} chip-hours, {dollars} to the judge."
 
 
 def _verdict(plan: Plan, ways: Sequence[Way]) -> Iterator[str]:

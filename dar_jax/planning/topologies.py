@@ -7,7 +7,7 @@ import difflib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dar_jax.errors import SettingError
@@ -132,8 +132,8 @@ class Topology:
 
     def larger(self) -> list["Topology"]:
         """List the larger slices of the same generation, the next one first."""
-        all_of_it = (topology(f"{self.chip.generation}:{shape}") for shape in self.chip.topologies)
-        return [each for each in all_of_it if each.chips > self.chips]
+        found = (topology(f"{self.chip.generation}:{shape}") for shape in self.chip.topologies)
+        return [replace(each, chip=self.chip) for each in found if each.chips > self.chips]
 
 
 def topology(name: str) -> Topology:
