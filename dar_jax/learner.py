@@ -21,7 +21,7 @@ from dar_jax import models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
 from dar_jax.models import DecoderConfig, Params
-from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
+from dar_jax.optimizers import OPTIMIZERS, Adafactor, clipping, learning_rate
 from dar_jax.scoring import completion_logprobs
 from dar_jax.settings import STRICT, one_of
 
@@ -89,10 +89,10 @@ class Learner:
         axes, shapes = models.logical_axes(config), models.abstract(config)
         self._moving_shapes, _ = models.split(shapes, config.lora)
         self.optimizer = settings.optimizer.build(models.split(axes, config.lora)[0])
-        self.param_shardings = parallel.shardings(shapes, axes, mesh, parallel.TRAIN_RULES)
+        self.param_shardings = parallel.shardings(shapes, axes, mesh)
         self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
-        decode = models.split(parallel.shardings(shapes, axes, mesh, parallel.DECODE_RULES), config.lora)
-        self._decode_shardings = decode
+        places = parallel.shardings(shapes, axes, parallel.decode_mesh(mesh, config.kv_heads))
+        decode = self._decode_shardings = models.split(places, config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
         self._decode, self._frozen_decode = jax.jit(self._cast, out_shardings=decode[0]), decode[1]
@@ -230,13 +230,13 @@ class Learner:
 
     def _score(self, params: Params, inputs_B: Inputs, *, length: int) -> jax.Array:
         def one(inputs: Inputs) -> jax.Array:
-            return self._logprobs(params, inputs, length, remat=False)
+            return self._logprobs(params, inputs, length)
 
         blocks = _micro_batches(inputs_B, self.settings.micro_batch_size)
         logprob_ABT = jax.lax.map(one, blocks)
         return logprob_ABT.swapaxes(0, 1).reshape(-1, length)
 
-    def _logprobs(self, params: Params, inputs: Inputs, length: int, *, remat: bool) -> jax.Array:
+    def _logprobs(self, params: Params, inputs: Inputs, length: int, *, gradients: Params | None = None) -> jax.Array:
         return completion_logprobs(
             self.config,
             params,
@@ -244,37 +244,59 @@ class Learner:
             length,
             temperature=self.settings.logprob_temperature,
             chunk=self.settings.logprob_chunk,
-            remat=remat,
+            gradients=gradients,
         )
 
-    def _loss(self, params: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def _loss(self, sums: Params, params: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Give the loss whose gradient by `sums` is `sums` plus that by `params`."""
         examples, rows, length = batch.mask_completion_ERT.shape
+        lent, layers = self._lent(params, sums)
         logprob_BT = self._logprobs(
-            models.join(frozen, self._cast(params)),
+            models.join(frozen, lent),
             jax.tree.map(lambda leaf: leaf.reshape(examples * rows, *leaf.shape[2:]), batch.inputs_ER),
             length,
-            remat=self.settings.remat,
+            gradients=layers,
         )
         return self.algorithm.regress(logprob_BT.reshape(examples, rows, length), batch)
 
+    def _lent(self, params: Params, sums: Params) -> tuple[Params, Params | None]:
+        """Lend the parameters in the compute dtype; with `remat` the layers are lent as they are come to."""
+        now = {name: leaf for name, leaf in params.items() if not (self.settings.remat and name == "layers")}
+        dtype = jnp.dtype(self.settings.compute_dtype)
+        lent = jax.tree.map(
+            lambda leaf, total: models.lend(leaf, total, dtype), now, {name: sums[name] for name in now}
+        )
+        return {**params, **lent}, sums["layers"] if self.settings.remat else None
+
     def _step(self, state: State, frozen: Params, part: Batch) -> tuple[State, Metrics]:
         gradient = jax.grad(self._loss, has_aux=True)
-
-        def add(total: Any, micro: Batch) -> tuple[Any, None]:
-            grads, metrics = gradient(state.params, frozen, micro)
-            return jax.tree.map(jnp.add, total, (grads, metrics)), None
-
         micro = _micro_batches(part, self.settings.micro_batch_size)
-        shapes = jax.eval_shape(gradient, state.params, frozen, jax.tree.map(lambda x: x[0], micro))
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        (grads, metrics), _ = jax.lax.scan(add, nothing, micro)
-        # One division for the whole update: means of means would depend on how it was cut.
-        counted = jnp.maximum(part.mask_E.sum(), 1)
-        grads, metrics = jax.tree.map(lambda total: total / counted, (grads, metrics))
-        updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+        single = len(jax.tree.leaves(micro)[0]) == 1
+        # One micro-batch's gradients come in the compute dtype: a wider sum would add bytes and no bit.
+        dtype = jnp.dtype(self.settings.compute_dtype if single else jnp.float32)
+
+        def add(carry: tuple[Params, Metrics], micro: Batch) -> tuple[tuple[Params, Metrics], None]:
+            sums, metrics = gradient(carry[0], state.params, frozen, micro)
+            return (sums, jax.tree.map(jnp.add, carry[1], metrics)), None
+
+        sums = jax.tree.map(
+            lambda leaf, place: jax.lax.with_sharding_constraint(jnp.zeros(leaf.shape, dtype), place),
+            state.params,
+            self._moving_shardings,
+        )
+        _, measured = jax.eval_shape(self._loss, sums, state.params, frozen, jax.tree.map(lambda x: x[0], micro))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), measured)
+        (sums, metrics), _ = jax.lax.scan(add, (sums, nothing), micro)
+        return self._moved(state, sums, metrics, jnp.maximum(part.mask_E.sum(), 1))
+
+    def _moved(self, state: State, sums: Params, metrics: Metrics, counted: jax.Array) -> tuple[State, Metrics]:
+        """Update by the sums. One division for the whole update: means of means would depend on how it was cut."""
+        norm = optax.tree.norm(jax.tree.map(lambda total: total.astype(jnp.float32), sums)) / counted
+        scale = clipping(self.settings.optimizer, norm) / counted
+        params, optimizer = self.optimizer.apply(state.params, sums, state.optimizer, scale)
         rate = learning_rate(self.settings.optimizer)(state.update)
-        metrics |= {"optimizer/grad_norm": optax.tree.norm(grads), "optimizer/learning_rate": rate}
-        params = optax.apply_updates(state.params, updates)
+        metrics = {name: total / counted for name, total in metrics.items()}
+        metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate}
         return State(params=params, optimizer=optimizer, update=state.update + 1), metrics
 
 

@@ -1,10 +1,11 @@
 """The optimizers: Adafactor as the paper's runs had it, and AdamW.
 
 Adafactor's factors and norms belong to one weight matrix. Our layers are stacked and our heads are axes of their
-own, so each leaf is first seen as the matrices it holds: mapped over `layers`, heads merged with their head size.
+own, so each leaf is seen as the matrices it holds: one layer at a time, heads merged with their head size.
 The update then equals that of the unstacked Hugging Face weights.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -13,6 +14,7 @@ import optax
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from dar_jax.models import at, put
 from dar_jax.settings import STRICT
 
 Axes = tuple[str | None, ...]
@@ -34,12 +36,15 @@ class Adafactor:
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat | None = None
 
-    def build(self, axes: Any) -> optax.GradientTransformation:
-        """Make the transformation for params whose logical axes are `axes`."""
+    def build(self, axes: Any) -> "Updater":
+        """Make the optimizer of params whose logical axes are `axes`."""
+        return Updater(self._transformation, axes)
+
+    def _transformation(self, axes: Any) -> optax.GradientTransformation:
         parts = [optax.scale_by_factored_rms(decay_rate=self.decay_exponent, min_dim_size_to_factor=2, epsilon=1e-30)]
         if self.clipping_threshold:
             parts.append(optax.clip_by_block_rms(self.clipping_threshold))
-        return _finish(self, per_weight(optax.chain(*parts), axes), axes)
+        return _finish(self, as_matrices(optax.chain(*parts), axes), axes)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,8 +60,11 @@ class AdamW:
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat | None = None
 
-    def build(self, axes: Any) -> optax.GradientTransformation:
-        """Make the transformation for params whose logical axes are `axes`."""
+    def build(self, axes: Any) -> "Updater":
+        """Make the optimizer of params whose logical axes are `axes`."""
+        return Updater(self._transformation, axes)
+
+    def _transformation(self, axes: Any) -> optax.GradientTransformation:
         scale = optax.scale_by_adam(b1=self.beta1, b2=self.beta2, eps=self.epsilon)
         return _finish(self, scale, axes)
 
@@ -71,46 +79,74 @@ def learning_rate(settings: Optimizer) -> optax.Schedule:
     return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warmup)
 
 
+def clipping(settings: Optimizer, norm: jax.Array) -> jax.Array:
+    """Say by what to scale gradients of this global norm so that it is at most `max_grad_norm`."""
+    limit = settings.max_grad_norm
+    return limit / jnp.maximum(norm, limit) if limit else jnp.ones(())
+
+
 def _finish(settings: Optimizer, scale: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
     parts = [scale]
-    if settings.max_grad_norm:
-        parts.insert(0, optax.clip_by_global_norm(settings.max_grad_norm))
     if settings.weight_decay:
         decays = jax.tree.map(_is_matrix, axes, is_leaf=_is_axes)
         parts.append(optax.add_decayed_weights(settings.weight_decay, decays))
     return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate(settings)))
 
 
-def per_weight(inner: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
-    """Run `inner` on every weight as its own matrix: mapped over the layer axis, heads merged."""
-    names = jax.tree.leaves(axes, is_leaf=_is_axes)
+class Updater:
+    """An optimizer of our tree: the stacked layers move one at a time, in place, each leaf where its own state lies.
 
-    def divide(tree: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        single: dict[str, jax.Array] = {}
-        stacked: dict[str, jax.Array] = {}
-        for index, (leaf, axis) in enumerate(zip(jax.tree.leaves(tree), names, strict=True)):
-            target = stacked if axis[0] == "layers" else single
-            target[f"{index:03d}"] = leaf.reshape(_matrix_shape(axis, leaf.shape))
-        return single, stacked
+    `build` makes the transformation of a tree whose logical axes it is given, without a layer axis.
+    """
 
-    def unite(single: dict[str, jax.Array], stacked: dict[str, jax.Array], like: Any) -> Any:
-        leaves, structure = jax.tree.flatten(like)
-        merged = single | stacked
-        parts = [merged[f"{i:03d}"].reshape(leaf.shape) for i, leaf in enumerate(leaves)]
-        return jax.tree.unflatten(structure, parts)
+    def __init__(self, build: Callable[[Any], optax.GradientTransformation], axes: Any) -> None:
+        rest, layers = _divide(axes)
+        self._rest = build(rest)
+        self._layer = build(jax.tree.map(lambda names: names[1:], layers, is_leaf=_is_axes))
 
-    def init(params: Any) -> Any:
-        single, stacked = divide(params)
-        return inner.init(single), jax.vmap(inner.init)(stacked)
+    def init(self, params: Any) -> Any:
+        """Make the state before the first update."""
+        rest, layers = _divide(params)
+        return self._rest.init(rest), jax.vmap(self._layer.init)(layers)
+
+    def apply(self, params: Any, gradients: Any, state: Any, scale: jax.Array) -> tuple[Any, Any]:
+        """Return params and state after one update by `scale` times the gradients, which may be of a smaller dtype."""
+        (rest, layers), (rest_gradients, layer_gradients) = _divide(params), _divide(gradients)
+        rest, rest_state = _moved(self._rest, rest, rest_gradients, state[0], scale)
+
+        def move(index: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            layer, before = at(carry, index)
+            return put(carry, _moved(self._layer, layer, at(layer_gradients, index), before, scale), index)
+
+        count = len(jax.tree.leaves(layers)[0])
+        layers, layer_state = jax.lax.fori_loop(0, count, move, (layers, state[1]))
+        return {**rest, **layers}, (rest_state, layer_state)
+
+
+def _divide(tree: Any) -> tuple[Any, Any]:
+    """Part what is stacked from what is not; both keep the tree's own paths."""
+    return {name: leaf for name, leaf in tree.items() if name != "layers"}, {"layers": tree["layers"]}
+
+
+def _moved(
+    optimizer: optax.GradientTransformation, params: Any, gradients: Any, state: Any, scale: jax.Array
+) -> tuple[Any, Any]:
+    scaled = jax.tree.map(lambda leaf: scale * leaf.astype(jnp.float32), gradients)
+    updates, state = optimizer.update(scaled, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def as_matrices(inner: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
+    """Show `inner` every weight as Hugging Face stores it: heads and their head size are one axis."""
+
+    def shaped(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf, names: leaf.reshape(_matrix_shape(names, leaf.shape)), tree, axes)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        single, stacked = divide(updates)
-        single_params, stacked_params = divide(params)
-        single, single_state = inner.update(single, state[0], single_params)
-        stacked, stacked_state = jax.vmap(inner.update)(stacked, state[1], stacked_params)
-        return unite(single, stacked, updates), (single_state, stacked_state)
+        changed, state = inner.update(shaped(updates), state, shaped(params))
+        return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), changed, updates), state
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(lambda params: inner.init(shaped(params)), update)
 
 
 def _is_axes(node: Any) -> bool:
@@ -124,7 +160,7 @@ def _joins(names: Axes, position: int) -> bool:
 
 
 def _is_matrix(names: Axes) -> bool:
-    return sum(n != "layers" and not _joins(names, i) for i, n in enumerate(names)) > 1
+    return sum(not _joins(names, i) for i in range(len(names))) > 1
 
 
 def _matrix_shape(names: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:

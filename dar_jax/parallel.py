@@ -1,7 +1,10 @@
 """The device mesh, the one table from logical axes to mesh axes, and moves between host and device.
 
-Every array names its axes logically (`width`, `heads`, `batch`...). `TRAIN_RULES` and `DECODE_RULES` say
-on which mesh axes they lie; changing a layout is changing a row.
+Every array names its axes logically (`width`, `heads`, `batch`...). `RULES` says on which mesh axes they lie; changing
+a layout is changing a row. The same devices are seen as one of two meshes, whose axes are
+
+    data, fsdp, tensor      while learning: weights gathered over `fsdp` as they are used
+    data, spread, tensor    while decoding: every weight is read for every token, so none is gathered (`decode_mesh`)
 """
 
 import math
@@ -17,21 +20,23 @@ from pydantic.dataclasses import dataclass
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
 
-Rules = Mapping[str, str | tuple[str, ...] | None]
-
-TRAIN_RULES: Rules = {
-    "batch": ("data", "fsdp"),
-    "layers": None,
-    "vocab": "tensor",
-    "width": "fsdp",
-    "heads": "tensor",
-    "kv_heads": "tensor",
-    "head_size": None,
-    "mlp": "tensor",
-    "rank": None,
+# Mesh axes that a mesh has not are passed over, and so is the end of a row whose product does not divide a size.
+RULES: Mapping[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp", "spread"),
+    # Rows where they meet weights that lie over those axes themselves: moving rows is cheaper.
+    "batch_at_mlp": ("data", "fsdp"),
+    "batch_at_vocab": ("data",),
+    "layers": (),
+    "vocab": ("tensor", "fsdp", "spread"),
+    # The vocabulary's own matrices are split along it alone: gathering one would be the largest array of a program.
+    "vocab_width": (),
+    "width": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "head_size": (),
+    "mlp": ("tensor", "spread"),
+    "rank": (),
 }
-# Decode reads every weight for every token: a width split over fsdp would gather the model per token.
-DECODE_RULES: Rules = {**TRAIN_RULES, "width": None}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -66,15 +71,14 @@ class MeshShape:
         return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any, rules: Rules = TRAIN_RULES) -> PartitionSpec:
-    """Place logical axes on mesh axes; a size that its mesh axes do not divide stays whole."""
+def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any) -> PartitionSpec:
+    """Place logical axes on mesh axes, each size over as many of its row's as divide it."""
 
     def place(axis: str | None, size: int) -> str | tuple[str, ...] | None:
-        target = rules[axis] if axis else None
-        if target is None:
-            return None
-        names = (target,) if isinstance(target, str) else target
-        return target if size % math.prod(mesh.shape[name] for name in names) == 0 else None
+        names = tuple(name for name in RULES[axis] if name in mesh.shape) if axis else ()
+        while size % math.prod(mesh.shape[name] for name in names):
+            names = names[:-1]
+        return names[0] if len(names) == 1 else names or None
 
     return PartitionSpec(*(place(axis, size) for axis, size in zip(axes, shape, strict=True)))
 
@@ -87,9 +91,22 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(array, spec(axes, array.shape, mesh))
 
 
-def shardings(abstract: Any, axes: Any, mesh: Mesh, rules: Rules = TRAIN_RULES) -> Any:
+def shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
     """Give every leaf of a tree of shapes its NamedSharding, from the tree of its logical axes."""
-    return jax.tree.map(lambda leaf, names: NamedSharding(mesh, spec(names, leaf.shape, mesh, rules)), abstract, axes)
+    return jax.tree.map(lambda leaf, names: NamedSharding(mesh, spec(names, leaf.shape, mesh)), abstract, axes)
+
+
+def decode_mesh(mesh: Mesh, kv_heads: int, share: int | None = None) -> Mesh:
+    """See the devices of `mesh` as those of a decoder: groups of `share` neighbours hold one copy of the weights.
+
+    As many of a group as the key/value heads allow split the heads (`tensor`), the others the rows; feed-forward and
+    vocabulary lie over the whole group. By default a group is what one host holds.
+    """
+    devices = mesh.devices.flatten()
+    share = math.gcd(devices.size, share or sum(each.process_index == devices[0].process_index for each in devices))
+    tensor = math.gcd(share, kv_heads)
+    shape = (devices.size // share, share // tensor, tensor)
+    return Mesh(devices.reshape(shape), ("data", "spread", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
 def replicated(tree: Any, mesh: Mesh) -> Any:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from dar_jax.batches import Inputs
 from dar_jax.models import DecoderConfig, Params, bind
-from dar_jax.parallel import constrain
 
 
 def completion_logprobs(
@@ -21,15 +20,16 @@ def completion_logprobs(
     *,
     temperature: float = 1.0,
     chunk: int = 64,
-    remat: bool = False,
+    gradients: Params | None = None,
 ) -> jax.Array:
     """Return `logprob_BT`: log p(token | all before it) of the last `length` = T positions.
 
     Nats, float32, of softmax(logits / temperature). Positions where the mask is False hold numbers without
-    meaning: mask them. Padding may lie on either side; RoPE counts real tokens only.
+    meaning: mask them. Padding may lie on either side; RoPE counts real tokens only. `gradients` are those of the
+    layers, as `Decoder` takes them.
     """
     model = bind(config, params)
-    hidden_BSD, _ = model(inputs, remat=remat)
+    hidden_BSD, _ = model(inputs, gradients=gradients)
     hidden_BTD = hidden_BSD[:, -length - 1 : -1]
     return chunked_logprobs(
         model.logits, hidden_BTD, inputs.token_BT[:, -length:], temperature=temperature, chunk=chunk
@@ -67,7 +67,7 @@ def _logprobs(
     target_BT: jax.Array,
     temperature: float,
 ) -> jax.Array:
-    logits_BTV = constrain(logits(hidden_BTD) / temperature, "batch", None, "vocab")
+    logits_BTV = logits(hidden_BTD) / temperature
     # Comparing with an iota keeps a vocabulary split over devices where it is; a gather would collect it.
     vocabulary_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, logits_BTV.shape[-1]), 2)
     picked_BT = jnp.where(vocabulary_V == target_BT[..., None], logits_BTV, 0.0).sum(-1)

@@ -1,6 +1,7 @@
 """`transformers serve` behind a real socket."""
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -28,6 +29,17 @@ def serve(model: Path, scratch: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def answer(base_url: str, model: Path, words: str) -> str:
+    """Say these words as the user; give the model's greedy answer of at most 12 tokens."""
+    question = {"role": "user", "content": words}
+    body = {"model": str(model), "messages": [question], "temperature": 0, "max_tokens": 12}
+    request = urllib.request.Request(
+        f"{base_url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        return json.loads(reply.read())["choices"][0]["message"]["content"]
 
 
 def _wait(url: str, process: subprocess.Popen) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import urllib.request
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from dar_jax.runlog import RunFolder
 from dar_jax.sampling import Sampler, Sampling, completions
 from tests.kept_runs import keep_run, same
 from tests.nano import write_policy, write_prompts
-from tests.serving import serve
+from tests.serving import answer, serve
 from tests.small_tokenizers import IM_TEMPLATE, hf
 
 GREEDY = Sampling(temperature=0, max_prompt_length=16, max_completion_length=12)
@@ -124,17 +123,12 @@ def test_transformers_serves_it(run, exported, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("fastapi")
     question = {"role": "user", "content": "the cat sat on the mat"}
-    body = {"model": str(exported), "messages": [question], "temperature": 0, "max_tokens": 12}
     with serve(exported, tmp_path) as base_url:
-        request = urllib.request.Request(
-            f"{base_url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=120) as reply:
-            answer = json.loads(reply.read())["choices"][0]["message"]["content"]
+        said = answer(base_url, exported, question["content"])
     policy = open_policy(run.path)
     prompt = Prompt(id=0, text="", messages=(Message(**question),))
     words = completions(greedy(policy, [prompt])[1], [prompt], policy.tokenizer)
-    assert answer.split() == words[0].text.split()
+    assert said.split() == words[0].text.split()
 
 
 def test_bfloat16_is_the_nearest(run, exported, tmp_path):

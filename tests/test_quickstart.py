@@ -1,11 +1,14 @@
 """The newcomer's run, and where its starting policy comes from. Paths are those of the repository."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dar_jax.cli import main
+from dar_jax.data.minitldr import MiniTldr
 from dar_jax.runlog import RunFolder
+from tests.serving import answer, serve
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -22,8 +25,14 @@ def _train(config, run, *overrides):
     return RunFolder(run)
 
 
-def test_the_quickstart_aligns_as_it_says(tmp_path):
-    run = _train("quickstart", tmp_path / "run")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as at:
+        at.chdir(ROOT)
+        return _train("quickstart", tmp_path_factory.mktemp("quickstart") / "run")
+
+
+def test_the_quickstart_aligns_as_it_says(run):
     rewards = [row["rewards/mean"] for row in run.read("metrics")]
     assert 4 <= rewards[0] <= 6
     assert rewards[-1] >= 9
@@ -33,6 +42,20 @@ def test_the_quickstart_aligns_as_it_says(tmp_path):
     config = run.config_yaml()
     for setting in ("alpha_ratio: 0.1", "total_regularization: 0.05", "weight_clip: 20.0"):
         assert setting in config
+
+
+def test_its_export_answers_through_transformers_serve(run, tmp_path, capsys):
+    """A chat client puts a post to it and gets the summary that our own sampler gives."""
+    pytest.importorskip("torch")
+    pytest.importorskip("fastapi")
+    policy, post = tmp_path / "policy", MiniTldr(split="test").load()[3].text
+    assert main(["export", str(run.path), "--output", str(policy)]) == 0
+    with serve(policy, tmp_path) as base_url:
+        said = answer(base_url, policy, post)
+    capsys.readouterr()
+    sampled = ["sample", str(policy), "--prompt", post, "--raw", "--temperature", "0", "--max-tokens", "12", "--json"]
+    assert main(sampled) == 0
+    assert said == json.loads(capsys.readouterr().out)["completion"]
 
 
 @pytest.mark.parametrize("name", ["minitldr", "docstrings"])

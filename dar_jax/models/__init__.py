@@ -4,6 +4,7 @@ from dar_jax.models.cache import CACHE_AXES, Cache
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.decoder import Decoder, Params, abstract, bind, init, logical_axes, positions
 from dar_jax.models.lora import Lora, join, merge, split
+from dar_jax.models.stack import at, lend, put
 
 __all__ = [
     "CACHE_AXES",
@@ -13,11 +14,14 @@ __all__ = [
     "Lora",
     "Params",
     "abstract",
+    "at",
     "bind",
     "init",
     "join",
+    "lend",
     "logical_axes",
     "merge",
     "positions",
+    "put",
     "split",
 ]

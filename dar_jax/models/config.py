@@ -77,6 +77,7 @@ class DecoderConfig:
         return {
             "layers": self.layers,
             "vocab": self.vocab_size,
+            "vocab_width": self.width,
             "width": self.width,
             "heads": self.heads,
             "kv_heads": self.kv_heads,

@@ -17,6 +17,8 @@ from dar_jax.models.attention import Attention, View, capped, views
 from dar_jax.models.cache import Cache
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Axes, Mlp, Norm, random
+from dar_jax.models.lora import join, split
+from dar_jax.models.stack import through
 from dar_jax.parallel import constrain
 
 Params = dict[str, Any]
@@ -54,11 +56,11 @@ class Decoder(nnx.Module):
     """
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
-        self.embed = random(config, ("vocab", "width"), rngs)
+        self.embed = random(config, ("vocab", "vocab_width"), rngs)
         self.layers = _stacked(config, rngs)
         self.norm = Norm(config, "width")
         if not config.tied_head:
-            self.head = random(config, ("width", "vocab"), rngs)
+            self.head = random(config, ("vocab_width", "vocab"), rngs)
         self.config = config
 
     def __call__(
@@ -68,35 +70,36 @@ class Decoder(nnx.Module):
         position_BT: jax.Array | None = None,
         cache: Cache | None = None,
         offset: jax.Array | int = 0,
-        remat: bool = False,
+        gradients: Params | None = None,
     ) -> tuple[jax.Array, Cache | None]:
         """Read tokens; return the hidden states before the head `[B, T, D]`, and the cache if one came.
 
         Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, the keys
         and values go to positions offset..offset+T, which must lie within S, and query t sees
         s <= offset + t. `position_BT` counts real tokens only (`positions`, of which it is the default).
+        With `gradients`, to which those of the layers are added on the way back (`stack.through`), there is no cache.
         """
         position_BT = positions(inputs.mask_BS) if position_BT is None else position_BT
-        everywhere, nearby = views(self.config, position_BT, inputs.mask_BS, offset)
+        seen = views(self.config, position_BT, inputs.mask_BS, offset)
         graphdef, stacked = nnx.split(self.layers)
+        layers, local, hidden_BTD = _arrays(stacked), jnp.array(self.config.local), self._embedded(inputs)
+        config = self.config
+        if gradients is not None:
 
-        def view(local: jax.Array) -> View:
-            if len(set(self.config.local)) == 1:
-                return nearby if self.config.local[0] else everywhere
-            chosen: View = jax.tree.map(ft.partial(jnp.where, local), nearby, everywhere)
-            return chosen
+            def learn(learnt: Any, fixed: Any, hidden_BTD: jax.Array, seen: Any) -> jax.Array:
+                layer = nnx.merge(graphdef, join(_cast(config, learnt, hidden_BTD.dtype), fixed[0]))
+                return layer(hidden_BTD, _view(config, fixed[1], seen), None, 0)[0]
+
+            learnt, fixed = split(layers, config.lora)
+            return self.norm(through(learn, learnt, (fixed, local), gradients, hidden_BTD, seen)), None
 
         def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
             params, cached, local = layer
-            return nnx.merge(graphdef, params)(hidden_BTD, view(local), cached, offset)
+            return nnx.merge(graphdef, params)(hidden_BTD, _view(config, local, seen), cached, offset)
 
         # The scan returns the cache alone: returning the weights too would hold them twice.
         entries = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
-        hidden_BTD, entries = jax.lax.scan(
-            jax.checkpoint(read, prevent_cse=False) if remat else read,
-            self._embedded(inputs),
-            (_arrays(stacked), entries, jnp.array(self.config.local)),
-        )
+        hidden_BTD, entries = jax.lax.scan(read, hidden_BTD, (layers, entries, local))
         if entries is not None:
             cache = Cache(key_LBKSH=entries[0], value_LBKSH=entries[1])
         return self.norm(hidden_BTD), cache
@@ -104,14 +107,38 @@ class Decoder(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Score every token of the vocabulary, float32; hidden `[..., D]` gives `[..., V]`."""
         head, equation = (self.embed, "...D,VD->...V") if self.config.tied_head else (self.head, "...D,DV->...V")
+        between = (None,) * (hidden.ndim - 2)
+        hidden = constrain(hidden, "batch_at_vocab", *between, None)
         logits = jnp.einsum(equation, hidden, head[...], preferred_element_type=jnp.float32)
-        return capped(logits, self.config.logit_cap)
+        return capped(constrain(logits, "batch_at_vocab", *between, "vocab"), self.config.logit_cap)
 
     def _embedded(self, inputs: Inputs) -> jax.Array:
-        hidden_BTD = self.embed[...][inputs.token_BT]
+        token_BT = constrain(inputs.token_BT, "batch_at_vocab", None)
+        hidden_BTD = constrain(self.embed[...][token_BT], "batch_at_vocab", None, None)
         if self.config.scaled_embed:
             hidden_BTD *= jnp.asarray(self.config.width**0.5, hidden_BTD.dtype)
         return constrain(hidden_BTD, "batch", None, None)
+
+
+def _view(config: DecoderConfig, local: jax.Array, seen: tuple[View, View]) -> View:
+    """Choose how a layer sees: where all are alike, before the program is compiled."""
+    everywhere, nearby = seen
+    if len(set(config.local)) == 1:
+        return nearby if config.local[0] else everywhere
+    chosen: View = jax.tree.map(ft.partial(jnp.where, local), nearby, everywhere)
+    return chosen
+
+
+def _cast(config: DecoderConfig, layer: Params, dtype: Any) -> Params:
+    """Cast a layer where it lies: what is then gathered from other devices has half the bytes."""
+    axes, _ = split(logical_axes(config)["layers"], config.lora)
+    kind = jnp.finfo(dtype)
+    return jax.tree.map(
+        # Rounding before the cast keeps XLA from moving the cast out of the loop, over a second copy of all layers.
+        lambda leaf, names: constrain(jax.lax.reduce_precision(leaf, kind.nexp, kind.nmant).astype(dtype), *names[1:]),
+        layer,
+        axes,
+    )
 
 
 def positions(mask_BS: jax.Array) -> jax.Array:

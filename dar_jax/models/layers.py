@@ -9,6 +9,7 @@ from flax import nnx
 
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.lora import bound
+from dar_jax.parallel import constrain
 
 Axes = tuple[str, ...]
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -90,4 +91,5 @@ class Mlp(nnx.Module):
 
     def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
         """Transform every position by itself."""
+        hidden_BTD = constrain(hidden_BTD, "batch_at_mlp", None, None)
         return self.down(self.activate(self.gate(hidden_BTD)) * self.up(hidden_BTD))

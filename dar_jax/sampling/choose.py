@@ -1,4 +1,11 @@
-"""From logits to the next token: temperature, top-k, top-p."""
+"""From logits to the next token: temperature, top-k, top-p, then an inverse CDF in two levels.
+
+One uniform number picks a block of the vocabulary by its share, a second one a token of that block: two numbers a row
+where Gumbel noise takes one a logit, which on a CPU costs more than the model. Letters as in `batches.py`, and `U` the
+blocks a vocabulary is cut into, `W` the tokens of one.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +32,13 @@ class Choice:
         """Draw `token_B` with one random key a row."""
         if self.temperature == 0:
             return logits_BV.argmax(-1).astype(jnp.int32)
-        logits_BV = self.truncate(logits_BV / self.temperature)
-        size = logits_BV.shape[-1]
-        noise_BV = jax.vmap(lambda key: jax.random.gumbel(key, (size,), logits_BV.dtype))(key_B)
-        return (logits_BV + noise_BV).argmax(-1).astype(jnp.int32)
+        logits_BUW = _blocks(self.truncate(logits_BV / self.temperature))
+        top_B, mass_BU = _masses(logits_BUW)
+        uniform_2B = jax.vmap(lambda key: jax.random.uniform(key, (2,)), out_axes=1)(key_B)
+        block_B = pick(mass_BU, uniform_2B[0])
+        logits_BW = jnp.take_along_axis(logits_BUW, block_B[:, None, None], 1)[:, 0]
+        within_B = pick(jnp.exp(logits_BW - top_B[:, None]), uniform_2B[1])
+        return block_B * logits_BUW.shape[-1] + within_B
 
     def truncate(self, logits_BV: jax.Array) -> jax.Array:
         """Set the logits outside top-k, then outside top-p of what is left, to -inf."""
@@ -43,3 +53,33 @@ class Choice:
             lowest_B1 = jnp.where(before_BV < self.top_p, descending_BV, jnp.inf).min(-1, keepdims=True)
             logits_BV = jnp.where(logits_BV < lowest_B1, -jnp.inf, logits_BV)
         return logits_BV
+
+
+def logprobs(logits_BV: jax.Array, token_B: jax.Array) -> jax.Array:
+    """Return the log-prob of a token a row under softmax(logits).
+
+    The sums over the vocabulary are written as the draw writes them: where both ask for those of the same logits, the
+    compiler makes them once.
+    """
+    top_B, mass_BU = _masses(_blocks(logits_BV))
+    return jnp.take_along_axis(logits_BV, token_B[:, None], 1)[:, 0] - top_B - jnp.log(mass_BU.sum(-1))
+
+
+def pick(mass_BW: jax.Array, uniform_B: jax.Array) -> jax.Array:
+    """Invert the CDF of unnormalised probabilities at numbers of [0, 1); what has mass 0 is never picked."""
+    # A parallel sum may fall from one entry to the next by its rounding: only entries with mass may stop the search.
+    upto_BW = jnp.where(mass_BW > 0, jnp.cumsum(mass_BW, -1), 0.0)
+    return (upto_BW > uniform_B[:, None] * upto_BW.max(-1, keepdims=True)).argmax(-1).astype(jnp.int32)
+
+
+def _blocks(logits_BV: jax.Array) -> jax.Array:
+    """Cut the vocabulary into `[B, U, W]`; U is a power of two, so that devices which share it hold whole blocks."""
+    rows, size = logits_BV.shape
+    padded_BV = jnp.pad(logits_BV, ((0, 0), (0, -size % 128)), constant_values=-jnp.inf)
+    return padded_BV.reshape(rows, math.gcd(padded_BV.shape[-1], 256), -1)
+
+
+def _masses(logits_BUW: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return each row's greatest logit, and each block's sum of exp(logit - greatest)."""
+    top_B = logits_BUW.max((-2, -1))
+    return top_B, jnp.exp(logits_BUW - top_B[:, None, None]).sum(-1)

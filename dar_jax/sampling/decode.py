@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax import models, parallel
 from dar_jax.batches import Inputs, Rollouts, check
 from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
-from dar_jax.sampling.choose import Choice
+from dar_jax.sampling.choose import Choice, logprobs
 from dar_jax.settings import STRICT
 from dar_jax.tokens import pad
 
@@ -138,8 +138,7 @@ def _sample(
         step, before_B = written["step"], written["ended_B"]
         at_step_B = jax.vmap(jax.random.fold_in, (0, None))(key_B, step)
         token_B = jnp.where(before_B, pad_id, settings(logits_BV, at_step_B))
-        logprob_BV = jax.nn.log_softmax(logits_BV / logprob_temperature)
-        logprob_B = jnp.take_along_axis(logprob_BV, token_B[:, None], 1)[:, 0]
+        logprob_B = logprobs(logits_BV / logprob_temperature, token_B)
         return {
             "step": step + 1,
             "token_B": token_B,

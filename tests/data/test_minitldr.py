@@ -72,6 +72,8 @@ def test_writing_the_tokenizer_again_gives_the_shipped_files(tmp_path: Path) -> 
     write_tokenizer(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert json.loads((tmp_path / name).read_text()) == json.loads((ASSETS / name).read_text())
+    template = "chat_template.jinja"
+    assert (tmp_path / template).read_text() == (ASSETS / template).read_text()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200_000
 
 

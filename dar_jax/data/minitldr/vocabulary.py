@@ -7,6 +7,14 @@ from dar_jax.chat.scorers.minitldr import PHRASES, SLOTS, words
 from dar_jax.data.minitldr import grammar
 
 UNKNOWN, PAD, END = "<unk>", "<pad>", "<eos>"
+# The policy was taught on bare posts and bare summaries: a chat server shall add nothing to the one, and look for none
+# of the marks in the other that transformers knows of its model type.
+TEMPLATE = "{{ messages | map(attribute='content') | join(' ') }}"
+ANSWER = {
+    "start_anchor_pattern": r"\Z",
+    "defaults": {"role": "assistant"},
+    "fields": {"content": {"content": "text", "close": END}},
+}
 
 
 def vocabulary() -> list[str]:
@@ -39,6 +47,8 @@ def write_tokenizer(folder: str | Path) -> None:
         eos_token=END,
         clean_up_tokenization_spaces=False,
         model_max_length=256,
+        chat_template=TEMPLATE,
+        response_template=ANSWER,
     ).save_pretrained(str(folder))
 
 
