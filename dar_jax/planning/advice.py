@@ -63,19 +63,18 @@ def ways_out(config: RunConfig, plan: Plan, tell: Progress) -> list[Way]:
 def _by_settings(start: Attempt, tell: Progress) -> Attempt | None:
     best = start
     for setting, value in _settings(start):
-        changed = _changed(best, setting, value)
-        tried = changed and _tried(changed, _failing(best), tell)
+        tried = _tried(_changed(best, setting, value), _failing(best), tell)
         if tried and _excess(tried) < _excess(best):
             best = tried
         if best.plan and best.plan.fits:
-            return best
+            alone = _tried(_changed(start, setting, value), _failing(start), tell) if len(best.said) > 1 else None
+            return alone if alone and alone.plan and alone.plan.fits else best
     return best if best.said else None
 
 
 def _by_slice(config: RunConfig, plan: Plan, tell: Progress) -> Attempt | None:
     for topology in plan.topology.larger()[:_SLICES]:
-        attempt = _refitted(config, topology)
-        tried = attempt and _tried(attempt, _failing(Attempt(config, topology, plan=plan)), tell)
+        tried = _tried(_refitted(config, topology), _failing(Attempt(config, topology, plan=plan)), tell)
         if tried and tried.plan and tried.plan.fits:
             return tried
     return None
@@ -142,8 +141,10 @@ def _valid(plain: dict[str, Any], topology: Topology, said: tuple[str, ...]) -> 
         return None
 
 
-def _tried(attempt: Attempt, failing: list[str], tell: Progress) -> Attempt | None:
+def _tried(attempt: Attempt | None, failing: list[str], tell: Progress) -> Attempt | None:
     """Compile what failed before, and if that fits now, all; None where it cannot fit, whatever the compiler does."""
+    if attempt is None:
+        return None
     where = " ".join((*attempt.said, attempt.topology.name))
     try:
         mesh = attempt.config.mesh.build(attempt.topology.devices())
@@ -158,7 +159,8 @@ def _tried(attempt: Attempt, failing: list[str], tell: Progress) -> Attempt | No
 
     plan = make_plan(attempt.config, attempt.topology, tell_where, only=failing)
     if plan.fits:
-        plan = make_plan(attempt.config, attempt.topology, tell_where, only=STAGES)
+        rest = make_plan(attempt.config, attempt.topology, tell_where, only=set(STAGES) - set(failing))
+        plan = replace(plan, programs=[*plan.programs, *rest.programs])
     return replace(attempt, plan=plan)
 
 

@@ -1,15 +1,17 @@
 """The programs of a step, compiled for devices that are not there: those that the run itself would call."""
 
+import contextlib
 import dataclasses
 import functools as ft
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 from jax.stages import Lowered
 
@@ -94,7 +96,7 @@ class Programs:
 
     def compile(self, tell: Progress, only: Collection[str] = STAGES) -> list[Compiled]:
         """Compile those of the stages named; takes seconds for small models, minutes for large ones."""
-        with jax.set_mesh(self.mesh):
+        with jax.set_mesh(self.mesh), _uncached():
             return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
 
     def _stages(self) -> list[Stage]:
@@ -146,6 +148,19 @@ class Programs:
         shapes = Rewards(reward_PG=_array(shape, jnp.float32), valid_PG=_array(shape, jnp.bool_))
         rewards: Rewards = parallel.abstract_rows(shapes, self.mesh)
         return rewards
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Leave the persistent cache of compiled programs alone: without the chip none can be read back from it."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def _made(lowered: Lowered) -> Any:

@@ -1,4 +1,4 @@
-"""A policy large enough for a TPU's compiler to leave something in HBM, small enough to compile in seconds."""
+"""A policy that a TPU's compiler compiles in seconds, split over devices in every way a large one is."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from dar_jax.config_file import parse_config
 MODEL = {
     "architectures": ["Qwen2ForCausalLM"],
     "model_type": "qwen2",
-    "vocab_size": 32_000,
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
+    "vocab_size": 4096,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
     "rope_theta": 1e6,
     "rms_norm_eps": 1e-6,
@@ -25,18 +25,23 @@ MODEL = {
 }
 
 
-def small_run(folder: Path, *overrides: str, **settings: Any) -> RunConfig:
-    """Write config.json into a folder and give a run of it, planned but never run: there is no data and no judge."""
-    folder.mkdir(parents=True, exist_ok=True)
+def small_run(folder: Path, **settings: Any) -> RunConfig:
+    """Give a run of the policy, planned but never run: there is no tokenizer and there are no prompts."""
+    return parse_config(write_run(folder, **settings).read_text(), where="run.yaml")
+
+
+def write_run(folder: Path, **settings: Any) -> Path:
+    """Write config.json and the settings of a run into a folder."""
     (folder / "config.json").write_text(json.dumps(MODEL))
     plain = {
         "policy": {"path": str(folder), "weights": "random"},
         "data": {"path": "none.jsonl"},
         "judge": {"name": "openai", "model": "gpt-4o-mini"},
         "prompts_per_step": 32,
-        "sampling": {"max_prompt_length": 256, "max_completion_length": 256},
+        "sampling": {"max_prompt_length": 64, "max_completion_length": 64},
         "learning": {"micro_batch_size": 16},
         "mesh": {"tensor": 2},
         **settings,
     }
-    return parse_config(json.dumps(plain), overrides, where="run.yaml")
+    (folder / "run.yaml").write_text(json.dumps(plain))
+    return folder / "run.yaml"
