@@ -25,7 +25,7 @@ from dar_jax.planning.topologies import GIB
 from dar_jax.sampling import Sampler
 
 Progress = Callable[[str], None]
-STAGES = ("decode_params", "sample", "compute_params", "recall", "regress")
+STAGES = ("compute_params", "decode_params", "sample", "recall", "regress")
 _TOO_LARGE = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
 
@@ -83,12 +83,13 @@ class Programs:
 
     def __init__(self, config: RunConfig, decoder: DecoderConfig, mesh: Mesh) -> None:
         self.config, self.mesh = config, mesh
-        self.learner = Learner(config.learning, decoder, config.algorithm, mesh)
+        decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
+        self.learner = Learner(config.learning, decoder, config.algorithm, mesh, decode_mesh)
         ends = decoder.eos_token_id
         self.sampler = Sampler(
             config.sampling,
             decoder,
-            mesh,
+            decode_mesh,
             eos_ids=frozenset({ends or 0} if isinstance(ends, int | None) else ends),
             pad_id=decoder.pad_token_id or 0,
             logprob_temperature=config.learning.logprob_temperature,
@@ -103,11 +104,12 @@ class Programs:
         config, learner = self.config, self.learner
         rollouts = self._rollouts()
         scored = len({"sampling", "reference"} & config.algorithm.needs)
+        copies = config.online + ("sampling" in config.algorithm.needs)
         sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_step, config.group_size)
         stages = [
+            Stage("compute_params", copies, lambda: {"compute_params": learner.lower_compute_params()}),
             Stage("decode_params", config.online, lambda: {"decode_params": learner.lower_decode_params()}),
             Stage("sample", config.online, sample),
-            Stage("compute_params", scored > 0, lambda: {"compute_params": learner.lower_compute_params()}),
             Stage("recall", scored, lambda: {"recall": learner.lower_recall(rollouts)}),
             Stage(
                 "regress",

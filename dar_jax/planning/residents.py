@@ -43,16 +43,16 @@ def least(stage: str, held: Mapping[str, int]) -> int:
 
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {
-    "decode_params": ("optimizer", "frozen", "reference"),
-    "sample": ("params", "optimizer", "frozen", "reference"),
     "compute_params": ("optimizer", "frozen", "reference", "decode_params"),
+    "decode_params": ("params", "optimizer", "frozen", "reference"),
+    "sample": ("params", "optimizer", "frozen", "reference"),
     "recall": ("params", "optimizer", "reference", "decode_params"),
     "regress": ("reference",),
 }
 _OWN: Mapping[str, tuple[str, ...]] = {
-    "decode_params": ("params", "decode_params"),
-    "sample": ("decode_params",),
     "compute_params": ("params", "compute_params"),
+    "decode_params": ("compute_params", "decode_params"),
+    "sample": ("decode_params",),
     "recall": ("compute_params", "frozen"),
     "regress": ("params", "optimizer", "frozen"),
 }
