@@ -100,6 +100,12 @@ class Programs:
         with jax.set_mesh(self.mesh), _uncached():
             return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
 
+    def cache(self) -> Any:
+        """Give the keys and values of a step's completions, as shapes with their places; None where none is sampled."""
+        config = self.config
+        dtype = jnp.dtype(config.learning.compute_dtype)
+        return self.sampler.abstract_cache(config.rows_per_step, dtype) if config.online else None
+
     def _stages(self) -> list[Stage]:
         config, learner = self.config, self.learner
         rollouts = self._rollouts()

@@ -7,7 +7,7 @@ compiler keeps in VMEM costs none.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dar_jax.planning.collectives import sent
 from dar_jax.planning.hlo import Computation, Instruction, Module, parse
@@ -18,20 +18,27 @@ from dar_jax.planning.traffic import Traffic
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Work of one chip. `collective_bytes` is what it sends, by kind; `kernels` counts custom kernels, whose FLOPs
-    are as they state them, if they do.
+    """Work of one chip: bytes are those of HBM, `collective_bytes` what it sends, by kind; `kernels` counts custom
+    kernels, whose FLOPs are as they state them, if they do.
     """
 
     flops: float = 0.0
-    hbm_bytes: float = 0.0
+    read_bytes: float = 0.0
+    written_bytes: float = 0.0
     collective_bytes: Mapping[str, float] = field(default_factory=dict)
     kernels: float = 0.0
+
+    @property
+    def hbm_bytes(self) -> float:
+        """All HBM traffic."""
+        return self.read_bytes + self.written_bytes
 
     def __add__(self, other: "Costs") -> "Costs":
         mine, theirs = self.collective_bytes, other.collective_bytes
         return Costs(
             flops=self.flops + other.flops,
-            hbm_bytes=self.hbm_bytes + other.hbm_bytes,
+            read_bytes=self.read_bytes + other.read_bytes,
+            written_bytes=self.written_bytes + other.written_bytes,
             collective_bytes={kind: mine.get(kind, 0) + theirs.get(kind, 0) for kind in sorted({*mine, *theirs})},
             kernels=self.kernels + other.kernels,
         )
@@ -40,7 +47,8 @@ class Costs:
         """Do it so often."""
         return Costs(
             flops=self.flops * count,
-            hbm_bytes=self.hbm_bytes * count,
+            read_bytes=self.read_bytes * count,
+            written_bytes=self.written_bytes * count,
             collective_bytes={kind: size * count for kind, size in self.collective_bytes.items()},
             kernels=self.kernels * count,
         )
@@ -90,7 +98,9 @@ class _Counting:
             return self._dearest(instruction)
         if instruction.opcode in ("call", "async-start"):
             return self._computation(instruction.called("to_apply") or instruction.called("calls") or "")
-        return Costs(hbm_bytes=self._traffic.of(computation, instruction)) + self._arithmetic(computation, instruction)
+        moved = self._traffic.of(computation, instruction)
+        arithmetic = self._arithmetic(computation, instruction)
+        return replace(arithmetic, read_bytes=moved.read, written_bytes=moved.written)
 
     def _arithmetic(self, computation: Computation, instruction: Instruction) -> Costs:
         if instruction.opcode == "fusion":

@@ -14,7 +14,7 @@ from dar_jax.models import DecoderConfig
 from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
 from dar_jax.planning.costs import Costs
 from dar_jax.planning.judging import Assumptions, JudgeCosts, judge_costs
-from dar_jax.planning.residents import holdings, resident
+from dar_jax.planning.residents import holdings, nbytes, resident
 from dar_jax.planning.topologies import Chip, Topology
 
 
@@ -61,7 +61,9 @@ class ProgramPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run on a slice."""
+    """A run on a slice. `holdings` are bytes a chip of what outlives a program, `cache_bytes` those of the keys and
+    values of all completions, which sampling has among its temporaries.
+    """
 
     config: RunConfig
     topology: Topology
@@ -69,6 +71,7 @@ class Plan:
     parameters: int
     assumptions: Assumptions
     holdings: dict[str, int]
+    cache_bytes: int
     programs: list[ProgramPlan]
     judge: JudgeCosts | None
 
@@ -145,6 +148,7 @@ def make_plan(
         parameters=count(decoder),
         assumptions=assumptions,
         holdings=held,
+        cache_bytes=nbytes(programs.cache()),
         programs=[_program(each, config, decoder, mesh.size, held, topology.chip) for each in compiled],
         judge=judge_costs(config, assumptions),
     )

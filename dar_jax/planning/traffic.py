@@ -3,6 +3,8 @@
 A slice costs what it takes, an update in place what it changes: not the array they lie in.
 """
 
+from dataclasses import dataclass
+
 from dar_jax.planning.hlo import HBM, Computation, Instruction, Module, Shape
 
 # These move nothing themselves, or are counted where they start.
@@ -26,35 +28,40 @@ _SLICES = ("dynamic-slice", "slice", "slice-start", "gather")
 _ALIASES = ("bitcast", "reshape")
 
 
+@dataclass(frozen=True)
+class Moved:
+    """Bytes of HBM that one run of an instruction reads and writes."""
+
+    read: float = 0.0
+    written: float = 0.0
+
+
 class Traffic:
     """The HBM traffic of a module's instructions."""
 
     def __init__(self, module: Module) -> None:
         self._module = module
 
-    def of(self, computation: Computation, instruction: Instruction) -> float:
+    def of(self, computation: Computation, instruction: Instruction) -> Moved:
         """Count one run of an instruction."""
         if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
-            return 0.0
+            return Moved()
         if instruction.opcode == "custom-call" and "tpu_custom_call" not in instruction.attributes:
-            return 0.0
+            return Moved()
         if instruction.opcode == "fusion":
             return self._fusion(computation, instruction)
-        operands = dict(enumerate(instruction.operands))
-        read = sum(
-            self._read(computation, instruction, index, _shapes(computation, name)) for index, name in operands.items()
-        )
-        return read + self._written(computation, instruction)
+        operands = enumerate(_shapes(computation, name) for name in instruction.operands)
+        read = sum(self._read(computation, instruction, index, shapes) for index, shapes in operands)
+        return Moved(read, self._written(computation, instruction))
 
-    def _fusion(self, computation: Computation, fusion: Instruction) -> float:
+    def _fusion(self, computation: Computation, fusion: Instruction) -> Moved:
         fused = self._module.computations[fusion.called("calls") or ""]
-        names = fused.parameters
-        total = self._made(fused, fused.root, fusion.shapes)
+        names, read = fused.parameters, 0.0
         for index, name in enumerate(fusion.operands):
             shapes = _shapes(computation, name)
             if any(shape.space == HBM for shape in shapes):
-                total += min(self._used(fused, names[index]), _hbm(shapes))
-        return total
+                read += min(self._used(fused, names[index]), _hbm(shapes))
+        return Moved(read, self._made(fused, fused.root, fusion.shapes))
 
     def _used(self, computation: Computation, name: str) -> float:
         """Count what of a fusion's parameter its users read."""

@@ -54,7 +54,7 @@ class Sampler:
         pad_id: int,
         logprob_temperature: float = 1.0,
     ) -> None:
-        self.settings, self.mesh, self.pad_id = settings, mesh, pad_id
+        self.settings, self.config, self.mesh, self.pad_id = settings, config, mesh, pad_id
         run = ft.partial(_sample, config, settings, tuple(sorted(eos_ids)), pad_id, logprob_temperature)
         self._run = jax.jit(run, static_argnums=0)
 
@@ -77,6 +77,15 @@ class Sampler:
         inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
         with jax.set_mesh(self.mesh):
             return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
+
+    def abstract_cache(self, rows: int, dtype: Any) -> Cache:
+        """Give the shapes of the cache of so many completions at their longest, with their places."""
+        size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
+        size += self.settings.max_completion_length
+        shapes = jax.eval_shape(lambda: Cache.zeros(self.config, rows, size, dtype))
+        places = parallel.shardings(shapes, jax.tree.map(lambda _: CACHE_AXES, shapes), self.mesh)
+        cache: Cache = parallel.placed(shapes, places)
+        return cache
 
     def lower(self, params: Params, prompts: int, group_size: int) -> dict[str, Lowered]:
         """Lower the sampling of so many prompts of the greatest length, for abstract parameters; by program's name."""

@@ -34,7 +34,7 @@ def write_run(folder: Path, **settings: Any) -> Path:
     """Write config.json and the settings of a run into a folder."""
     (folder / "config.json").write_text(json.dumps(MODEL))
     plain = {
-        "policy": {"path": str(folder), "weights": "random"},
+        "policy": {"path": str(folder)} | ({"lora": {}} if settings.pop("lora", False) else {}),
         "data": {"path": "none.jsonl"},
         "judge": {"name": "openai", "model": "gpt-4o-mini"},
         "prompts_per_step": 32,
