@@ -54,6 +54,7 @@ class Bytes:
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
     """A program compiled; one too large for the chip has neither `bytes` nor `work`, and `needed` says how large.
+    One whose text jaxlib cannot read has no `work` alone.
 
     Seconds are wall-clock; `compile_cpu_s` those of all cores together, whatever else the machine was doing.
     """
@@ -194,8 +195,17 @@ def _one(stage: Stage, name: str, lowered: Lowered, lower_s: float, tell: Progre
         found["needed"] = _needed(error)
     found |= {"compile_s": time.perf_counter() - began, "compile_cpu_s": time.process_time() - began_cpu}
     if "bytes" in found:
-        found["work"] = program_costs(compiled.as_text() or "")
+        found["work"] = work_of(compiled)
     return Compiled(name=name, stage=stage.name, calls=int(stage.calls), lower_s=lower_s, **found)
+
+
+def work_of(compiled: Any) -> Program | None:
+    """Count the work of a compiled program; None where jaxlib cannot read it back."""
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+        return None  # a libtpu much younger than jaxlib writes what jaxlib does not know
+    return program_costs(text)
 
 
 def _bytes(found: Any) -> Bytes:

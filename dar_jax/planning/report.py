@@ -129,6 +129,11 @@ def _work(plan: Plan) -> Table:
 
 def _step(plan: Plan) -> Iterator[str]:
     share = plan.assumptions.roofline_share
+    if unread := [each.compiled.name for each in plan.programs if each.compiled.bytes and not each.compiled.work]:
+        yield (
+            f"jaxlib {version('jaxlib')} cannot read what libtpu {version('libtpu')} makes of {', '.join(unread)}, so"
+            " that their work is unknown; pip install 'dar-jax[tpu]' takes the libtpu that fits."
+        )
     if plan.step_s is not None:
         yield (
             f"A step takes {_time(plan.device_s)} on the device, {_time(plan.step_s)} with its judge, if programs reach"

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dar_jax.planning.compile import work_of
 from dar_jax.planning.costs import program_costs
 
 LAYERS, TURNS, ROWS, WIDTH = 5, 3, 16, 32
@@ -149,3 +150,12 @@ def test_another_layout_of_the_same_is_an_all_to_all(mesh):
 
 def placed(shape, mesh, spec):
     return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def test_a_program_that_jaxlib_cannot_read_back_has_bytes_but_no_work():
+    class Unread:
+        def as_text(self):
+            raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: async-update instruction")
+
+    assert work_of(Unread()) is None
+    assert work_of(compiled(unrolled, *SHAPES)).total.flops == LAYERS * TURNS * PRODUCT
