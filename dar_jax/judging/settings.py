@@ -44,7 +44,12 @@ class ScriptedJudge(ScriptedWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
         """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
-        return open_judge(self, self, self.prices or FREE, ledger_place, others)
+        return open_judge(self, self, self.price, ledger_place, others)
+
+    @property
+    def price(self) -> Price:
+        """What it costs: nothing, unless stated."""
+        return self.prices or FREE
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,8 +58,12 @@ class OpenAIJudge(OpenAIWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
         """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
-        listed = list_price(self.model) if self.base_url == openai.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_place, others)
+        return open_judge(self, self, self.price, ledger_place, others)
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        return self.prices or (list_price(self.model) if self.base_url == openai.VENDOR_URL else None)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -65,5 +74,9 @@ class GeminiJudge(GeminiWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
         """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
-        listed = list_price(self.model) if self.base_url == gemini.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_place, others)
+        return open_judge(self, self, self.price, ledger_place, others)
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        return self.prices or (list_price(self.model) if self.base_url == gemini.VENDOR_URL else None)
