@@ -1,6 +1,5 @@
 """The plan of a run: what each program of a step takes on a chip, and what the step takes in all."""
 
-import dataclasses
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 import jax
 
 from dar_jax import models
-from dar_jax.checkpoints import huggingface
 from dar_jax.config import RunConfig
 from dar_jax.models import DecoderConfig
 from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
@@ -16,6 +14,7 @@ from dar_jax.planning.costs import Costs
 from dar_jax.planning.judging import Assumptions, JudgeCosts, judge_costs
 from dar_jax.planning.residents import holdings, nbytes, resident
 from dar_jax.planning.topologies import Chip, Topology
+from dar_jax.session import read_decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +134,9 @@ def make_plan(
 
     Of the policy only its config.json is read, of the data nothing. `only` some stages may be asked for.
     """
-    decoder = read_decoder(config)
-    assumptions = assumptions or Assumptions()
     mesh = config.mesh.build(topology.devices())
+    decoder = read_decoder(config, mesh)
+    assumptions = assumptions or Assumptions()
     programs = Programs(config, decoder, mesh)
     held = holdings(config, programs.learner)
     compiled = programs.compile(tell, only)
@@ -152,11 +151,6 @@ def make_plan(
         programs=[_program(each, config, decoder, mesh.size, held, topology.chip) for each in compiled],
         judge=judge_costs(config, assumptions),
     )
-
-
-def read_decoder(config: RunConfig) -> DecoderConfig:
-    """Read what the policy is."""
-    return dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
 
 
 def count(decoder: DecoderConfig) -> int:
