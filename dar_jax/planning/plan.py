@@ -90,6 +90,17 @@ class Plan:
         return not self.too_large
 
     @property
+    def unread(self) -> list[str]:
+        """Programs that were compiled, but whose work could not be counted."""
+        return [each.compiled.name for each in self.programs if each.compiled.bytes and not each.compiled.work]
+
+    @property
+    def lacking(self) -> list[str]:
+        """Programs whose FLOPs lack those of kernels."""
+        work = {each.compiled.name: each.compiled.work for each in self.programs}
+        return [name for name, found in work.items() if found and found.total.kernels]
+
+    @property
     def warning(self) -> str | None:
         """Say where rows cannot be shared out, so that chips compute the same."""
         learning, shards = self.config.learning, self.mesh["data"] * self.mesh["fsdp"]
