@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from dar_jax.config import RunConfig, to_plain, validate
 from dar_jax.errors import SettingError
 from dar_jax.planning.compile import STAGES, Programs, Progress
-from dar_jax.planning.plan import Plan, make_plan, read_decoder
+from dar_jax.planning.plan import Plan, make_plan
 from dar_jax.planning.residents import holdings, least
 from dar_jax.planning.topologies import Topology
+from dar_jax.session import read_decoder
 
 _SLICES = 4  # larger ones to try; they double in size
 _OF_EVERY_OPTIMIZER = ("learning_rate", "warmup_updates")
@@ -150,7 +151,7 @@ def _tried(attempt: Attempt | None, failing: list[str], tell: Progress) -> Attem
         mesh = attempt.config.mesh.build(attempt.topology.devices())
     except SettingError:
         return None
-    held = holdings(attempt.config, Programs(attempt.config, read_decoder(attempt.config), mesh).learner)
+    held = holdings(attempt.config, Programs(attempt.config, read_decoder(attempt.config, mesh), mesh).learner)
     if max(least(stage, held) for stage in failing) > attempt.topology.chip.hbm_bytes:
         return None
 

@@ -18,8 +18,8 @@ from dar_jax.planning.traffic import Traffic
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Work of one chip: bytes are those of HBM, `collective_bytes` what it sends, by kind; `kernels` counts custom
-    kernels, whose FLOPs are as they state them, if they do.
+    """Work of one chip: bytes are those of HBM, `collective_bytes` what it sends, by kind. `kernels` counts the runs of
+    custom kernels that do not state their FLOPs: these are missing.
     """
 
     flops: float = 0.0
@@ -107,10 +107,11 @@ class _Counting:
             fused = self._module.computations[instruction.called("calls") or ""]
             return sum((self._arithmetic(fused, each) for each in fused.instructions.values()), Costs())
         kind, size = sent(computation, instruction)
+        found = flops(computation, instruction)
         return Costs(
-            flops=flops(computation, instruction),
+            flops=found,
             collective_bytes={kind: size} if size else {},
-            kernels=float('custom_call_target="tpu_custom_call"' in instruction.attributes),
+            kernels=float(not found and 'custom_call_target="tpu_custom_call"' in instruction.attributes),
         )
 
     def _loop(self, computation: Computation, loop: Instruction) -> Costs:

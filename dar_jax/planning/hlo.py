@@ -7,9 +7,12 @@ The text is XLA's own (`compiled.as_text()`), of the TPU's compiler or the CPU's
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_START = re.compile(r"^\s+(ROOT )?%?[\w.\-]+ = ")
+_END = re.compile(r"^\}($|, execution_thread)")
 _SHAPE = re.compile(r"(\w+)\[([\d,<=]*)\](?:\{([\d,]*)([^{}]*)\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
 _TILE = re.compile(r"T\(([\d,*]+)\)")
@@ -107,14 +110,14 @@ def parse(text: str) -> Module:
     """Read a module. Raises ValueError where no entry computation is found: the text is of another form."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
-    for line in text.splitlines():
+    for line in _whole_lines(text):
         if current is None:
             if header := _HEADER.match(line):
                 current = computations.setdefault(header[2], Computation(header[2]))
                 entry = header[2] if header[1] else entry
-        elif line.startswith("}"):
+        elif _END.match(line):
             current = None
-        elif " = " in line:
+        else:
             instruction = _instruction(line)
             current.instructions[instruction.name] = instruction
             if line.lstrip().startswith("ROOT "):
@@ -122,6 +125,18 @@ def parse(text: str) -> Module:
     if not entry:
         raise ValueError("no entry computation in the compiled text: this XLA writes HLO in another form")
     return Module(computations=computations, entry=entry)
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    """Give the lines, those put together again that an attribute with line breaks (a kernel's) has torn."""
+    whole = ""
+    for line in text.splitlines():
+        if whole and (_START.match(line) or _END.match(line) or _HEADER.match(line)):
+            yield whole
+            whole = line
+        else:
+            whole += line
+    yield whole
 
 
 def item_bytes(dtype: str) -> float:

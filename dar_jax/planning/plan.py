@@ -1,6 +1,5 @@
 """The plan of a run: what each program of a step takes on a chip, and what the step takes in all."""
 
-import dataclasses
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from dataclasses import dataclass
 import jax
 
 from dar_jax import models
-from dar_jax.checkpoints import huggingface
 from dar_jax.config import RunConfig
 from dar_jax.models import DecoderConfig
 from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
@@ -16,6 +14,7 @@ from dar_jax.planning.costs import Costs
 from dar_jax.planning.judging import Assumptions, JudgeCosts, judge_costs
 from dar_jax.planning.residents import holdings, nbytes, resident
 from dar_jax.planning.topologies import Chip, Topology
+from dar_jax.session import read_decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +90,17 @@ class Plan:
         return not self.too_large
 
     @property
+    def unread(self) -> list[str]:
+        """Programs that were compiled, but whose work could not be counted."""
+        return [each.compiled.name for each in self.programs if each.compiled.bytes and not each.compiled.work]
+
+    @property
+    def lacking(self) -> list[str]:
+        """Programs whose FLOPs lack those of kernels."""
+        work = {each.compiled.name: each.compiled.work for each in self.programs}
+        return [name for name, found in work.items() if found and found.total.kernels]
+
+    @property
     def warning(self) -> str | None:
         """Say where rows cannot be shared out, so that chips compute the same."""
         learning, shards = self.config.learning, self.mesh["data"] * self.mesh["fsdp"]
@@ -135,9 +145,9 @@ def make_plan(
 
     Of the policy only its config.json is read, of the data nothing. `only` some stages may be asked for.
     """
-    decoder = read_decoder(config)
-    assumptions = assumptions or Assumptions()
     mesh = config.mesh.build(topology.devices())
+    decoder = read_decoder(config, mesh)
+    assumptions = assumptions or Assumptions()
     programs = Programs(config, decoder, mesh)
     held = holdings(config, programs.learner)
     compiled = programs.compile(tell, only)
@@ -152,11 +162,6 @@ def make_plan(
         programs=[_program(each, config, decoder, mesh.size, held, topology.chip) for each in compiled],
         judge=judge_costs(config, assumptions),
     )
-
-
-def read_decoder(config: RunConfig) -> DecoderConfig:
-    """Read what the policy is."""
-    return dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
 
 
 def count(decoder: DecoderConfig) -> int:

@@ -66,6 +66,7 @@ def _program(each: ProgramPlan, plan: Plan) -> dict[str, Any]:
         "written_bytes": work.total.written_bytes if work else None,
         "collective_bytes": work.total.collective_bytes if work else None,
         "open_loop": _open_loop(each),
+        "kernels": work.total.kernels if work else None,
         "unknown_loops": work.unknown_loops if work else None,
         "seconds": dataclasses.asdict(each.seconds) | {"bound": each.seconds.bound} if each.seconds else None,
         "lower_s": compiled.lower_s,
@@ -129,11 +130,13 @@ def _work(plan: Plan) -> Table:
 
 def _step(plan: Plan) -> Iterator[str]:
     share = plan.assumptions.roofline_share
-    if unread := [each.compiled.name for each in plan.programs if each.compiled.bytes and not each.compiled.work]:
+    if plan.unread:
         yield (
-            f"jaxlib {version('jaxlib')} cannot read what libtpu {version('libtpu')} makes of {', '.join(unread)}, so"
-            " that their work is unknown; pip install 'dar-jax[tpu]' takes the libtpu that fits."
+            f"jaxlib {version('jaxlib')} cannot read what libtpu {version('libtpu')} makes of {', '.join(plan.unread)},"
+            " so that their work is unknown; pip install 'dar-jax[tpu]' takes the libtpu that fits."
         )
+    if plan.lacking:
+        yield f"The FLOPs of {', '.join(plan.lacking)} lack those of kernels, which do not state them."
     if plan.step_s is not None:
         yield (
             f"A step takes {_time(plan.device_s)} on the device, {_time(plan.step_s)} with its judge, if programs reach"

@@ -53,6 +53,28 @@ kind=kCustom, calls=%begin
 """
 
 
+KERNEL = """HloModule jit_kernel, is_scheduled=true
+
+ENTRY %main (w: bf16[8,128]) -> bf16[8,128] {
+  %w = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %splash = bf16[8,128]{1,0:T(8,128)(2,1)} custom-call(%w), custom_call_target="tpu_custom_call", \
+frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 256}"
+}}, backend_config={"custom_call_config":{"body":"TUzvUg"STATED}}
+  ROOT %copy = bf16[8,128]{1,0:T(8,128)(2,1)} copy(%splash), metadata={op_name="a"}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stated", "flops", "kernels"), [("", 0, 1), (',"cost_estimate":{"flops":"1000","bytes_accessed":"7"}', 1000, 0)]
+)
+def test_a_kernel_counts_as_what_it_states_or_is_missed(stated, flops, kernels):
+    found = program_costs(KERNEL.replace("STATED", stated)).total
+    assert (found.flops, found.kernels) == (flops, kernels)
+    assert found.hbm_bytes == 4 * 8 * 128 * 2
+
+
 def test_a_product_seen_as_a_convolution_counts_as_the_product():
     found = program_costs(HEADS).total
     assert found.flops == 2 * 1024 * 3584 * 14 * 128
