@@ -75,10 +75,10 @@ def child(way: str, folder: Path, devices: int, dtype: str) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
     from dar_jax import models
     from dar_jax.checkpoints import huggingface
-    from dar_jax.parallel import TRAIN_RULES, MeshShape, shardings
+    from dar_jax.parallel import MeshShape, shardings
 
     config, mesh = huggingface.read_config(folder), MeshShape().build()
-    places = shardings(models.abstract(config), models.logical_axes(config), mesh, TRAIN_RULES)
+    places = shardings(models.abstract(config), models.logical_axes(config), mesh)
     jax.block_until_ready(jax.device_put(np.zeros(8), jax.devices()[0]))
     print("begin", flush=True)
     began = time.perf_counter()

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings
@@ -20,7 +19,7 @@ from dar_jax import models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
 from dar_jax.models import DecoderConfig, Params
-from dar_jax.optimizers import OPTIMIZERS, Adafactor, clipping, learning_rate
+from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
 from dar_jax.scoring import completion_logprobs
 from dar_jax.settings import STRICT, one_of
 
@@ -72,19 +71,24 @@ class State:
 class Learner:
     """Hold the compiled functions for one decoder, algorithm and mesh; the state is passed through."""
 
-    def __init__(self, settings: Learning, config: DecoderConfig, algorithm: Algorithm, mesh: Mesh) -> None:
+    def __init__(
+        self,
+        settings: Learning,
+        config: DecoderConfig,
+        algorithm: Algorithm,
+        mesh: Mesh,
+        decode_mesh: Mesh | None = None,
+    ) -> None:
         self.settings, self.config, self.algorithm, self.mesh = settings, config, algorithm, mesh
         axes, shapes = models.logical_axes(config), models.abstract(config)
         self._moving_shapes, _ = models.split(shapes, config.lora)
         self.optimizer = settings.optimizer.build(models.split(axes, config.lora)[0])
         self.param_shardings = parallel.shardings(shapes, axes, mesh)
         self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
-        decode = models.split(
-            parallel.shardings(shapes, axes, parallel.decode_mesh(mesh, config.kv_heads)), config.lora
-        )
+        decode = parallel.shardings(shapes, axes, decode_mesh or parallel.decode_mesh(mesh, config.kv_heads))
+        self._decode_shardings, self._frozen_decode = models.split(decode, config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
-        self._decode, self._frozen_decode = jax.jit(self._cast, out_shardings=decode[0]), decode[1]
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
@@ -112,7 +116,8 @@ class Learner:
 
     def decode_params(self, state: State) -> Params:
         """Cast and lay out the policy for sampling: once a step, not once a token."""
-        return models.join(jax.device_put(state.frozen, self._frozen_decode), self._decode(state.params))
+        moving = jax.device_put(self._compute(state.params), self._decode_shardings)
+        return models.join(jax.device_put(state.frozen, self._frozen_decode), moving)
 
     def recall(self, state: State, reference: Params | None, rollouts: Rollouts) -> Rollouts:
         """Add log pi_t and log pi_ref, as the algorithm needs them.
@@ -230,9 +235,7 @@ class Learner:
 
     def _moved(self, state: State, sums: Params, metrics: Metrics, counted: jax.Array) -> tuple[State, Metrics]:
         """Update by the sums. One division for the whole update: means of means would depend on how it was cut."""
-        norm = optax.tree.norm(jax.tree.map(lambda total: total.astype(jnp.float32), sums)) / counted
-        scale = clipping(self.settings.optimizer, norm) / counted
-        params, optimizer = self.optimizer.apply(state.params, sums, state.optimizer, scale)
+        params, optimizer, norm = self.optimizer.apply(state.params, sums, state.optimizer, 1.0 / counted)
         rate = learning_rate(self.settings.optimizer)(state.update)
         metrics = {name: total / counted for name, total in metrics.items()}
         metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate}

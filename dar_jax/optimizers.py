@@ -38,7 +38,7 @@ class Adafactor:
 
     def build(self, axes: Any) -> "Updater":
         """Make the optimizer of params whose logical axes are `axes`."""
-        return Updater(self._transformation, axes)
+        return Updater(self._transformation, axes, self.max_grad_norm)
 
     def _transformation(self, axes: Any) -> optax.GradientTransformation:
         parts = [optax.scale_by_factored_rms(decay_rate=self.decay_exponent, min_dim_size_to_factor=2, epsilon=1e-30)]
@@ -62,7 +62,7 @@ class AdamW:
 
     def build(self, axes: Any) -> "Updater":
         """Make the optimizer of params whose logical axes are `axes`."""
-        return Updater(self._transformation, axes)
+        return Updater(self._transformation, axes, self.max_grad_norm)
 
     def _transformation(self, axes: Any) -> optax.GradientTransformation:
         scale = optax.scale_by_adam(b1=self.beta1, b2=self.beta2, eps=self.epsilon)
@@ -79,12 +79,6 @@ def learning_rate(settings: Optimizer) -> optax.Schedule:
     return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warmup)
 
 
-def clipping(settings: Optimizer, norm: jax.Array) -> jax.Array:
-    """Say by what to scale gradients of this global norm so that it is at most `max_grad_norm`."""
-    limit = settings.max_grad_norm
-    return limit / jnp.maximum(norm, limit) if limit else jnp.ones(())
-
-
 def _finish(settings: Optimizer, scale: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
     parts = [scale]
     if settings.weight_decay:
@@ -99,18 +93,27 @@ class Updater:
     `build` makes the transformation of a tree whose logical axes it is given, without a layer axis.
     """
 
-    def __init__(self, build: Callable[[Any], optax.GradientTransformation], axes: Any) -> None:
+    def __init__(
+        self, build: Callable[[Any], optax.GradientTransformation], axes: Any, max_grad_norm: float | None
+    ) -> None:
         rest, layers = _divide(axes)
         self._rest = build(rest)
         self._layer = build(jax.tree.map(lambda names: names[1:], layers, is_leaf=_is_axes))
+        self._limit = max_grad_norm
 
     def init(self, params: Any) -> Any:
         """Make the state before the first update."""
         rest, layers = _divide(params)
         return self._rest.init(rest), jax.vmap(self._layer.init)(layers)
 
-    def apply(self, params: Any, gradients: Any, state: Any, scale: jax.Array) -> tuple[Any, Any]:
-        """Return params and state after one update by `scale` times the gradients, which may be of a smaller dtype."""
+    def apply(self, params: Any, gradients: Any, state: Any, scale: jax.Array) -> tuple[Any, Any, jax.Array]:
+        """Make one update by `scale` times the gradients, which may be of a smaller dtype.
+
+        Return params, state, and the norm of the scaled gradients over all weights before any clipping.
+        """
+        norm = scale * optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
+        if self._limit:
+            scale *= self._limit / jnp.maximum(norm, self._limit)
         (rest, layers), (rest_gradients, layer_gradients) = _divide(params), _divide(gradients)
         rest, rest_state = _moved(self._rest, rest, rest_gradients, state[0], scale)
 
@@ -120,7 +123,7 @@ class Updater:
 
         count = len(jax.tree.leaves(layers)[0])
         layers, layer_state = jax.lax.fori_loop(0, count, move, (layers, state[1]))
-        return {**rest, **layers}, (rest_state, layer_state)
+        return {**rest, **layers}, (rest_state, layer_state), norm
 
 
 def _divide(tree: Any) -> tuple[Any, Any]:

@@ -42,13 +42,15 @@ RULES: Mapping[str, tuple[str, ...]] = {
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MeshShape:
     """How many devices lie along each axis; fsdp left out (null) takes all that remain. `devices` uses only the
-    first so many of this machine's.
+    first so many of this machine's. `decode` devices hold one copy of the weights while decoding (null: as many as
+    one host has).
     """
 
     data: PositiveInt = 1
     fsdp: PositiveInt | None = None
     tensor: PositiveInt = 1
     devices: PositiveInt | None = None
+    decode: PositiveInt | None = None
 
     def build(self) -> Mesh:
         """Lay the devices out as (data, fsdp, tensor).
@@ -119,10 +121,18 @@ def rows(tree: Any, mesh: Mesh) -> Any:
 
     def put(array: Any) -> jax.Array:
         array = np.asarray(array)
-        axes = ("batch",) + (None,) * (array.ndim - 1)
-        return jax.device_put(array, NamedSharding(mesh, spec(axes, array.shape, mesh)))
+        return jax.device_put(array, _by_rows(array, mesh))
 
     return jax.tree.map(put, tree)
+
+
+def relaid(tree: Any, mesh: Mesh) -> Any:
+    """Lay arrays of rows that are on the devices already out on another mesh of the same devices."""
+    return jax.device_put(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
+
+
+def _by_rows(array: Any, mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, spec(("batch",) + (None,) * (array.ndim - 1), array.shape, mesh))
 
 
 def to_host(tree: Any) -> Any:

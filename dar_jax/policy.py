@@ -19,7 +19,7 @@ from dar_jax.config_file import parse_config
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params
-from dar_jax.parallel import TRAIN_RULES, MeshShape, shardings
+from dar_jax.parallel import MeshShape, shardings
 from dar_jax.runlog import RunFolder
 from dar_jax.tokens import Tokenizer, TokenizerSettings
 
@@ -130,4 +130,4 @@ def _mesh(shape: MeshShape) -> Mesh:
 
 
 def _places(decoder: DecoderConfig, mesh: Mesh) -> Any:
-    return shardings(models.abstract(decoder), models.logical_axes(decoder), mesh, TRAIN_RULES)
+    return shardings(models.abstract(decoder), models.logical_axes(decoder), mesh)

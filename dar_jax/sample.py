@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from pydantic import ValidationError
 from rich.console import Console as Rich
 from rich.text import Text
@@ -17,7 +18,7 @@ from dar_jax import models
 from dar_jax.config import RunConfig
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
-from dar_jax.parallel import DECODE_RULES, shardings
+from dar_jax.parallel import decode_mesh, shardings
 from dar_jax.policy import Policy, open_policy
 from dar_jax.records import Completion, Prompt
 from dar_jax.sampling import Sampler, Sampling, completions
@@ -60,7 +61,7 @@ class Speaker:
         self._params = _decode_params(policy, asked.dtype)
         self._key = jax.random.key(asked.seed)
         ends, pad = tokenizer.eos_ids, tokenizer.pad_id
-        self._sampler = Sampler(sampling, policy.decoder, policy.mesh, eos_ids=ends, pad_id=pad)
+        self._sampler = Sampler(sampling, policy.decoder, _mesh(policy), eos_ids=ends, pad_id=pad)
 
     def speak(self, prompts: Sequence[Prompt], group_size: int = 1) -> list[Completion]:
         """Complete each prompt `group_size` times; a prompt's id, with the seed, addresses its randomness."""
@@ -219,5 +220,9 @@ def _decode_params(policy: Policy, dtype: str | None) -> models.Params:
     """Cast the parameters and lay them out as decoding reads them."""
     kind = jnp.dtype(dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
     shapes, axes = models.abstract(policy.decoder), models.logical_axes(policy.decoder)
-    places = shardings(shapes, axes, policy.mesh, DECODE_RULES)
+    places = shardings(shapes, axes, _mesh(policy))
     return jax.tree.map(lambda leaf, place: jax.device_put(leaf.astype(kind), place), policy.params, places)
+
+
+def _mesh(policy: Policy) -> Mesh:
+    return decode_mesh(policy.mesh, policy.decoder.kv_heads, policy.config.mesh.decode if policy.config else None)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from dar_jax import models
+from dar_jax import models, parallel
 from dar_jax.batches import Rollouts
 from dar_jax.checkpoints import huggingface
 from dar_jax.config import RunConfig
@@ -55,6 +55,7 @@ class Session:
 
     config: RunConfig
     mesh: Mesh
+    decode_mesh: Mesh
     tokenizer: Tokenizer
     decoder: DecoderConfig
     learner: Learner
@@ -87,7 +88,7 @@ class Session:
         return Sampler(
             settings,
             self.decoder,
-            self.mesh,
+            self.decode_mesh,
             eos_ids=self.tokenizer.eos_ids,
             pad_id=self.tokenizer.pad_id,
             logprob_temperature=self.config.learning.logprob_temperature,
@@ -96,9 +97,10 @@ class Session:
     def sample(
         self, sampler: Sampler, params: Params, prompts: Sequence[Prompt], group_size: int, key: jax.Array
     ) -> Rollouts:
-        """Sample `group_size` completions of each prompt."""
+        """Sample `group_size` completions of each prompt, laid out as the learner takes them."""
         tokens = self.tokenizer.encode_prompts(prompts)
-        return sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
+        rollouts = sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
+        return parallel.relaid(rollouts, self.mesh)
 
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
         """Lay out the recorded completions of these prompts."""
@@ -127,6 +129,7 @@ def open_session(config: RunConfig, console: Console) -> Session:
         decoder = dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
     except SettingError as error:
         raise SettingError(f"policy.path: {error}") from None
+    decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
     prompts = _prompts(config, config.data, tokenizer, console)
@@ -137,9 +140,10 @@ def open_session(config: RunConfig, console: Console) -> Session:
     return Session(
         config=config,
         mesh=mesh,
+        decode_mesh=decode_mesh,
         tokenizer=tokenizer,
         decoder=decoder,
-        learner=Learner(config.learning, decoder, config.algorithm, mesh),
+        learner=Learner(config.learning, decoder, config.algorithm, mesh, decode_mesh),
         prompts=prompts,
         held_out=held_out,
     )

@@ -11,7 +11,7 @@ from dar_jax.optimizers import Adafactor, AdamW, learning_rate
 from dar_jax.parallel import MeshShape, shardings
 
 AXES = {
-    "embed": ("vocab", "width"),
+    "embed": ("vocab", "vocab_width"),
     "layers": {
         "query": ("layers", "width", "heads", "head_size"),
         "output": ("layers", "heads", "head_size", "width"),
@@ -22,7 +22,7 @@ AXES = {
     },
     "norm": ("width",),
 }
-SIZES = {"vocab": 11, "width": 6, "layers": 3, "heads": 4, "kv_heads": 2, "head_size": 2, "mlp": 5}
+SIZES = {"vocab": 11, "vocab_width": 6, "width": 6, "layers": 3, "heads": 4, "kv_heads": 2, "head_size": 2, "mlp": 5}
 
 
 def tree(seed, scale=1.0):
@@ -58,18 +58,19 @@ def hf(leaves):
 
 
 def run(settings, params, gradients, axes=AXES):
-    return steps(settings.build(axes), params, gradients)
-
-
-def steps(optimizer, params, gradients):
-    @jax.jit
-    def step(params, state, gradient):
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
+    optimizer = settings.build(axes)
+    step = jax.jit(lambda params, state, gradient: optimizer.apply(params, gradient, state, jnp.ones(()))[:2])
     state = jax.jit(optimizer.init)(params)
     for gradient in gradients:
         params, state = step(params, state, gradient)
+    return params
+
+
+def steps(optimizer, params, gradients):
+    state = optimizer.init(params)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
     return params
 
 
@@ -137,7 +138,16 @@ def test_adafactor_is_the_papers_update():
 
 def test_the_update_does_not_depend_on_how_the_weights_lie_on_devices():
     """The norms and factors of a weight split over devices are those of the whole weight."""
-    sizes = {"vocab": 12, "width": 6, "layers": 3, "heads": 4, "kv_heads": 2, "head_size": 2, "mlp": 8}
+    sizes = {
+        "vocab": 12,
+        "vocab_width": 6,
+        "width": 6,
+        "layers": 3,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_size": 2,
+        "mlp": 8,
+    }
     random, mesh = np.random.default_rng(0), MeshShape(data=2, tensor=2).build()
     shapes = jax.tree.map(
         lambda axes: tuple(sizes[axis] for axis in axes), AXES, is_leaf=lambda n: isinstance(n, tuple)
@@ -219,6 +229,17 @@ def test_weight_decay_spares_norms_and_biases(kind):
     for name in ("query", "output", "up"):
         np.testing.assert_allclose(moved["layers"][name], 0.95 * params["layers"][name], rtol=1e-6)
     np.testing.assert_allclose(moved["embed"], 0.95 * params["embed"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [Adafactor(), AdamW()])
+def test_gradients_of_a_smaller_dtype_are_scaled_in_float32(settings):
+    """A sum of bfloat16 gradients is divided by its count without being rounded again; the norm is that of both."""
+    params, optimizer = tree(0), settings.build(AXES)
+    sums = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree(1))
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / 3, sums)
+    moved, _, norm = optimizer.apply(params, sums, optimizer.init(params), jnp.asarray(1 / 3))
+    assert_close(moved, run(settings, params, [wide]), rtol=1e-6)
+    assert float(norm) == pytest.approx(np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(wide))), rel=1e-5)
 
 
 def test_max_grad_norm_clips_the_norm_over_all_weights():

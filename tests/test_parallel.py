@@ -9,10 +9,11 @@ from dar_jax import models
 from dar_jax.batches import Inputs, Rollouts
 from dar_jax.errors import SettingError
 from dar_jax.parallel import (
-    DECODE_RULES,
-    TRAIN_RULES,
+    RULES,
     MeshShape,
     constrain,
+    decode_mesh,
+    relaid,
     replicated,
     rows,
     shardings,
@@ -60,9 +61,10 @@ def test_mesh_settings_refuse_what_no_mesh_can_be(wrong):
         MeshShape(**wrong)
 
 
-def test_a_size_its_mesh_axes_do_not_divide_stays_whole(mesh):
+def test_a_size_lies_over_as_many_mesh_axes_as_divide_it(mesh):
     assert spec(("batch", "width"), (8, 6), mesh) == PartitionSpec(("data", "fsdp"), "fsdp")
-    assert spec(("batch", None), (6, 6), mesh) == PartitionSpec(None, None)
+    assert spec(("batch", None), (6, 6), mesh) == PartitionSpec("data", None)
+    assert spec(("batch", "vocab"), (5, 6), mesh) == PartitionSpec(None, "tensor")
     assert spec(("width", "kv_heads", "head_size"), (5, 3, 4), mesh) == PartitionSpec(None, None, None)
     assert spec((), (), mesh) == PartitionSpec()
 
@@ -75,19 +77,33 @@ def test_an_axis_without_a_rule_is_an_error(mesh):
 
 
 def test_one_rule_table_covers_every_axis_of_the_decoder(mesh):
-    targets = {name for rule in TRAIN_RULES.values() if rule for name in ([rule] if isinstance(rule, str) else rule)}
-    assert targets == set(mesh.axis_names)
-    assert {*NANO.sizes, "batch"} == set(TRAIN_RULES)
-    assert {axis for axis in TRAIN_RULES if TRAIN_RULES[axis] != DECODE_RULES[axis]} == {"width"}
+    targets = {name for rule in RULES.values() for name in rule}
+    assert targets == {*mesh.axis_names, "spread"}
+    assert {*NANO.sizes, "batch", "batch_at_mlp", "batch_at_vocab"} == set(RULES)
+
+
+def test_the_devices_of_a_host_decode_with_one_copy_of_the_weights(mesh):
+    """Heads over as many as there are key/value heads (NANO has 2), rows over the others, the rest over all."""
+    decoding = decode_mesh(mesh, NANO.kv_heads)
+    assert dict(decoding.shape) == {"data": 1, "spread": 4, "tensor": 2}
+    assert list(decoding.devices.flat) == list(mesh.devices.flat)
+    assert dict(decode_mesh(mesh, NANO.kv_heads, 4).shape) == {"data": 2, "spread": 2, "tensor": 2}
+    assert dict(decode_mesh(mesh, 8, 1).shape) == {"data": 8, "spread": 1, "tensor": 1}
 
 
 def test_shardings_split_the_weights_for_real(mesh):
     abstract, axes = models.abstract(NANO), models.logical_axes(NANO)
-    train, decode = (shardings(abstract, axes, mesh, rules) for rules in (TRAIN_RULES, DECODE_RULES))
+    train, decode = (shardings(abstract, axes, each) for each in (mesh, decode_mesh(mesh, NANO.kv_heads)))
     assert jax.tree.structure(train) == jax.tree.structure(abstract)
-    up = abstract["layers"]["mlp"]["up"]["kernel"].shape
+    up, query = (
+        abstract["layers"]["mlp"]["up"]["kernel"].shape,
+        abstract["layers"]["attention"]["query"]["kernel"].shape,
+    )
     assert train["layers"]["mlp"]["up"]["kernel"].shard_shape(up) == (2, 16, 32)
-    assert decode["layers"]["mlp"]["up"]["kernel"].shard_shape(up) == (2, 32, 32)
+    assert decode["layers"]["mlp"]["up"]["kernel"].shard_shape(up) == (2, 32, 8)
+    assert decode["layers"]["attention"]["query"]["kernel"].shard_shape(query) == (2, 32, 2, 8)
+    assert train["embed"].shard_shape(abstract["embed"].shape) == (16, 32)
+    assert decode["embed"].shard_shape(abstract["embed"].shape) == (8, 32)
 
 
 def test_shard_that_is_a_no_op_on_cpu_rows_lie_on_different_devices(mesh):
@@ -98,7 +114,15 @@ def test_shard_that_is_a_no_op_on_cpu_rows_lie_on_different_devices(mesh):
 
 
 def test_rows_that_cannot_be_split_lie_whole_everywhere(mesh):
-    assert rows(np.zeros((6, 2)), mesh).sharding.is_fully_replicated
+    assert rows(np.zeros((5, 2)), mesh).sharding.is_fully_replicated
+
+
+def test_rows_on_the_devices_are_laid_out_for_another_use_of_them(mesh):
+    array = rows(np.arange(16).reshape(8, 2), decode_mesh(mesh, 8))
+    assert array.sharding.is_fully_replicated
+    again = relaid({"rows": array}, mesh)["rows"]
+    assert again.sharding.shard_shape((8, 2)) == (2, 2)
+    np.testing.assert_array_equal(again, array)
 
 
 def test_rows_take_a_record_and_leave_absent_fields_absent(mesh):
@@ -126,4 +150,4 @@ def test_constrain_does_nothing_without_a_mesh_and_lays_out_with_one(mesh):
     assert constrain(array, "batch", "width") is array
     with jax.set_mesh(mesh):
         laid = jax.jit(lambda x: constrain(x + 1, None, "vocab"))(array)
-    assert laid.sharding.shard_shape(laid.shape) == (8, 2)
+    assert laid.sharding.shard_shape(laid.shape) == (8, 1)

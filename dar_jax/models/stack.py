@@ -61,8 +61,8 @@ def through(read: Read, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.
 def _forth(
     read: Read, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree
 ) -> tuple[jax.Array, Tree]:
-    def one(entering: jax.Array, layer: Tree) -> tuple[jax.Array, jax.Array]:
-        return read(*layer, entering, context), entering
+    def one(entering: jax.Array, layer: tuple[Tree, Tree]) -> tuple[jax.Array, jax.Array]:
+        return read(layer[0], layer[1], entering, context), entering
 
     hidden, entered = jax.lax.scan(one, hidden, (learnt, fixed))
     return hidden, (learnt, fixed, gradients, entered, context)

@@ -37,7 +37,7 @@ def bucket(longest: int, limit: int) -> int:
 
 
 class Sampler:
-    """Sample completions of token prompts on a mesh.
+    """Sample completions of token prompts on a mesh, the decoder's (`parallel.decode_mesh`).
 
     `eos_ids` is a set: any of them ends a completion and belongs to it. `logprob_temperature` is the learner's, so that
     the reported log-probs differ from the scorer's by numerics alone.
@@ -74,7 +74,8 @@ class Sampler:
         token_PS, mask_PS = pad(prompts, self.pad_id, side="left", length=size)
         address_P2 = _addresses(prompt_ids, group_size)
         inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
-        return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
+        with jax.set_mesh(self.mesh):
+            return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
 
 
 def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from dar_jax.checkpoints import huggingface
 from dar_jax.checkpoints.huggingface import reading, shards
 from dar_jax.errors import SettingError
 from dar_jax.models.families import FAMILIES
-from dar_jax.parallel import TRAIN_RULES, MeshShape, shardings
+from dar_jax.parallel import MeshShape, shardings
 from tests.checkpoints.small_models import small
 from tests.models.score import draw
 
@@ -27,7 +27,7 @@ SHARDED = GOLDEN / "qwen3-sharded-bfloat16"
 
 
 def places(config, **mesh):
-    return shardings(models.abstract(config), models.logical_axes(config), MeshShape(**mesh).build(), TRAIN_RULES)
+    return shardings(models.abstract(config), models.logical_axes(config), MeshShape(**mesh).build())
 
 
 @pytest.fixture

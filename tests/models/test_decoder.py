@@ -118,13 +118,18 @@ def test_pads_attended_as_prompt(params, token_BT):
     assert all(np.isfinite(leaf).all() for leaf in (found, *jax.tree.leaves(gradient)))
 
 
-def test_remat_changes_neither_value_nor_gradient(params, token_BT):
-    def loss(params, remat):
-        return jnp.mean(logits(TINY, params, token_BT, remat=remat) ** 2)
+def test_gradients_added_layer_by_layer_are_those_of_the_whole(params, token_BT):
+    """The gradient by the sums is the sums plus what differentiation gives; the value is the same."""
 
-    step = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    plain, checkpointed = step(params, False), step(params, True)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, checkpointed)
+    def loss(params, gradients=None):
+        return jnp.mean(logits(TINY, params, token_BT, gradients=gradients) ** 2)
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    sums = draw(TINY)["layers"]
+    again, found = jax.jit(jax.value_and_grad(loss, 1))(params, sums)
+    np.testing.assert_allclose(again, value, rtol=1e-6)
+    expected = jax.tree.map(jnp.add, sums, gradient["layers"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
 
 
 def test_bfloat16_weights_compute_in_bfloat16_and_score_in_float32(params, token_BT):
@@ -139,23 +144,24 @@ def test_bfloat16_weights_compute_in_bfloat16_and_score_in_float32(params, token
     assert 0 < np.abs(gap).max() < 0.3
 
 
-def jaxpr(config, remat=False, cached=False):
+def jaxpr(config, learning=False, cached=False):
     """Trace a pass over two rows of six tokens."""
     mask = jnp.ones((2, 6), bool)
 
-    def run(params, token, cache):
+    def run(params, token, cache, gradients):
         model = models.bind(config, params)
-        hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), cache=cache, remat=remat)
+        hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), cache=cache, gradients=gradients)
         return model.logits(hidden), cache
 
     token = jax.ShapeDtypeStruct((2, 6), jnp.int32)
     cache = jax.eval_shape(lambda: models.Cache.zeros(config, 2, 6)) if cached else None
-    return jax.make_jaxpr(run)(models.abstract(config), token, cache)
+    params = models.abstract(config)
+    return jax.make_jaxpr(run)(params, token, cache, params["layers"] if learning else None)
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_the_program_does_not_grow_with_depth(remat):
-    few, many = (len(str(jaxpr(replace(TINY, layers=layers), remat)).splitlines()) for layers in (11, 77))
+@pytest.mark.parametrize("learning", [False, True])
+def test_the_program_does_not_grow_with_depth(learning):
+    few, many = (len(str(jaxpr(replace(TINY, layers=layers), learning)).splitlines()) for layers in (11, 77))
     assert few == many
 
 

@@ -1,0 +1,56 @@
+"""Gradients that are added where they lie, on functions whose gradients are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dar_jax.models import at, lend, put
+from dar_jax.models.stack import through
+
+LAYERS = {"scale": jnp.array([2.0, -1.0, 0.5]), "shift": jnp.array([0.1, 0.2, 0.3])}
+FIXED = jnp.array([1.0, 10.0, 100.0])
+
+
+def read(learnt, fixed, hidden, context):
+    return learnt["scale"] * hidden**2 + learnt["shift"] * fixed + context
+
+
+def plain(layers, hidden):
+    for index in range(3):
+        hidden = read(at(layers, index), FIXED[index], hidden, 0.5)
+    return hidden
+
+
+def test_the_gradient_is_the_sums_plus_the_layers_own():
+    sums, hidden = {"scale": jnp.arange(3.0), "shift": -jnp.arange(3.0)}, jnp.array(0.7)
+    value, (found, into) = jax.value_and_grad(
+        lambda sums, hidden: through(read, LAYERS, FIXED, sums, hidden, jnp.array(0.5)), (0, 1)
+    )(sums, hidden)
+    expected, entering = jax.grad(plain, (0, 1))(LAYERS, hidden)
+    assert value == pytest.approx(float(plain(LAYERS, hidden)), rel=1e-6)
+    assert into == pytest.approx(float(entering), rel=1e-6)
+    for name, total in sums.items():
+        np.testing.assert_allclose(found[name], total + expected[name], rtol=1e-6)
+
+
+def test_parameters_are_not_differentiated_twice():
+    """By the parameters themselves the gradient is nothing: all of it is in the sums."""
+    gradient = jax.grad(lambda layers: through(read, layers, FIXED, LAYERS, jnp.array(0.7), jnp.array(0.5)))(LAYERS)
+    assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("kept", [jnp.bfloat16, jnp.float32])
+def test_sums_keep_their_dtype(kept):
+    """A weight is lent in the compute dtype, its gradient added in that of the sum; bfloat16 has no 257."""
+    total = jnp.full(3, 256.0, kept)
+    lent = lend(jnp.ones(3), total, jnp.bfloat16)
+    assert lent.dtype == jnp.bfloat16
+    found = jax.grad(lambda total: lend(jnp.ones(3), total, jnp.bfloat16).sum().astype(jnp.float32))(total)
+    assert found.dtype == kept
+    np.testing.assert_array_equal(found.astype(jnp.float32), 257.0 if kept == jnp.float32 else 256.0)
+
+
+def test_one_layer_is_taken_and_set():
+    assert at(LAYERS, 1)["scale"] == -1.0
+    np.testing.assert_array_equal(put(LAYERS, {"scale": 9.0, "shift": 8.0}, 1)["scale"], [2.0, 9.0, 0.5])
