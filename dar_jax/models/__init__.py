@@ -4,7 +4,7 @@ from dar_jax.models.cache import CACHE_AXES, Cache
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.decoder import Decoder, Params, abstract, bind, init, logical_axes, positions
 from dar_jax.models.lora import Lora, join, merge, split
-from dar_jax.models.stack import at, lend, put
+from dar_jax.models.stack import at, lend, listed, put
 
 __all__ = [
     "CACHE_AXES",
@@ -19,6 +19,7 @@ __all__ = [
     "init",
     "join",
     "lend",
+    "listed",
     "logical_axes",
     "merge",
     "positions",
