@@ -19,7 +19,8 @@ Align a policy with an online judge, or go on with a run.
   dar-jax train --resume runs/short steps=40
 
 A config file states only what differs from the defaults; key.sub=value does the same on the command line.
-The run folder holds config.yaml, metrics.jsonl, completions.jsonl, ledger.sqlite and checkpoints/.
+The run folder holds config.yaml, metrics.jsonl, completions.jsonl, ledger.sqlite and checkpoints/; it may lie in a
+bucket: --run-dir gs://BUCKET/PATH (docs/pods.md).
 """
 _TRAIN_USAGE = """\
 dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
@@ -89,10 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", _train, "align a policy, or go on with a run", _TRAIN, _STATUS)
     train.usage = _TRAIN_USAGE
     train.add_argument("settings", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
-    train.add_argument("--run-dir", type=Path, help="where to write; default: runs/CONFIG-DATE-TIME")
-    train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with the run in this folder")
+    train.add_argument("--run-dir", type=_place, help="a new folder or URL; default: runs/CONFIG-DATE-TIME")
+    train.add_argument("--resume", type=_place, metavar="RUN_DIR", help="go on with the run in this folder")
     export = _verb(verbs, "export", _export, "write a run's policy in Hugging Face form", _EXPORT)
-    export.add_argument("run", type=Path, help="the run folder")
+    export.add_argument("run", type=_place, help="the run folder")
     export.add_argument("--output", type=Path, required=True, help="the folder to write; must be new or empty")
     export.add_argument(
         "--step", type=int, help="after so many steps (metrics.jsonl counts them); default: as saved last"
@@ -134,6 +135,11 @@ def _verb(verbs, name, function, summary, description, epilog=None):  # type: ig
     )
     parser.set_defaults(verb=function)
     return parser
+
+
+def _place(text: str) -> Path | str:
+    """Read where a run lies: a path, or a URL as it stands (Path would make one slash of its two)."""
+    return text if "://" in text else Path(text)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -32,7 +32,9 @@ class Learning:
 
     `updates`: "minibatches" cuts a batch into `updates_per_batch` disjoint parts, "passes" goes that often over the
     whole of it. `micro_batch_size` counts completions a forward pass (null: the whole part); `logprob_temperature`
-    is that of all three log-probs; `logprob_chunk` counts token positions whose logits are held at once.
+    is that of all three log-probs; `logprob_chunk` counts token positions whose logits are held at once. With `remat`
+    layers are computed again on the way back, and only what enters them is kept. `attention` computes recall and
+    regress: `splash` on a TPU and `cudnn` on an NVIDIA GPU hold no scores.
     """
 
     optimizer: one_of(OPTIMIZERS, "adafactor") = Field(default_factory=Adafactor)  # type: ignore[valid-type]
@@ -43,6 +45,7 @@ class Learning:
     logprob_temperature: PositiveFloat = 1.0
     logprob_chunk: PositiveInt = 64
     remat: bool = True
+    attention: Literal["xla", "splash", "cudnn"] = "xla"
 
 
 @jax.tree_util.register_dataclass

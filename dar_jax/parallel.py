@@ -93,6 +93,12 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(array, spec(axes, array.shape, mesh))
 
 
+def platform() -> str:
+    """Name the platform that what is traced now is compiled for: that of the mesh, which need not be this machine's."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
     """Give every leaf of a tree of shapes its NamedSharding, from the tree of its logical axes."""
     return jax.tree.map(lambda leaf, names: NamedSharding(mesh, spec(names, leaf.shape, mesh)), abstract, axes)

@@ -126,9 +126,14 @@ def open_session(config: RunConfig, console: Console) -> Session:
         config.judge.check()
     mesh = config.mesh.build()
     try:
-        decoder = dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
+        decoder = dataclasses.replace(
+            huggingface.read_config(config.policy.path),
+            lora=config.policy.lora,
+            attention=config.learning.attention,
+        )
     except SettingError as error:
         raise SettingError(f"policy.path: {error}") from None
+    models.check_attention(decoder, mesh.devices.flat[0].platform)
     decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)

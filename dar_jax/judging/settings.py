@@ -18,7 +18,7 @@ from dar_jax.judging.terms import Judging
 from dar_jax.settings import STRICT
 
 
-def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger_path: Path) -> Judge:
+def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger_place: Path | str) -> Judge:
     """Open the ledger, then the wire; both close with the judge. Raises SettingError."""
     protocol = judging.protocol
     identity = {**wire.identity(), "protocol": VERSION, "rubric": protocol.rubric, "levels": protocol.count}
@@ -26,7 +26,7 @@ def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger
         identity["endpoint"] = judging.endpoint
     rubric = "a rubric of your own" if judging.rubric_text else f"rubric {judging.rubric}"
     describe = f"{wire.model} {wire.address}, mode {judging.mode}, {rubric}"
-    ledger = Ledger(ledger_path)
+    ledger = Ledger(ledger_place)
     try:
         chat = wire.connect(judging.concurrency)
     except BaseException:
@@ -39,19 +39,19 @@ def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger
 class ScriptedJudge(ScriptedWire, Judging):
     """A rule in this process, see `chat/scripted.py`: no key, no network, no cost."""
 
-    def open(self, ledger_path: Path) -> Judge:
+    def open(self, ledger_place: Path | str) -> Judge:
         """Start judging, with answers kept in the ledger given."""
-        return open_judge(self, self, self.prices or FREE, ledger_path)
+        return open_judge(self, self, self.prices or FREE, ledger_place)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class OpenAIJudge(OpenAIWire, Judging):
     """A model behind any server that speaks OpenAI's chat completions."""
 
-    def open(self, ledger_path: Path) -> Judge:
+    def open(self, ledger_place: Path | str) -> Judge:
         """Start judging, with answers kept in the ledger given."""
         listed = list_price(self.model) if self.base_url == openai.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_path)
+        return open_judge(self, self, self.prices or listed, ledger_place)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,7 +60,7 @@ class GeminiJudge(GeminiWire, Judging):
 
     mode: Mode = "samples"
 
-    def open(self, ledger_path: Path) -> Judge:
+    def open(self, ledger_place: Path | str) -> Judge:
         """Start judging, with answers kept in the ledger given."""
         listed = list_price(self.model) if self.base_url == gemini.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_path)
+        return open_judge(self, self, self.prices or listed, ledger_place)
