@@ -5,7 +5,7 @@ from dar_jax.models.config import DecoderConfig
 from dar_jax.models.decoder import Decoder, Params, abstract, bind, init, logical_axes, positions
 from dar_jax.models.kernels import check as check_attention
 from dar_jax.models.lora import Lora, join, merge, split
-from dar_jax.models.stack import at, lend, put
+from dar_jax.models.stack import at, lend, listed, put
 
 __all__ = [
     "CACHE_AXES",
@@ -21,6 +21,7 @@ __all__ = [
     "init",
     "join",
     "lend",
+    "listed",
     "logical_axes",
     "merge",
     "positions",

@@ -76,21 +76,23 @@ def attend(
 ) -> jax.Array:
     """Mix the values each query may see, softmax in float32; `[B, T, N, H]`.
 
-    Query heads stay grouped, so that no key or value is repeated in memory.
+    Query heads stay grouped, so that no key or value is repeated in memory: the T x M queries of a key/value head are
+    the rows (`Q`) of one matrix product.
     """
     rows, queries, heads, size = query_BTNH.shape
     dtype, kv_heads = query_BTNH.dtype, key_BKSH.shape[1]
-    query_BTKMH = query_BTNH.reshape(rows, queries, kv_heads, heads // kv_heads, size)
-    score_BKMTS = jnp.einsum(
-        "BTKMH,BKSH->BKMTS",
-        query_BTKMH,
+    grouped = (rows, kv_heads, queries, heads // kv_heads, -1)
+    query_BKTMH = query_BTNH.reshape(rows, queries, kv_heads, -1, size).swapaxes(1, 2)
+    score_BKQS = jnp.einsum(
+        "BKQH,BKSH->BKQS",
+        query_BKTMH.reshape(rows, kv_heads, -1, size),
         key_BKSH.astype(dtype),
         preferred_element_type=jnp.float32,
     )
-    score_BKMTS = capped(score_BKMTS * (config.score_size or size) ** -0.5, config.score_cap)
-    share_BKMTS = jax.nn.softmax(jnp.where(mask_BTS[:, None, None], score_BKMTS, _NEVER), axis=-1).astype(dtype)
-    mixed_BTKMH = jnp.einsum("BKMTS,BKSH->BTKMH", share_BKMTS, value_BKSH.astype(dtype))
-    return mixed_BTKMH.reshape(query_BTNH.shape)
+    score_BKTMS = capped(score_BKQS * (config.score_size or size) ** -0.5, config.score_cap).reshape(grouped)
+    share_BKTMS = jax.nn.softmax(jnp.where(mask_BTS[:, None, :, None], score_BKTMS, _NEVER), axis=-1).astype(dtype)
+    mixed_BKQH = jnp.einsum("BKQS,BKSH->BKQH", share_BKTMS.reshape(score_BKQS.shape), value_BKSH.astype(dtype))
+    return mixed_BKQH.reshape(grouped).swapaxes(1, 2).reshape(query_BTNH.shape)
 
 
 def capped(value: jax.Array, cap: float | None) -> jax.Array:

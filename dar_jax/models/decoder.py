@@ -18,7 +18,7 @@ from dar_jax.models.cache import Cache
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Axes, Mlp, Norm, random
 from dar_jax.models.lora import join, split
-from dar_jax.models.stack import through
+from dar_jax.models.stack import scan, through
 from dar_jax.parallel import constrain
 
 Params = dict[str, Any]
@@ -99,7 +99,7 @@ class Decoder(nnx.Module):
 
         # The scan returns the cache alone: returning the weights too would hold them twice.
         entries = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
-        hidden_BTD, entries = jax.lax.scan(read, hidden_BTD, (layers, entries, local))
+        hidden_BTD, entries = scan(read, hidden_BTD, (layers, entries, local))
         if entries is not None:
             cache = Cache(key_LBKSH=entries[0], value_LBKSH=entries[1])
         return self.norm(hidden_BTD), cache

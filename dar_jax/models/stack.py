@@ -5,6 +5,7 @@ the parameters' bytes. Here the way back walks the layers itself and adds each o
 """
 
 import functools as ft
+import operator as op
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,28 @@ def put(stacked: Tree, layer: Tree, index: jax.Array | int) -> Tree:
 def plus(total: Tree, more: Tree) -> Tree:
     """Add in the total's dtype."""
     return jax.tree.map(lambda one, other: one + other.astype(one.dtype), total, more)
+
+
+def listed(stacked: Tree) -> Tree:
+    """Give each stacked leaf as a list, one array a layer."""
+    return jax.tree.map(list, stacked)
+
+
+def scan(read: Callable[[jax.Array, Tree], tuple[jax.Array, Tree]], hidden: jax.Array, layers: Tree) -> Any:
+    """Do as `jax.lax.scan` over stacked layers; over `listed` ones a layer at a time, and what they give is listed."""
+    lists = [leaf for leaf in jax.tree.leaves(layers, is_leaf=_is_list) if _is_list(leaf)]
+    if not lists:
+        return jax.lax.scan(read, hidden, layers)
+    given = []
+    for index in range(len(lists[0])):
+        layer = jax.tree.map(op.itemgetter(index), layers, is_leaf=_is_list)
+        hidden, one = read(hidden, layer)
+        given.append(one)
+    return hidden, jax.tree.map(lambda *each: list(each), *given)
+
+
+def _is_list(node: Tree) -> bool:
+    return isinstance(node, list)
 
 
 @ft.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -55,7 +55,9 @@ class Sampler:
         logprob_temperature: float = 1.0,
     ) -> None:
         self.settings, self.config, self.mesh, self.pad_id = settings, config, mesh, pad_id
-        run = ft.partial(_sample, config, settings, tuple(sorted(eos_ids)), pad_id, logprob_temperature)
+        # A CPU would copy each layer's weights and cache out of their stacks for every token: there they lie apart.
+        apart = mesh.size == 1 and mesh.devices.item().platform == "cpu"
+        run = ft.partial(_sample, config, settings, tuple(sorted(eos_ids)), pad_id, logprob_temperature, apart)
         self._run = jax.jit(run, static_argnums=0)
 
     def sample(
@@ -129,6 +131,7 @@ def _sample(
     eos_ids: tuple[int, ...],
     pad_id: int,
     logprob_temperature: float,
+    apart: bool,
     group_size: int,
     params: Params,
     token_PS: jax.Array,
@@ -141,6 +144,8 @@ def _sample(
     key_B = _row_keys(key, address_P2, group_size)
     rows = ft.partial(jnp.repeat, repeats=group_size, axis=0)
     logits_BV, cache = _prefill(config, params, token_PS, mask_PS, group_size, length)
+    if apart:
+        cache, model = models.listed(cache), models.bind(config, {**params, "layers": models.listed(params["layers"])})
     prompt_length_B = rows(mask_PS.sum(1))
     mask_BS = jnp.pad(rows(mask_PS), ((0, 0), (0, length)), constant_values=True)
     count = key_B.shape[0]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dar_jax.models import at, lend, put
-from dar_jax.models.stack import through
+from dar_jax.models import at, lend, listed, put
+from dar_jax.models.stack import scan, through
 
 LAYERS = {"scale": jnp.array([2.0, -1.0, 0.5]), "shift": jnp.array([0.1, 0.2, 0.3])}
 FIXED = jnp.array([1.0, 10.0, 100.0])
@@ -54,3 +54,20 @@ def test_sums_keep_their_dtype(kept):
 def test_one_layer_is_taken_and_set():
     assert at(LAYERS, 1)["scale"] == -1.0
     np.testing.assert_array_equal(put(LAYERS, {"scale": 9.0, "shift": 8.0}, 1)["scale"], [2.0, 9.0, 0.5])
+
+
+def test_listed_layers_are_scanned_as_stacked_ones_are_and_give_lists():
+    """Whether all of them are listed or some alone."""
+
+    def step(hidden, layer):
+        params, cached, fixed = layer
+        hidden = read(params, fixed, hidden, cached)
+        return hidden, (cached + hidden, hidden)
+
+    cached, start = jnp.array([0.5, 0.25, 0.125]), jnp.array(0.7)
+    expected, stacks = scan(step, start, (LAYERS, cached, FIXED))
+    for layers in ((LAYERS, listed(cached), FIXED), (listed(LAYERS), listed(cached), FIXED)):
+        hidden, lists = scan(step, start, layers)
+        assert hidden == pytest.approx(float(expected), rel=1e-6)
+        assert [type(each) for each in lists] == [list, list]
+        np.testing.assert_allclose(jnp.array(lists), jnp.array(stacks), rtol=1e-6)
