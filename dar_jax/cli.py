@@ -19,7 +19,8 @@ Align a policy with an online judge, or go on with a run.
   dar-jax train --resume runs/short steps=40
 
 A config file states only what differs from the defaults; key.sub=value does the same on the command line.
-The run folder holds config.yaml, metrics.jsonl, completions.jsonl, ledger.sqlite and checkpoints/.
+The run folder holds config.yaml, metrics.jsonl, completions.jsonl, ledger.sqlite and checkpoints/; it may lie in a
+bucket: --run-dir gs://BUCKET/PATH (docs/pods.md).
 """
 _TRAIN_USAGE = """\
 dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
@@ -55,6 +56,16 @@ Serve the scripted judge on this machine, as an OpenAI-compatible (and Gemini-co
   dar-jax serve port=8800 scorer=overlap
   dar-jax serve port=8800 'faults={rate_limit: 0.1, server_error: 0.05}' seed=1
 """
+_PLAN = """\
+Say before renting it what a run takes on a TPU slice, and whether it fits: its programs are compiled by the TPU's own
+compiler, which needs no TPU (pip install 'dar-jax[tpu]').
+
+  dar-jax plan configs/pods/tldr.yaml --topology v5e:2x4
+  dar-jax plan configs/pods/tldr.yaml --topology v5p:2x2x1 mesh.tensor=4 --json
+
+Of the policy only its config.json is read, of the data nothing. Large models take minutes.
+"""
+_PLAN_STATUS = "exit status: 0 it fits; 1 it does not; 2 a setting, file or argument cannot be used.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,11 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", _train, "align a policy, or go on with a run", _TRAIN, _STATUS)
     train.usage = _TRAIN_USAGE
     train.add_argument("settings", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
-    train.add_argument("--run-dir", type=Path, help="where to write; default: runs/CONFIG-DATE-TIME")
-    train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with the run in this folder")
+    train.add_argument("--run-dir", type=_place, help="a new folder or URL; default: runs/CONFIG-DATE-TIME")
+    train.add_argument("--resume", type=_place, metavar="RUN_DIR", help="go on with the run in this folder")
     _add_hosts(train)
     export = _verb(verbs, "export", _export, "write a run's policy in Hugging Face form", _EXPORT)
-    export.add_argument("run", type=Path, help="the run folder")
+    export.add_argument("run", type=_place, help="the run folder")
     export.add_argument("--output", type=Path, required=True, help="the folder to write; must be new or empty")
     export.add_argument(
         "--step", type=int, help="after so many steps (metrics.jsonl counts them); default: as saved last"
@@ -105,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     export.add_argument("--adapter", action="store_true", help="LoRA adapters alone, in PEFT's form; default: merged")
     _add_sample(verbs)
+    plan = _verb(verbs, "plan", _plan, "say what a run takes on a TPU slice, without one", _PLAN, _PLAN_STATUS)
+    plan.add_argument("settings", nargs="+", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
+    plan.add_argument("--topology", required=True, help="the slice, such as v5e:2x4 or v5p:4x4x4")
+    plan.add_argument("--json", action="store_true", help="one JSON object, bytes and seconds unrounded")
+    plan.add_argument("--judge-latency", type=float, default=2.0, metavar="SECONDS", help="of one call; default: 2")
     serve = _verb(verbs, "serve", _serve, "serve the scripted judge over HTTP", _SERVE)
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the server")
     return parser
@@ -154,6 +170,11 @@ def _verb(verbs, name, function, summary, description, epilog=None):  # type: ig
     return parser
 
 
+def _place(text: str) -> Path | str:
+    """Read where a run lies: a path, or a URL as it stands (Path would make one slash of its two)."""
+    return text if "://" in text else Path(text)
+
+
 def _train(options: argparse.Namespace) -> int | None:
     from dar_jax import hosts
 
@@ -192,7 +213,26 @@ def _start(options: argparse.Namespace) -> None:
     with hosts.together("settings"):
         config = read_config(path, options.settings[1:])
     named = options.run_dir or Path("runs") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return train(config, Path(hosts.gather("run folder", str(named), str)[0]))
+    return train(config, _place(hosts.gather("run folder", str(named), str)[0]))
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from dar_jax.config_file import read_config
+    from dar_jax.planning import Assumptions, make_plan, topology, ways_out
+    from dar_jax.planning.report import show, to_plain
+
+    config = read_config(Path(options.settings[0]), options.settings[1:])
+    where, assumed = topology(options.topology), Assumptions(judge_latency_s=options.judge_latency)
+    with Console(stderr=True).status("reading") as status:
+        plan = make_plan(config, where, status.update, assumed)
+        ways = [] if plan.fits else ways_out(config, plan, status.update)
+    if options.json:
+        print(json.dumps(to_plain(plan, ways), indent=1))
+    else:
+        show(plan, ways, Console(width=None if sys.stdout.isatty() else 120))
+    return 0 if plan.fits else 1
 
 
 def _export(options: argparse.Namespace) -> None:

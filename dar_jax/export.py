@@ -16,7 +16,7 @@ from dar_jax.config_file import to_yaml
 from dar_jax.errors import SettingError
 from dar_jax.policy import Policy, is_run, open_policy
 from dar_jax.reporting.model_card import Card
-from dar_jax.runlog import RunFolder
+from dar_jax.runlog import layout
 from dar_jax.sampling import Sampling
 from dar_jax.tokens import Tokenizer
 
@@ -27,7 +27,7 @@ _PROBE = "\n\nThe cat's 1234 na\u00efve words, e.g. (a+b)*2; \u4f60\u597d!"
 
 
 def export(
-    run: Path, output: Path, step: int | None = None, dtype: Dtype = "float32", *, adapter: bool = False
+    run: Path | str, output: Path, step: int | None = None, dtype: Dtype = "float32", *, adapter: bool = False
 ) -> None:
     """Write the policy after `step` steps (default: as last saved) to a new folder, which appears whole or not at all:
     weights, config, tokenizer, generation config and a model card.
@@ -93,7 +93,7 @@ def _tokenizer_class(folder: Path, tokenizer: Tokenizer) -> str:
 
 
 def _card(name: str, policy: Policy, config: RunConfig) -> Card:
-    folder = RunFolder(Path(policy.source))
+    folder = layout(policy.source)(policy.source)
     assert policy.number is not None
     step, update = divmod(policy.number, config.learning.updates_per_batch)
     shown = _without_keys(config)

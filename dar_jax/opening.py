@@ -13,17 +13,27 @@ from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.judging import GeminiJudge, Judge, OpenAIJudge, ScriptedJudge
 from dar_jax.policy import keep_words
-from dar_jax.runlog import RunFolder
+from dar_jax.runlog import RemoteFolder, RunFolder, layout
 from dar_jax.session import Session
 
+Folder = RunFolder | RemoteFolder
 
-def create(session: Session, run_dir: Path) -> RunFolder:
+
+def check(run_dir: Path | str) -> None:
+    """Say before anything is loaded whether a run can begin there. Raises SettingError."""
+    with hosts.together("place of the run folder"):
+        if hosts.is_first():
+            layout(run_dir).check(run_dir)
+
+
+def create(session: Session, run_dir: Path | str) -> Folder:
     """Start a run folder. Raises SettingError where something is there already, or a host does not see it."""
     with hosts.together("new run folder"):
         if hosts.is_first():
-            made = RunFolder.create(run_dir, to_yaml(session.config))
-            keep_words(made, session.config.policy.path, session.decoder, session.tokenizer)
-    folder = RunFolder(run_dir)
+            folder: Folder = layout(run_dir).create(run_dir, to_yaml(session.config))
+            keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
+    if not hosts.is_first():
+        folder = layout(run_dir)(run_dir)
     with hosts.together("shared run folder"):
         try:
             folder.config_yaml()
@@ -35,14 +45,14 @@ def create(session: Session, run_dir: Path) -> RunFolder:
     return folder
 
 
-def reopen(run_dir: Path, overrides: Sequence[str]) -> tuple[RunFolder, RunConfig]:
+def reopen(run_dir: Path | str, overrides: Sequence[str]) -> tuple[Folder, RunConfig]:
     """Open the folder of a run that goes on, and its settings with the overrides.
 
     Raises SettingError where there is nothing to go on with, or where an override would change the maths.
     """
     with hosts.together("run folder"):
-        folder = RunFolder.reopen(run_dir)
-        where = str(run_dir / "config.yaml")
+        folder = layout(run_dir).reopen(run_dir)
+        where = f"{run_dir}/config.yaml"
         before = parse_config(folder.config_yaml(), where=where)
         config = parse_config(folder.config_yaml(), overrides, where=where)
         if changed := differences(before, config):
@@ -58,14 +68,12 @@ def console(config: RunConfig) -> Console:
     return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
 
 
-def judge(settings: OpenAIJudge | GeminiJudge | ScriptedJudge, folder: RunFolder) -> Judge:
+def judge(settings: OpenAIJudge | GeminiJudge | ScriptedJudge, folder: Folder) -> Judge:
     """Open this host's judge, with its share of the rates and a ledger of its own.
 
     What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
     """
-    first = folder.ledger
-    own = first.with_stem(f"{first.stem}-{hosts.index()}") if hosts.index() else first
     with hosts.together("ledgers"):
-        others = [path for path in sorted(first.parent.glob(f"{first.stem}*{first.suffix}")) if path != own]
+        own, others = folder.ledger_of(hosts.index()), folder.other_ledgers(hosts.index())
     with hosts.together("judge"):
         return settings.share(hosts.index(), hosts.count()).open(own, others)

@@ -13,7 +13,7 @@ other numbers would train another model in silence.
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,12 +59,12 @@ class MeshShape:
     devices: PositiveInt | None = None
     decode: PositiveInt | None = None
 
-    def build(self) -> Mesh:
-        """Lay the devices out as (data, fsdp, tensor).
+    def build(self, devices: Sequence[Any] | None = None) -> Mesh:
+        """Lay the devices, this machine's unless others are given, out as (data, fsdp, tensor).
 
         Raises SettingError where the sizes do not multiply to the number of devices, or there are fewer.
         """
-        devices = jax.devices()[: self.devices]
+        devices = (jax.devices() if devices is None else devices)[: self.devices]
         count = len(devices)
         if self.devices and self.devices > count:
             raise SettingError(
@@ -99,6 +99,12 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
     if mesh.empty:
         return array
     return jax.lax.with_sharding_constraint(array, spec(axes, array.shape, mesh))
+
+
+def platform() -> str:
+    """Name the platform that what is traced now is compiled for: that of the mesh, which need not be this machine's."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
 
 
 def shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
@@ -163,12 +169,22 @@ def relaid(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
 
 
+def abstract_rows(tree: Any, mesh: Mesh) -> Any:
+    """Give shapes the places that `rows` would put such arrays in; no memory is taken."""
+    return placed(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
+
+
+def placed(shapes: Any, places: Any) -> Any:
+    """Join a tree of shapes with one of shardings, leaf by leaf."""
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
+
+
 def to_host(tree: Any) -> Any:
     """Fetch device arrays as numpy arrays; of several hosts, those that every host holds whole."""
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
-def _check_hosts(devices: list[jax.Device]) -> None:
+def _check_hosts(devices: Sequence[Any]) -> None:
     if jax.process_count() != hosts.count():
         raise SettingError(
             f"jax runs on {jax.process_count()} processes, but this one has not joined the others: train with"

@@ -20,7 +20,7 @@ from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.parallel import MeshShape, shardings
-from dar_jax.runlog import RunFolder
+from dar_jax.runlog import RemoteFolder, RunFolder, layout
 from dar_jax.tokens import Tokenizer, TokenizerSettings
 
 
@@ -50,7 +50,7 @@ def open_policy(source: str | Path, step: int | None = None, console: Console | 
     """
     console = console or Console("quiet")
     if is_run(source):
-        return _of_run(Path(source), step, console)
+        return _of_run(source, step, console)
     if step is not None:
         raise SettingError(f"--step {step}: {source} is no run folder (config.yaml with checkpoints); leave --step out")
     decoder, mesh = huggingface.read_config(source), MeshShape().build()
@@ -62,22 +62,22 @@ def open_policy(source: str | Path, step: int | None = None, console: Console | 
 
 def is_run(source: str | Path) -> bool:
     """Tell a run folder from a model's: it has a config.yaml and checkpoints."""
-    return (Path(source) / "config.yaml").is_file() and (Path(source) / "checkpoints").is_dir()
+    return layout(source)(source).is_run()
 
 
-def keep_words(folder: RunFolder, start: str, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
+def keep_words(folder: RunFolder | RemoteFolder, start: str, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
     """Put into a run folder what makes a model of its checkpoints: config.json and the tokenizer.
 
     `start` is where the run started from; the name is kept if it is the hub's.
     """
-    folder.policy.mkdir()
-    tokenizer.save(folder.policy)
-    huggingface.write_config(folder.policy, decoder, "float32", hub_id=None if Path(start).exists() else start)
+    with folder.filling_policy() as place:
+        tokenizer.save(place)
+        huggingface.write_config(place, decoder, "float32", hub_id=None if Path(start).exists() else start)
 
 
-def _of_run(path: Path, step: int | None, console: Console) -> Policy:
-    folder = RunFolder(path)
-    config = parse_config(folder.config_yaml(), where=str(path / "config.yaml"))
+def _of_run(path: Path | str, step: int | None, console: Console) -> Policy:
+    folder = layout(path)(path)
+    config = parse_config(folder.config_yaml(), where=f"{path}/config.yaml")
     number = _number(folder, config.learning.updates_per_batch, step)
     decoder = dataclasses.replace(huggingface.read_config(folder.policy), lora=config.policy.lora)
     mesh, kept = _mesh(config.mesh), dataclasses.replace(config.tokenizer, path=None, chat_template="auto")
@@ -108,7 +108,7 @@ def _open_words(words: str, settings: TokenizerSettings, decoder: DecoderConfig)
     return {"words": words, "tokenizer_settings": settings, "tokenizer": tokenizer}
 
 
-def _number(folder: RunFolder, updates: int, step: int | None) -> int:
+def _number(folder: RunFolder | RemoteFolder, updates: int, step: int | None) -> int:
     """Find the checkpoint after `step` whole steps of `updates` updates; by default the newest, even within a step."""
     numbers = saved_numbers(folder.checkpoints)
     if not numbers:

@@ -137,10 +137,7 @@ def _open(config: RunConfig, console: Console) -> Session:
     if config.judge:
         config.judge.check()
     mesh = config.mesh.build()
-    try:
-        decoder = dataclasses.replace(huggingface.read_config(config.policy.path), lora=config.policy.lora)
-    except SettingError as error:
-        raise SettingError(f"policy.path: {error}") from None
+    decoder = read_decoder(config, mesh)
     decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
@@ -160,6 +157,20 @@ def _open(config: RunConfig, console: Console) -> Session:
         prompts=prompts,
         held_out=held_out,
     )
+
+
+def read_decoder(config: RunConfig, mesh: Mesh) -> DecoderConfig:
+    """Read what the policy is, and how it is computed on this mesh. Raises SettingError."""
+    try:
+        decoder = dataclasses.replace(
+            huggingface.read_config(config.policy.path),
+            lora=config.policy.lora,
+            attention=config.learning.attention,
+        )
+    except SettingError as error:
+        raise SettingError(f"policy.path: {error}") from None
+    models.check_attention(decoder, mesh.devices.flat[0].platform)
+    return decoder
 
 
 def _prompts(config: RunConfig, data: Any, tokenizer: Tokenizer, console: Console) -> Prompts:

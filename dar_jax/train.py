@@ -32,7 +32,7 @@ from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
 from dar_jax.records import Completion, Verdict
 from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, samples, shown, speed, warnings
-from dar_jax.runlog import RunFolder
+from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.sampling import own_completions, rewards
 from dar_jax.session import Purpose, Session, checksum, open_session
 
@@ -48,8 +48,9 @@ class Progress:
     start_checksum: int = 0
 
 
-def train(config: RunConfig, run_dir: Path) -> None:
-    """Run from the start in a new folder."""
+def train(config: RunConfig, run_dir: Path | str) -> None:
+    """Run from the start in a new folder, or under a new URL."""
+    opening.check(run_dir)
     console = opening.console(config)
     session = open_session(config, console)
     with jax.set_mesh(session.mesh):
@@ -60,7 +61,7 @@ def train(config: RunConfig, run_dir: Path) -> None:
             run.steps()
 
 
-def resume(run_dir: Path, overrides: Sequence[str]) -> None:
+def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
     """Go on from the newest checkpoint of a run folder, as if it had never stopped.
 
     Raises SettingError where there is nothing to go on with, or where an override would change the maths.
@@ -76,7 +77,7 @@ def resume(run_dir: Path, overrides: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _open(session: Session, folder: RunFolder, console: Console, start: Params) -> Iterator["Run"]:
+def _open(session: Session, folder: RunFolder | RemoteFolder, console: Console, start: Params) -> Iterator["Run"]:
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
@@ -94,7 +95,7 @@ class Run:
     def __init__(
         self,
         session: Session,
-        folder: RunFolder,
+        folder: RunFolder | RemoteFolder,
         console: Console,
         saved: RunState,
         judge: Judge | None,
@@ -228,6 +229,7 @@ class Run:
 
     def save(self) -> None:
         """Save what decides the next number, and go on while it is written."""
+        self.folder.flush()  # no resume from this checkpoint makes these rows again
         number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
         self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
 

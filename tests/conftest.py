@@ -1,14 +1,45 @@
-"""Eight virtual CPU devices for every test, so that sharding is real."""
+"""Eight virtual CPU devices for every test, so that sharding is real; stores for those that ask."""
 
 import atexit
+import os
 import shutil
 import tempfile
 
 import jax
+import pytest
 
+from tests.fake_gcs import FakeGCS
+
+# Also in the processes that tests start, and where a TPU's compiler or a GPU is installed.
+os.environ["JAX_PLATFORMS"] = "cpu"
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 # The runs of these tests compile the same few programs again and again.
 cache = tempfile.mkdtemp(prefix="dar-jax-tests-")
 atexit.register(shutil.rmtree, cache, ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def gcs_server():
+    with FakeGCS() as server:
+        yield server
+
+
+@pytest.fixture
+def gcs(gcs_server, monkeypatch):
+    """Google Cloud Storage with one empty bucket, for the drivers of this process; gcsfs remembers the first server."""
+    for name, value in gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    gcs_server.reset("bucket")
+    return gcs_server
+
+
+@pytest.fixture(params=["file", "gs"])
+def url(request, tmp_path):
+    """A place for a run, on each kind of store."""
+    if request.param == "file":
+        return f"file://{tmp_path}/runs/x"
+    request.getfixturevalue("gcs")
+    return "gs://bucket/runs/x"

@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax import parallel
 from dar_jax.batches import Batch, Inputs
+from dar_jax.checkpoints.saved_params import absolute
 from dar_jax.settings import STRICT
 
 
@@ -36,11 +37,11 @@ class Checkpointing:
 
 
 class RunState:
-    """The sequence of checkpoints of one run. All calls come from the main thread."""
+    """The sequence of checkpoints of one run, in a folder or under `gs://`. All calls come from the main thread."""
 
-    def __init__(self, directory: Path, keep: int) -> None:
+    def __init__(self, directory: Path | str, keep: int) -> None:
         self._orbax = ocp.training.Checkpointer(
-            directory.absolute(),
+            absolute(directory),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,

@@ -6,11 +6,16 @@ from typing import Any
 from orbax.checkpoint import v1 as ocp
 
 
-def saved_numbers(directory: Path) -> list[int]:
-    """List the numbers of the complete checkpoints, oldest first; one being written has a longer name."""
-    return sorted(int(each.name) for each in directory.iterdir() if each.name.isdigit() and each.is_dir())
+def absolute(directory: Path | str) -> Path | str:
+    """Return the directory as Orbax wants it: an absolute path, or a `gs://` URL as it stands."""
+    return directory if isinstance(directory, str) else directory.absolute()
 
 
-def load_params(directory: Path, number: int, abstract: Any) -> Any:
+def saved_numbers(directory: Path | str) -> list[int]:
+    """List the numbers of the complete checkpoints, oldest first."""
+    return sorted(each.step for each in ocp.path.step.standard_name_format().find_all(absolute(directory)))
+
+
+def load_params(directory: Path | str, number: int, abstract: Any) -> Any:
     """Load the parameters alone onto the places that `abstract` names, wherever they lay when saved."""
-    return ocp.load_checkpointables((directory / str(number)).absolute(), {"params": abstract})["params"]
+    return ocp.load_checkpointables(f"{absolute(directory)}/{number}", {"params": abstract})["params"]

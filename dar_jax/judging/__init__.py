@@ -1,6 +1,6 @@
 """Who gives rewards. Words only: nothing here imports jax.
 
-judge = settings.judge.open(ledger_path)         one thread, for the whole run; a context manager
+judge = settings.judge.open(ledger_place)        one thread, for the whole run; a context manager
 pending = judge.submit(completions)              returns at once
 verdicts = pending.result()                      typed, in order; a failure is a verdict that says why
 check_failures(verdicts, judge.max_failure_share, judge.describe())

@@ -1,7 +1,8 @@
 """Every answer that costs money, on disk before it is used. A question asked before is free, for ever.
 
 SQLite in WAL mode; one writer thread commits what has gathered in one synchronous transaction. Two runs on one
-machine may share a ledger; SQLite's WAL does not work over network file systems. Tables:
+machine may share a ledger; SQLite's WAL does not work over network file systems. Under a URL the rows lie as segments
+(segments.py), written before they are committed; SQLite holds a copy of them while the ledger is open. Tables:
 
     judges   id, description       wire, model, endpoint and protocol as JSON, once each
     answers  key                   hash of the judge, the question and the sampling parameters
@@ -14,17 +15,22 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
+from dar_jax.judging.segments import Row, Segments
 
+T = TypeVar("T")
 _APPLICATION_ID = 0x6461726A
 _VERSION = 1
 _SCHEMA = """
@@ -54,22 +60,32 @@ class Question:
 
 
 class Ledger:
-    """An open ledger. Raises SettingError on a file that is no whole ledger, DarError when a write fails.
+    """An open ledger: a file, or under a URL segments. Raises SettingError where that is no whole ledger, DarError when
+    a write fails.
 
-    What it does not hold is looked for in `others`, which it never writes: the ledgers of a run's other hosts.
+    What it does not hold is looked for in `others`, which it never writes: the ledgers of a run's other hosts. Segments
+    are those of all hosts anyway.
     """
 
-    def __init__(self, path: Path, others: Sequence[Path] = ()) -> None:
-        self._path, self._other_paths = path, others
-        self._waiting: list[tuple[tuple[object, ...], str, Future[None]]] = []
+    def __init__(self, place: Path | str, others: Sequence[Path] = ()) -> None:
+        self._place, self._other_places = place, others
+        self._waiting: list[tuple[Row, Future[None]]] = []
         self._lock = threading.Lock()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        try:
-            self._database = self._writer.submit(_open, path).result()
-            self._others = self._writer.submit(_open_others, others).result()
-        except BaseException:
-            self._writer.shutdown()
-            raise
+        self._segments: Segments | None = None
+        with ExitStack() as opened:
+            self._writer = opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="ledger"))
+            if "://" in str(place):
+                self._segments = Segments(str(place))
+                scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="dar-jax-ledger-"))
+                place = Path(scratch) / "copy.sqlite"
+            self._database = self._on_writer(_open, Path(place))
+            opened.callback(self._on_writer, self._database.close)
+            self._others = self._on_writer(_open_others, others)
+            for database in self._others:
+                opened.callback(self._on_writer, database.close)
+            if self._segments:
+                self._on_writer(self._copy, self._segments)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -88,19 +104,22 @@ class Ledger:
         written: Future[None] = Future()
         # A caller that is cancelled must not take the row, or its neighbours' futures, with it.
         written.set_running_or_notify_cancel()
-        judge, row = json.dumps(question.judge, sort_keys=True), _row(question, answer, attempts)
+        row = _row(question, answer, attempts)
         with self._lock:
-            self._waiting.append((row, judge, written))
+            self._waiting.append((row, written))
         self._writer.submit(self._commit)
         await asyncio.wrap_future(written)
 
     def close(self) -> None:
         """Write what waits, and close the file. Closing twice does nothing."""
         try:
-            self._writer.submit(self._close)
+            self._writer.submit(self._commit)
         except RuntimeError:  # already shut down
             return
-        self._writer.shutdown()
+        self._opened.close()
+
+    def _on_writer(self, function: Callable[..., T], *arguments: object) -> T:
+        return self._writer.submit(function, *arguments).result()
 
     def _get(self, key: str) -> Answer | None:
         try:
@@ -109,7 +128,7 @@ class Ledger:
                 if row is not None:
                     return Answer.from_json(row[0])
         except (sqlite3.Error, ValueError) as error:
-            where = ", ".join(map(str, (self._path, *self._other_paths)))
+            where = ", ".join(map(str, (self._place, *self._other_places)))
             raise DarError(f"the ledger {where} cannot be read: {error}; {_WAY_OUT}") from None
         return None
 
@@ -118,25 +137,30 @@ class Ledger:
             batch, self._waiting = self._waiting, []
         if not batch:
             return
+        rows = [row for row, _ in batch]
         try:
-            with self._database:
-                judges = {(str(row[1]), judge) for row, judge, _ in batch}
-                self._database.executemany("INSERT OR IGNORE INTO judges VALUES (?, ?)", judges)
-                marks = ", ".join("?" * len(batch[0][0]))
-                rows = [row for row, _, _ in batch]
-                self._database.executemany(f"INSERT OR IGNORE INTO answers VALUES ({marks})", rows)
-        except (sqlite3.Error, ValueError) as error:
-            failure = DarError(f"the ledger {self._path} cannot be written: {error}; no unrecorded answer is used")
-            for _, _, written in batch:
+            if self._segments:
+                self._segments.write(rows)
+            self._insert(rows)
+        except (sqlite3.Error, ValueError, DarError) as error:
+            failure = DarError(f"the ledger {self._place} cannot be written: {error}; no unrecorded answer is used")
+            for _, written in batch:
                 written.set_exception(failure)
             return
-        for _, _, written in batch:
+        for _, written in batch:
             written.set_result(None)
 
-    def _close(self) -> None:
-        self._commit()
-        for database in (self._database, *self._others):
-            database.close()
+    def _insert(self, rows: list[Row]) -> None:
+        with self._database:
+            judges = {(row.judge, row.description) for row in rows if row.description}
+            self._database.executemany("INSERT OR IGNORE INTO judges VALUES (?, ?)", judges)
+            marks = ", ".join("?" * len(Row._fields[1:]))
+            self._database.executemany(f"INSERT OR IGNORE INTO answers VALUES ({marks})", [row[1:] for row in rows])
+
+    def _copy(self, segments: Segments) -> None:
+        self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
+        for rows in segments.read():
+            self._insert(rows)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -203,23 +227,25 @@ def _log(path: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-def _row(question: Question, answer: Answer, attempts: int) -> tuple[object, ...]:
+def _row(question: Question, answer: Answer, attempts: int) -> Row:
     usage, request = answer.usage, asdict(question.request)
     # The messages are the rubric, kept with the judge, around texts that have their own columns.
     del request["messages"]
-    tokens = (usage.input_tokens, usage.cached_tokens, usage.output_tokens) if usage else (None, None, None)
-    return (
-        question.key,
-        _hash(question.judge),
-        _storable(question.prompt),
-        _storable(question.completion),
-        json.dumps(request),
-        dataclasses.replace(answer, raw="").to_json(),
-        _storable(answer.raw),
-        answer.served_model,
-        attempts,
-        *tokens,
-        time.time(),
+    return Row(
+        description=json.dumps(question.judge, sort_keys=True),
+        key=question.key,
+        judge=_hash(question.judge),
+        prompt=_storable(question.prompt),
+        completion=_storable(question.completion),
+        request=json.dumps(request),
+        answer=dataclasses.replace(answer, raw="").to_json(),
+        raw=_storable(answer.raw),
+        served_model=answer.served_model,
+        attempts=attempts,
+        input_tokens=usage.input_tokens if usage else None,
+        cached_tokens=usage.cached_tokens if usage else None,
+        output_tokens=usage.output_tokens if usage else None,
+        answered_at=time.time(),
     )
 
 

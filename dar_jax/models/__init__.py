@@ -3,6 +3,7 @@
 from dar_jax.models.cache import CACHE_AXES, Cache
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.decoder import Decoder, Params, abstract, bind, init, logical_axes, positions
+from dar_jax.models.kernels import check as check_attention
 from dar_jax.models.lora import Lora, join, merge, split
 from dar_jax.models.stack import at, lend, put
 
@@ -16,6 +17,7 @@ __all__ = [
     "abstract",
     "at",
     "bind",
+    "check_attention",
     "init",
     "join",
     "lend",

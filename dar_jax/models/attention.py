@@ -4,12 +4,13 @@ Letters as in `batches.py`, and `M` the query heads that share one key/value hea
 """
 
 import functools as ft
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dar_jax.models import kernels
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Norm, Projection
 from dar_jax.models.rope import Rotation, rotate
@@ -17,7 +18,16 @@ from dar_jax.models.rope import Rotation, rotate
 if TYPE_CHECKING:
     KeyValue = tuple[jax.Array, jax.Array]
 
-View = tuple[Rotation, jax.Array]
+
+class View(NamedTuple):
+    """How a layer sees: rotations, which positions each query may see, which hold real tokens, whether it is local."""
+
+    rotation: Rotation
+    mask_BTS: jax.Array
+    mask_BS: jax.Array
+    local: jax.Array
+
+
 _NEVER = -1e30  # finite, so that a row with nothing to attend to gives a plain average and not NaN
 
 
@@ -40,7 +50,7 @@ class Attention(nnx.Module):
         self, hidden_BTD: jax.Array, view: View, cached: "KeyValue | None", offset: jax.Array | int
     ) -> "tuple[jax.Array, KeyValue | None]":
         """Attend, and return what the cache of this layer has become (None without one)."""
-        rotation, mask_BTS = view
+        rotation = view.rotation
         query_BTNH, key_BTKH, value_BTKH = self.query(hidden_BTD), self.key(hidden_BTD), self.value(hidden_BTD)
         if self.config.qk_norm:
             query_BTNH, key_BTKH = self.query_norm(query_BTNH), self.key_norm(key_BTKH)
@@ -49,8 +59,16 @@ class Attention(nnx.Module):
         if cached is not None:
             key_BKSH = write(cached[0], key_BKSH, offset)
             value_BKSH = write(cached[1], value_BKSH, offset)
-        mixed_BTNH = attend(query_BTNH, key_BKSH, value_BKSH, mask_BTS, self.config)
-        return self.output(mixed_BTNH), None if cached is None else (key_BKSH, value_BKSH)
+            mixed_BTNH = attend(query_BTNH, key_BKSH, value_BKSH, view.mask_BTS, self.config)
+            return self.output(mixed_BTNH), (key_BKSH, value_BKSH)
+        return self.output(self._attended(query_BTNH, key_BKSH, value_BKSH, view)), None
+
+    def _attended(self, query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, view: View) -> jax.Array:
+        """Attend without a cache, by the kernel of the settings."""
+        if self.config.attention == "splash":
+            return kernels.splash(query_BTNH, key_BKSH, value_BKSH, view.mask_BS, view.local, self.config)
+        kernel = kernels.cudnn if self.config.attention == "cudnn" else attend
+        return kernel(query_BTNH, key_BKSH, value_BKSH, view.mask_BTS, self.config)
 
 
 def attend(
@@ -83,16 +101,18 @@ def capped(value: jax.Array, cap: float | None) -> jax.Array:
 def views(
     config: DecoderConfig, position_BT: jax.Array, mask_BS: jax.Array, offset: jax.Array | int
 ) -> tuple[View, View]:
-    """Say how a global and a local layer see: rotations, and which positions each query may see `[B, T, S]`.
+    """Say how a global and a local layer see.
 
-    Those are real ones up to its own, in a local layer the last `window` of them.
+    Each query sees real positions up to its own `[B, T, S]`, in a local layer the last `window` of them.
     """
     queries, seen = position_BT.shape[1], mask_BS.shape[1]
     distance_TS = offset + jnp.arange(queries)[:, None] - jnp.arange(seen)
     mask_BTS = (distance_TS >= 0) & mask_BS[:, None, :]
     rotation = config.rope.rotation(position_BT, config.head_size)
     local_rotation = config.local_rope.rotation(position_BT, config.head_size) if config.local_rope else rotation
-    return (rotation, mask_BTS), (local_rotation, mask_BTS & (distance_TS < (config.window or seen)))
+    near_BTS = mask_BTS & (distance_TS < (config.window or seen))
+    everywhere = View(rotation, mask_BTS, mask_BS, jnp.array(False))
+    return everywhere, View(local_rotation, near_BTS, mask_BS, jnp.array(True))
 
 
 def write(cache_BKSH: jax.Array, new_BKTH: jax.Array, offset: jax.Array | int) -> jax.Array:

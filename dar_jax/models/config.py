@@ -27,6 +27,7 @@ class DecoderConfig:
     local_layers   which layers are local: all, where a window is stated and this is empty
     local_rope     the rotary positions of local layers, where they differ
     lora           adapters beside the matrices; no part of the model's own files
+    attention      what computes it in the passes without a cache (`kernels.py`); no part of the files either
     """
 
     family: str
@@ -55,6 +56,7 @@ class DecoderConfig:
     local_layers: tuple[bool, ...] = ()
     local_rope: Rope | None = None
     lora: Lora | None = None
+    attention: Literal["xla", "splash", "cudnn"] = "xla"
     bos_token_id: NonNegativeInt | None = None
     eos_token_id: NonNegativeInt | tuple[NonNegativeInt, ...] | None = None
     pad_token_id: NonNegativeInt | None = None

@@ -55,3 +55,11 @@ def test_nothing_to_resume_is_an_error(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(SettingError, match="nothing to resume"):
             RunFolder.reopen(path)
+
+
+def test_a_text_may_hold_any_line_end(folder):
+    row = {"step": 1, "completion": "one\u2028two\x85three\x0bfour\r\nfive"}
+    folder.write("completions", [row])
+    assert folder.read("completions") == [row]
+    folder.forget_after(1, completions=1)
+    assert folder.read("completions") == [row]

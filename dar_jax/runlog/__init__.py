@@ -1,0 +1,26 @@
+"""The run folder: what a run leaves for people and for its own resume, in a folder or, under a URL, in a bucket.
+
+config.yaml         the resolved settings, without secrets
+metrics.jsonl       one line a step
+completions.jsonl   one line a judged completion
+evaluations.jsonl   one line an evaluation
+ledger.sqlite       every answer paid for (the judge's)
+checkpoints/        Orbax (checkpoints.run_state)
+policy/             config.json and tokenizer: with a checkpoint, a whole model (policy.keep_words)
+
+Nothing can be appended to in a bucket, and SQLite does not work there. So each log is a folder with an object a step
+(metrics/00000012.jsonl), and the ledger a folder with an object a batch of answers (judging.segments). A local folder
+keeps the plain files: they can be followed and searched, and an append is all that they need.
+"""
+
+from pathlib import Path
+
+from dar_jax.runlog.local import RunFolder
+from dar_jax.runlog.remote import RemoteFolder
+
+__all__ = ["RemoteFolder", "RunFolder", "layout"]
+
+
+def layout(where: Path | str) -> type[RunFolder] | type[RemoteFolder]:
+    """Choose how a run lies there: files in a folder, objects under a URL."""
+    return RemoteFolder if "://" in str(where) else RunFolder
