@@ -27,8 +27,12 @@ class Hosts:
         try:
             return [each.wait(max(0.1, deadline - time.monotonic())) for each in self.processes]
         finally:
-            for each in self.processes:
-                each.kill()
+            self.stop()
+
+    def stop(self) -> None:
+        for each in self.processes:
+            each.kill()
+            each.wait()
 
     def said(self, host: int) -> str:
         return self.logs[host].read_text()
@@ -83,8 +87,9 @@ def until(condition, hosts: Hosts, timeout_s: float = 240) -> None:
     """Wait for a condition while all hosts run."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, [hosts.said(i) for i in range(len(hosts.logs))]
-        assert all(each.poll() is None for each in hosts.processes), [hosts.said(i) for i in range(len(hosts.logs))]
+        if time.monotonic() > deadline or any(each.poll() is not None for each in hosts.processes):
+            hosts.stop()
+            raise AssertionError("".join(hosts.said(host) for host in range(len(hosts.logs))))
         time.sleep(0.05)
 
 
