@@ -38,7 +38,7 @@ def config(tmp_path_factory):
     return parse_config(json.dumps(plain), where="run.yaml")
 
 
-PROGRAMS = {"_decode": "decode_params", "_compute": "compute_params", "_scores": "recall", "_update": "regress"}
+PROGRAMS = {"_compute": "compute_params", "_scores": "recall", "_update": "regress"}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,9 @@ def seen(config, tmp_path_factory):
 @pytest.mark.slow
 def test_what_lies_beside_a_program_is_what_a_run_holds(config, seen):
     held = holdings(config, open_session(config, Console("quiet")).learner)
-    # The rollouts, their rewards and the batch are held too, some bytes a token, which no plan counts.
-    small = 2048
+    # The rollouts, their rewards and the batch are held too, some bytes a token, which no plan counts;
+    # the least that a run holds of parameters is more.
+    small = 4096
     for stage, found in seen.items():
         expected = sum(resident(stage, held).values())
         assert expected <= found[-1] <= expected + small, (stage, found, resident(stage, held))

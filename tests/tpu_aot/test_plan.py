@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_told_with_the_ways_out(tmp_path, monkeypatch, caps
     assert not plan["fits"]
     settings, larger = plan["ways_out"]
     assert (settings["settings"], settings["topology"]) == (["learning.optimizer.name=adafactor"], "v5e:2x4")
-    assert (larger["settings"], larger["topology"]) == ([], "v5e:4x4")
+    assert (larger["settings"], larger["topology"]) == (["learning.micro_batch_size=8"], "v5e:4x4")
     assert settings["fits"]
     assert larger["fits"]
     assert max(settings["needed"], larger["needed"]) <= limit
