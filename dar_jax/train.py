@@ -229,7 +229,8 @@ class Run:
 
     def save(self) -> None:
         """Save what decides the next number, and go on while it is written."""
-        self.folder.flush()  # no resume from this checkpoint makes these rows again
+        with hosts.together("rows are safe"):
+            self.folder.flush()  # no resume from this checkpoint makes these rows again
         number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
         self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
 

@@ -72,13 +72,15 @@ class Watch:
                 time.sleep(_LEAVING_EVERY_S)
 
     def _look(self) -> None:
-        self._show()
+        # Once: `leave` may change it meanwhile, and whoever is told that all are gone must have said that it goes.
+        own = self._sign
+        self._show(own)
         signs = {int(key.rsplit("/", 1)[1]): sign for key, sign in self._store.key_value_dir_get(_SIGNS)}
         said = {host: json.loads(signs.get(host, "{}")) for host in self._seen}
-        if all("left" in each or "lost" in each for each in said.values()):
+        if "left" in own:
             self._all_left = all("left" in each for each in said.values())
-            self._all_gone.set()
-        if self._leaving:
+            if all("left" in each or "lost" in each for each in said.values()):
+                self._all_gone.set()
             return
         now = time.monotonic()
         for host, (last, since) in self._seen.items():
@@ -94,22 +96,21 @@ class Watch:
         elif said.get("left") and still_s > GRACE_S:
             self._end(host, f"it left: {said['left']}")
 
-    def _show(self) -> None:
-        if "beat" in self._sign:
-            self._sign["beat"] += 1
-        self._store.key_value_set(f"{_SIGNS}{self._index}", json.dumps(self._sign), True)
+    def _show(self, sign: dict[str, Any]) -> None:
+        if "beat" in sign:
+            sign["beat"] += 1
+        self._store.key_value_set(f"{_SIGNS}{self._index}", json.dumps(sign), True)
 
     def _end(self, host: int, how: str) -> None:
         if self._leaving:
             return
-        self._sign = {"lost": [host, how]}
         print(
             f"dar-jax: {self._names[host]} is gone: {how}. The run stops; start it on every host again with --resume",
             file=sys.stderr,
             flush=True,
         )
         if host:
-            self._show()
+            self._show({"lost": [host, how]})
             # The store lies with host 0: the others must have read who is gone before it goes too.
             time.sleep(4 * self._every_s if self._index == 0 else 0.0)
         os._exit(HostLost.exit_status)

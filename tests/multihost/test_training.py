@@ -5,14 +5,18 @@ import signal
 import sqlite3
 import time
 
+import jax
 import numpy as np
 import pytest
 
+from dar_jax import models
+from dar_jax.checkpoints import huggingface
 from dar_jax.config_file import parse_config
-from dar_jax.runlog import RunFolder
+from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.train import resume, train
 from tests.multihost.processes import TRAIN, start, until
 from tests.nano import write_policy, write_prompts
+from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
 BILLS = ("judge/billed", "judge/from_ledger", "judge/cost")
@@ -46,9 +50,9 @@ def alone(config, tmp_path_factory):
     return RunFolder(path)
 
 
-def on_two(config, folder, *overrides, **settings):
+def on_two(config, folder, *overrides, where=None, **settings):
     """Start the run on two hosts."""
-    return start(TRAIN, [str(config), *overrides, "--run-dir", str(folder / "run")], folder, **settings)
+    return start(TRAIN, [str(config), *overrides, "--run-dir", where or str(folder / "run")], folder, **settings)
 
 
 def again_on_two(folder, **settings):
@@ -153,6 +157,22 @@ def test_one_hosts_failing_judge_stops_all(config, tmp_path):
     (tmp_path / "run" / "config.yaml").write_text(config.replace("fails-on-host-1", "overlap"))
     assert again_on_two(tmp_path).wait() == [0, 0]
     assert [row["judge/failed"] for row in RunFolder(tmp_path / "run").read("metrics")] == [0, 0]
+
+
+@pytest.mark.slow
+def test_adapters_on_a_model_that_is_read_in_parts_into_a_run_folder_under_a_url(config, tmp_path):
+    """Every parameter is split across both hosts, every prompt lies on both, and the run's files are objects."""
+    drawn = write_policy(tmp_path / "drawn")
+    decoder, start_at = huggingface.read_config(drawn), tmp_path / "start"
+    huggingface.save(start_at, decoder, jax.jit(models.init, static_argnums=0)(decoder, jax.random.key(0)))
+    hf().save_pretrained(start_at)
+    adapters = f"policy={{path: {start_at}, weights: pretrained, lora: {{rank: 2, alpha: 8}}}}"
+    hosts = on_two(config, tmp_path, adapters, "mesh.tensor=4", "steps=1", where=f"file://{tmp_path}/run")
+    assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
+    alone = [adapters, "mesh={devices: 4, tensor: 4}", "steps=1", "display.mode=quiet"]
+    train(parse_config(config.read_text(), alone, where="run.yaml"), tmp_path / "alone")
+    assert_same(RemoteFolder(f"file://{tmp_path}/run"), RunFolder(tmp_path / "alone"))
+    assert all(list((tmp_path / "run" / "ledger" / process).iterdir()) for process in "01")
 
 
 @pytest.mark.slow
