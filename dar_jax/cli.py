@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dar_jax import __version__
@@ -27,7 +27,7 @@ dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
        dar-jax train --resume RUN_DIR [key.sub=value ...]"""
 _STATUS = """\
 exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 5 stopped by a
-signal. After 3 and 5 the run is saved: go on with --resume.
+signal; 6 another host is gone. After 3 and 5 the run is saved, after 6 it is as last saved: go on with --resume.
 """
 _EXPORT = """\
 Write a run's policy as a Hugging Face folder: safetensors, config, tokenizer, generation config, model card.
@@ -56,20 +56,34 @@ Serve the scripted judge on this machine, as an OpenAI-compatible (and Gemini-co
   dar-jax serve port=8800 scorer=overlap
   dar-jax serve port=8800 'faults={rate_limit: 0.1, server_error: 0.05}' seed=1
 """
+_PLAN = """\
+Say before renting it what a run takes on a TPU slice, and whether it fits: its programs are compiled by the TPU's own
+compiler, which needs no TPU (pip install 'dar-jax[tpu]').
+
+  dar-jax plan configs/pods/tldr.yaml --topology v5e:2x4
+  dar-jax plan configs/pods/tldr.yaml --topology v5p:2x2x1 mesh.tensor=4 --json
+
+Of the policy only its config.json is read, of the data nothing. Large models take minutes.
+"""
+_PLAN_STATUS = "exit status: 0 it fits; 1 it does not; 2 a setting, file or argument cannot be used.\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a mistake of the user's is one line, not a traceback."""
     options = _parse(arguments)
+    return guarded(lambda: options.verb(options))
+
+
+def guarded(verb: Callable[[], int | None]) -> int:
+    """Run a verb and return its exit status; a DarError is one line."""
     try:
-        options.verb(options)
+        return verb() or 0
     except DarError as error:
         print(f"dar-jax: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("dar-jax: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -92,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("settings", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
     train.add_argument("--run-dir", type=_place, help="a new folder or URL; default: runs/CONFIG-DATE-TIME")
     train.add_argument("--resume", type=_place, metavar="RUN_DIR", help="go on with the run in this folder")
+    _add_hosts(train)
     export = _verb(verbs, "export", _export, "write a run's policy in Hugging Face form", _EXPORT)
     export.add_argument("run", type=_place, help="the run folder")
     export.add_argument("--output", type=Path, required=True, help="the folder to write; must be new or empty")
@@ -101,9 +116,27 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     export.add_argument("--adapter", action="store_true", help="LoRA adapters alone, in PEFT's form; default: merged")
     _add_sample(verbs)
+    plan = _verb(verbs, "plan", _plan, "say what a run takes on a TPU slice, without one", _PLAN, _PLAN_STATUS)
+    plan.add_argument("settings", nargs="+", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
+    plan.add_argument("--topology", required=True, help="the slice, such as v5e:2x4 or v5p:4x4x4")
+    plan.add_argument("--json", action="store_true", help="one JSON object, bytes and seconds unrounded")
+    plan.add_argument("--judge-latency", type=float, default=2.0, metavar="SECONDS", help="of one call; default: 2")
     serve = _verb(verbs, "serve", _serve, "serve the scripted judge over HTTP", _SERVE)
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the server")
     return parser
+
+
+def _add_hosts(train: argparse.ArgumentParser) -> None:
+    hosts = train.add_argument_group(
+        "several hosts",
+        "A Cloud TPU pod needs none of these; elsewhere start the same command on every host, with its own --process."
+        " Each can come from the environment: DAR_JAX_COORDINATOR and so on. See docs/pods.md.",
+    )
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="a free port of process 0's host")
+    hosts.add_argument("--processes", type=int, metavar="N", help="how many processes the run has")
+    hosts.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+    hosts.add_argument("--start-timeout", type=int, metavar="SECONDS", help="how long to wait for all; default: 300")
+    hosts.add_argument("--lost-after", type=int, metavar="SECONDS", help="a silent host is gone after; default: 60")
 
 
 def _add_sample(verbs) -> None:  # type: ignore[no-untyped-def]
@@ -142,7 +175,23 @@ def _place(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int | None:
+    from dar_jax import hosts
+
+    places = (options.coordinator, options.processes, options.process, options.start_timeout, options.lost_after)
+    joining = hosts.find(*places)
+    if joining is None:
+        _start(options)
+        return None
+
+    def join() -> None:
+        with hosts.joined(joining):
+            _start(options)
+
+    return hosts.mind(lambda: guarded(join))
+
+
+def _start(options: argparse.Namespace) -> None:
     if options.resume:
         if options.run_dir:
             raise SettingError("--run-dir with --resume: a resumed run stays in its folder; leave --run-dir out")
@@ -156,12 +205,34 @@ def _train(options: argparse.Namespace) -> None:
         return resume(options.resume, options.settings)
     if not options.settings or "=" in options.settings[0]:
         raise SettingError("train: no config file; write: dar-jax train CONFIG [key.sub=value ...]")
+    from dar_jax import hosts
     from dar_jax.config_file import read_config
     from dar_jax.train import train
 
     path = Path(options.settings[0])
-    config = read_config(path, options.settings[1:])
-    return train(config, options.run_dir or Path("runs") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    with hosts.together("settings"):
+        config = read_config(path, options.settings[1:])
+    named = options.run_dir or Path("runs") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return train(config, _place(hosts.gather("run folder", str(named), str)[0]))
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from dar_jax.config_file import read_config
+    from dar_jax.planning import Assumptions, make_plan, topology, ways_out
+    from dar_jax.planning.report import show, to_plain
+
+    config = read_config(Path(options.settings[0]), options.settings[1:])
+    where, assumed = topology(options.topology), Assumptions(judge_latency_s=options.judge_latency)
+    with Console(stderr=True).status("reading") as status:
+        plan = make_plan(config, where, status.update, assumed)
+        ways = [] if plan.fits else ways_out(config, plan, status.update)
+    if options.json:
+        print(json.dumps(to_plain(plan, ways), indent=1))
+    else:
+        show(plan, ways, Console(width=None if sys.stdout.isatty() else 120))
+    return 0 if plan.fits else 1
 
 
 def _export(options: argparse.Namespace) -> None:

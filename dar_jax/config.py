@@ -130,10 +130,15 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Name the settings that differ and that a resume may not change, as `key: old -> new`."""
-    before, after = _flat(to_plain(old)), _flat(to_plain(new))
+    before, after = flat(old), flat(new)
     keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
     fixed = [key for key in keys if not any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)]
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in fixed]
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Return every setting by its key, as plain values."""
+    return _flat(to_plain(config))
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@
     +-- SettingError        2   the user's setting, file or command: one line, no traceback, no run folder
     +-- JudgeStopped        3   the judge failed too often: checkpointed, resumable
     +-- Interrupted         5   a signal asked the run to leave: checkpointed, resumable
+    +-- HostLost            6   another host of the run is gone, or never came: as last checkpointed, resumable
 
 Add one only when a caller must tell it apart; the message names the setting, what came, what was
 expected and the way out.
@@ -32,3 +33,9 @@ class Interrupted(DarError):
     """A signal asked the run to stop; it has saved what it needs to go on."""
 
     exit_status = 5
+
+
+class HostLost(DarError):
+    """A host of the run does not answer; without it the others cannot go on."""
+
+    exit_status = 6

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Lowered
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
@@ -71,6 +72,17 @@ class State:
         return cls(params=trees["params"], optimizer=optimizer, update=update, frozen=frozen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Abstract:
+    """What a run holds, as shapes with their places: the state, the parameters in the compute dtype as they are scored
+    (the reference lies alike), and as they are sampled from.
+    """
+
+    state: State
+    computing: Params
+    decode: Params
+
+
 class Learner:
     """Hold the compiled functions for one decoder, algorithm and mesh; the state is passed through."""
 
@@ -95,7 +107,8 @@ class Learner:
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
-        moments = self._optimizer_shardings(jax.eval_shape(self.optimizer.init, self._moving_shapes))
+        self._moment_shapes = jax.eval_shape(self.optimizer.init, self._moving_shapes)
+        moments = self._moment_shardings = self._optimizer_shardings(self._moment_shapes)
         state = State.of({"params": self._moving_shardings, "optimizer": (moments, self._whole)}, frozen={})
         self._start = jax.jit(self.optimizer.init, out_shardings=moments)
         self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(state, self._whole))
@@ -153,6 +166,53 @@ class Learner:
         """Make one optimizer update; the old state is donated. Metrics are means over the counted examples."""
         moved, metrics = self._update(dataclasses.replace(state, frozen={}), state.frozen, part)
         return dataclasses.replace(moved, frozen=state.frozen), metrics
+
+    def abstract(self) -> Abstract:
+        """Give what a run holds, as shapes with their places: to compile for devices that are not there."""
+        dtype = jnp.dtype(self.settings.compute_dtype)
+
+        def cast(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), tree)
+
+        moving, frozen = models.split(models.abstract(self.config), self.config.lora)
+        update: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._whole)
+        state = State(
+            params=parallel.placed(moving, self._moving_shardings),
+            optimizer=parallel.placed(self._moment_shapes, self._moment_shardings),
+            update=update,
+            frozen=parallel.placed(cast(frozen), self.frozen_shardings),
+        )
+        computing = models.join(state.frozen, parallel.placed(cast(moving), self._moving_shardings))
+        decode = models.join(self._frozen_decode, self._decode_shardings)
+        return Abstract(state=state, computing=computing, decode=parallel.placed(computing, decode))
+
+    def lower_compute_params(self) -> Lowered:
+        """Lower what makes the policy's copy in the compute dtype."""
+        return self._compute.lower(self.abstract().state.params)
+
+    def lower_decode_params(self) -> Lowered:
+        """Lower what lays that copy out for sampling, as `device_put` does."""
+        moving, _ = models.split(self.abstract().computing, self.config.lora)
+        return jax.jit(lambda params: params, out_shardings=self._decode_shardings).lower(moving)
+
+    def lower_recall(self, rollouts: Rollouts) -> Lowered:
+        """Lower the scoring of abstract rollouts; policy and reference are scored by the same program."""
+        length = rollouts.mask_completion_BT.shape[1]
+        return self._scores.lower(self.abstract().computing, rollouts.inputs_B, length=length)
+
+    def lower_weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> Lowered:
+        """Lower the weighing of abstract rollouts."""
+        return self._weigh.lower(rollouts, rewards)
+
+    def lower_part(self, batch: Batch) -> Lowered:
+        """Lower the cut of an abstract batch into minibatches."""
+        size = batch.weight_E.shape[0] // self.settings.updates_per_batch
+        return self._take.lower(batch, jax.ShapeDtypeStruct((size,), jnp.int32, sharding=self._whole))
+
+    def lower_regress(self, part: Batch) -> Lowered:
+        """Lower one optimizer update on an abstract part of a batch."""
+        state = self.abstract().state
+        return self._update.lower(dataclasses.replace(state, frozen={}), state.frozen, part)
 
     def _placed(self, frozen: Params) -> Params:
         """Lay the frozen part out in the compute dtype; nothing is copied where it lies so already."""

@@ -5,18 +5,25 @@ a layout is changing a row. The same devices are seen as one of two meshes, whos
 
     data, fsdp, tensor      while learning: weights gathered over `fsdp` as they are used
     data, spread, tensor    while decoding: every weight is read for every token, so none is gathered (`decode_mesh`)
+
+Of several hosts every one puts its own parts of an array on its devices. What comes in is compared first: a host with
+other numbers would train another model in silence.
 """
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from dar_jax import hosts
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
 
@@ -52,17 +59,18 @@ class MeshShape:
     devices: PositiveInt | None = None
     decode: PositiveInt | None = None
 
-    def build(self) -> Mesh:
-        """Lay the devices out as (data, fsdp, tensor).
+    def build(self, devices: Sequence[Any] | None = None) -> Mesh:
+        """Lay the devices, this machine's unless others are given, out as (data, fsdp, tensor).
 
         Raises SettingError where the sizes do not multiply to the number of devices, or there are fewer.
         """
-        devices = jax.devices()[: self.devices]
+        devices = (jax.devices() if devices is None else devices)[: self.devices]
         count = len(devices)
         if self.devices and self.devices > count:
             raise SettingError(
                 f"mesh.devices: {self.devices} asked for, this machine has {count}; lower it or leave it out"
             )
+        _check_hosts(devices)
         fsdp = self.fsdp or max(1, count // (self.data * self.tensor))
         if self.data * fsdp * self.tensor != count:
             raise SettingError(
@@ -118,18 +126,42 @@ def decode_mesh(mesh: Mesh, kv_heads: int, share: int | None = None) -> Mesh:
 
 
 def replicated(tree: Any, mesh: Mesh) -> Any:
-    """Put host values on every device, whole. The one entrance for scalars, keys and masks."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Put host values on every device, whole. The one entrance for scalars, keys and masks.
+
+    Raises SettingError where the hosts do not have the same.
+    """
+    return _enter(tree, jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), tree))
 
 
 def rows(tree: Any, mesh: Mesh) -> Any:
-    """Put host arrays on the mesh, split by their leading (row) axis."""
+    """Put host arrays on the mesh, split by their leading (row) axis; every host has them whole.
 
-    def put(array: Any) -> jax.Array:
-        array = np.asarray(array)
-        return jax.device_put(array, _by_rows(array, mesh))
+    Raises SettingError where the hosts do not have the same.
+    """
+    arrays = jax.tree.map(np.asarray, tree)
+    return _enter(arrays, jax.tree.map(lambda array: _by_rows(array, mesh), arrays))
 
-    return jax.tree.map(put, tree)
+
+def own_rows(tree: Any, prompts: int, mesh: Mesh) -> tuple[list[int], Any]:
+    """Fetch the rows that this host answers for: their numbers, ascending, and these rows of each array.
+
+    Every row is one host's, that holds it; so are all rows of a prompt, where the prompts divide among the mesh's data
+    and fsdp axes. Where several hosts hold a prompt, as where the tensor axis crosses them, prompts are dealt in turn.
+    """
+    if hosts.count() == 1:
+        whole = to_host(tree)
+        return list(range(len(jax.tree.leaves(whole)[0]))), whole
+    laid = relaid(tree, mesh)
+    owner_B = _owners(jax.tree.leaves(laid)[0], prompts)
+    row_O = np.flatnonzero(owner_B == hosts.index())
+    return row_O.tolist(), jax.tree.map(lambda array: _held(array, row_O), laid)
+
+
+def whole(tree: Any, mesh: Mesh) -> Any:
+    """Fetch device arrays as numpy arrays, wherever their parts lie; every host takes part."""
+    if hosts.count() > 1:
+        tree = jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return to_host(tree)
 
 
 def relaid(tree: Any, mesh: Mesh) -> Any:
@@ -137,10 +169,91 @@ def relaid(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
 
 
+def abstract_rows(tree: Any, mesh: Mesh) -> Any:
+    """Give shapes the places that `rows` would put such arrays in; no memory is taken."""
+    return placed(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
+
+
+def placed(shapes: Any, places: Any) -> Any:
+    """Join a tree of shapes with one of shardings, leaf by leaf."""
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
+
+
+def to_host(tree: Any) -> Any:
+    """Fetch device arrays as numpy arrays; of several hosts, those that every host holds whole."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
+
+
+def _check_hosts(devices: Sequence[Any]) -> None:
+    if jax.process_count() != hosts.count():
+        raise SettingError(
+            f"jax runs on {jax.process_count()} processes, but this one has not joined the others: train with"
+            " dar-jax train --coordinator, or within dar_jax.hosts.joined"
+        )
+    used = {device.process_index for device in devices}
+    if len(used) < hosts.count():
+        raise SettingError(
+            f"mesh.devices: the first {len(devices)} devices lie on {len(used)} of {hosts.count()} hosts; leave it out"
+        )
+
+
 def _by_rows(array: Any, mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, spec(("batch",) + (None,) * (array.ndim - 1), array.shape, mesh))
 
 
-def to_host(tree: Any) -> Any:
-    """Fetch device arrays as numpy arrays."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))
+def _enter(tree: Any, places: Any) -> Any:
+    if hosts.count() == 1:
+        return jax.device_put(tree, places)
+    plain = jax.tree.map(_plain, tree)
+    hosts.agree({"what enters the mesh": _digest(plain)})
+    entered = jax.tree.map(
+        lambda array, place: jax.make_array_from_callback(array.shape, place, lambda index: array[index]), plain, places
+    )
+    return jax.tree.map(_keyed, tree, entered)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _keyed(leaf: Any, array: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+
+
+def _digest(tree: Any) -> str:
+    """Describe arrays so that two descriptions are equal where the arrays are, to the bit."""
+    bits = hashlib.blake2b(digest_size=8)
+    shapes = []
+    for leaf in jax.tree.leaves(tree):
+        bits.update(np.ascontiguousarray(leaf).tobytes())
+        shapes.append(f"{leaf.dtype}{list(leaf.shape)}")
+    return f"{' '.join(shapes)} {bits.hexdigest()}"
+
+
+def _owners(array: jax.Array, prompts: int) -> np.ndarray:
+    """Name the host of each row."""
+    count = array.shape[0]
+    holders: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+    places: Mapping[Any, Any] = array.sharding.devices_indices_map(array.shape)
+    for device, index in places.items():
+        start, stop, _ = index[0].indices(count)
+        holders[start, stop].add(device.process_index)
+    owner_B = np.empty(count, np.int32)
+    for (start, stop), processes in holders.items():
+        prompt = np.arange(start, stop) // (count // prompts)
+        owner_B[start:stop] = np.array(sorted(processes))[prompt % len(processes)]
+    return owner_B
+
+
+def _held(array: jax.Array, row_O: np.ndarray) -> np.ndarray:
+    """Take rows from the parts on this host's devices."""
+    taken = np.empty((len(row_O), *array.shape[1:]), array.dtype)
+    parts = {shard.index[0].indices(array.shape[0])[:2]: shard.data for shard in array.addressable_shards}
+    for (start, stop), part in parts.items():
+        within = (row_O >= start) & (row_O < stop)
+        taken[within] = np.asarray(part)[row_O[within] - start]
+    return taken

@@ -4,19 +4,22 @@ Nothing here writes to disk: a mistake in the settings or the data ends a run be
 """
 
 import dataclasses
+import hashlib
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from importlib import metadata
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from dar_jax import models, parallel
+from dar_jax import __version__, hosts, models, parallel
 from dar_jax.batches import Rollouts
 from dar_jax.checkpoints import huggingface
-from dar_jax.config import RunConfig
+from dar_jax.config import RunConfig, flat
 from dar_jax.console import Console
 from dar_jax.data import Source, admit, prompt_ids
 from dar_jax.errors import SettingError
@@ -63,12 +66,13 @@ class Session:
     held_out: Prompts | None
 
     def key(self, purpose: Purpose, step: int = 0) -> jax.Array:
-        """Address a random key by what it is for and the step."""
+        """Address a random key by what it is for and the step; it enters the mesh by `parallel.replicated`."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), purpose), step)
 
     def start_params(self, console: Console) -> Params:
         """Read, or draw, the policy's first parameters, each straight to its place on the mesh."""
-        places, key, lora = self.learner.param_shardings, self.key(Purpose.WEIGHTS), self.decoder.lora
+        places, lora = self.learner.param_shardings, self.decoder.lora
+        key = parallel.replicated(self.key(Purpose.WEIGHTS), self.mesh)
         if self.config.policy.weights == "random":
             return jax.jit(models.init, static_argnums=0, out_shardings=places)(self.decoder, key)
         with console.reading(self.config.policy.path) as progress:
@@ -116,7 +120,15 @@ class Session:
 
 
 def open_session(config: RunConfig, console: Console) -> Session:
-    """Open data, tokenizer and model; SettingError where one of them cannot be used."""
+    """Open data, tokenizer and model; SettingError where one of them cannot be used, or is not every host's."""
+    hosts.agree(_versions() | {key: repr(value) for key, value in flat(config).items()})
+    with hosts.together("session"):
+        session = _open(config, console)
+    hosts.agree({"policy.path: config.json": repr(session.decoder), "data: prompts": _digest(session.prompts.ids)})
+    return session
+
+
+def _open(config: RunConfig, console: Console) -> Session:
     if config.sampling.truncates and "reference" in config.algorithm.needs:
         console.warn(
             "sampling.top_k and sampling.top_p cut off part of pi_t, which the log-ratio to the reference does not"
@@ -125,18 +137,11 @@ def open_session(config: RunConfig, console: Console) -> Session:
     if config.judge:
         config.judge.check()
     mesh = config.mesh.build()
-    try:
-        decoder = dataclasses.replace(
-            huggingface.read_config(config.policy.path),
-            lora=config.policy.lora,
-            attention=config.learning.attention,
-        )
-    except SettingError as error:
-        raise SettingError(f"policy.path: {error}") from None
-    models.check_attention(decoder, mesh.devices.flat[0].platform)
+    decoder = read_decoder(config, mesh)
     decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
+    _check_rows(config, mesh)
     prompts = _prompts(config, config.data, tokenizer, console)
     if not config.online:
         prompts.source.completion(prompts.ids[0])
@@ -152,6 +157,20 @@ def open_session(config: RunConfig, console: Console) -> Session:
         prompts=prompts,
         held_out=held_out,
     )
+
+
+def read_decoder(config: RunConfig, mesh: Mesh) -> DecoderConfig:
+    """Read what the policy is, and how it is computed on this mesh. Raises SettingError."""
+    try:
+        decoder = dataclasses.replace(
+            huggingface.read_config(config.policy.path),
+            lora=config.policy.lora,
+            attention=config.learning.attention,
+        )
+    except SettingError as error:
+        raise SettingError(f"policy.path: {error}") from None
+    models.check_attention(decoder, mesh.devices.flat[0].platform)
+    return decoder
 
 
 def _prompts(config: RunConfig, data: Any, tokenizer: Tokenizer, console: Console) -> Prompts:
@@ -170,6 +189,30 @@ def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer
             f"sampling: max_prompt_length + max_completion_length is {total}, but {config.policy.path} was made for"
             f" {decoder.max_positions} positions; lower one of them"
         )
+
+
+def _check_rows(config: RunConfig, mesh: Mesh) -> None:
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if hosts.count() > 1 and config.prompts_per_step % parts:
+        raise SettingError(
+            f"prompts_per_step: {config.prompts_per_step} prompts cannot be divided among the hosts' {parts} parts of"
+            f" the mesh (data x fsdp); choose a multiple of {parts}, or give mesh.tensor more"
+        )
+
+
+def _versions() -> dict[str, str]:
+    """Name the versions that must be the same on every host: other programs would come of others."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2]), "dar-jax": __version__}
+    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "libtpu"):
+        try:
+            found[f"package {name}"] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[f"package {name}"] = "absent"
+    return found
+
+
+def _digest(ids: Sequence[int]) -> str:
+    return f"{len(ids)} admitted, {hashlib.blake2b(repr(ids).encode(), digest_size=8).hexdigest()}"
 
 
 def checksum(params: Params) -> int:

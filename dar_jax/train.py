@@ -17,23 +17,23 @@ from typing import Any
 import jax
 import numpy as np
 
+from dar_jax import hosts, opening
 from dar_jax.batches import Batch
 from dar_jax.checkpoints import RunState
-from dar_jax.config import RunConfig, differences
-from dar_jax.config_file import parse_config, to_yaml
+from dar_jax.config import RunConfig
+from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
 from dar_jax.interrupts import Interrupts
-from dar_jax.judging import Judge, check_failures
+from dar_jax.judging import Judge, Pending, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
-from dar_jax.parallel import to_host
-from dar_jax.policy import keep_words
+from dar_jax.parallel import to_host, whole
 from dar_jax.records import Completion, Verdict
 from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, samples, shown, speed, warnings
-from dar_jax.runlog import RemoteFolder, RunFolder, layout
-from dar_jax.sampling import completions, rewards
+from dar_jax.runlog import RemoteFolder, RunFolder
+from dar_jax.sampling import own_completions, rewards
 from dar_jax.session import Purpose, Session, checksum, open_session
 
 
@@ -50,13 +50,12 @@ class Progress:
 
 def train(config: RunConfig, run_dir: Path | str) -> None:
     """Run from the start in a new folder, or under a new URL."""
-    layout(run_dir).check(run_dir)
-    console = Console(config.display.mode)
+    opening.check(run_dir)
+    console = opening.console(config)
     session = open_session(config, console)
     with jax.set_mesh(session.mesh):
         start = session.start_params(console)
-        folder = layout(run_dir).create(run_dir, to_yaml(config))
-        keep_words(folder, config.policy.path, session.decoder, session.tokenizer)
+        folder = opening.create(session, run_dir)
         with _open(session, folder, console, start) as run:
             run.save()  # from here on a resume goes on, and what its ledger holds is free
             run.steps()
@@ -67,20 +66,13 @@ def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
 
     Raises SettingError where there is nothing to go on with, or where an override would change the maths.
     """
-    folder = layout(run_dir).reopen(run_dir)
-    where = f"{run_dir}/config.yaml"
-    before = parse_config(folder.config_yaml(), where=where)
-    config = parse_config(folder.config_yaml(), overrides, where=where)
-    if changed := differences(before, config):
-        raise SettingError(
-            f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
-            " leave that out, or start another run"
-        )
-    console = Console(config.display.mode)
+    folder, config = opening.reopen(run_dir, overrides)
+    console = opening.console(config)
     session = open_session(config, console)
     with jax.set_mesh(session.mesh), _open(session, folder, console, session.start_params(console)) as run:
         run.restore()
-        folder.write_config(to_yaml(config))
+        if hosts.is_first():
+            folder.write_config(to_yaml(config))
         run.steps()
 
 
@@ -89,7 +81,7 @@ def _open(session: Session, folder: RunFolder | RemoteFolder, console: Console, 
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
-        judge = stack.enter_context(config.judge.open(folder.ledger)) if config.judge else None
+        judge = stack.enter_context(opening.judge(config.judge, folder)) if config.judge else None
         stack.callback(console.finish)
         if judge:
             console.note(f"judge: {judge.describe()}")
@@ -124,15 +116,17 @@ class Run:
         """Run the steps that are left. However it ends, a checkpoint lets it go on."""
         self.console.start(self.config.steps, self.progress.step)
         try:
-            with self.interrupts.caught():
+            # A judge's thread that ran a program of several hosts would run it in an order of its own.
+            with self.interrupts.caught(), jax.thread_guard(True):
                 while self.progress.step < self.config.steps:
                     self.step()
         except JudgeStopped as stop:
             self.save()
             raise JudgeStopped(f"{stop}\n{self._saved_where()}") from None
         self.console.finish()
-        for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
-            self.console.note(line)
+        if hosts.is_first():
+            for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
+                self.console.note(line)
 
     def step(self) -> None:
         """Make one step, or what a resume has left of it."""
@@ -164,21 +158,19 @@ class Run:
             policy = self.learner.decode_params(self.state)
             key = session.key(Purpose.SAMPLES, step)
             rollouts = session.sample(self.sampler, policy, prompts, config.group_size, key)
-            words = completions(rollouts, prompts, session.tokenizer)
-        pending = self._judge.submit(words)
+            words = own_completions(rollouts, prompts, session.tokenizer, session.mesh)
+        pending = self._judge.submit(list(words.values()))
         with self.timed("recall"):
             rollouts = self.learner.recall(self.state, self.reference, rollouts)
             jax.block_until_ready(rollouts)
         with self.timed("judge_wait"):
-            while not pending.ready(within_s=0.5):
+            while not all(hosts.gather("judge ready", pending.ready(within_s=0.5), bool)):
                 self.leave_if_asked()
-            verdicts = pending.result()
+            verdicts = _everyones(words, pending)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timed("weigh"):
             batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
-            columns = {
-                name: np.asarray(metrics.pop(f"completion/{name}")).reshape(-1) for name in ("advantage", "weight")
-            }
+            columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
             self.progress.measured = _floats(metrics) | judge_metrics(verdicts)
         self._log_completions(words, verdicts, columns)
         return batch
@@ -193,13 +185,13 @@ class Run:
                 self.state, metrics = self.learner.regress(self.state, part)
                 self.progress.update += 1
                 pending.append(metrics)
-                whole = self.progress.update == self.config.learning.updates_per_batch
-                if not (whole or self.config.checkpoints.within_step or self.interrupts.received):
+                last = self.progress.update == self.config.learning.updates_per_batch
+                if not (self._asked() or last or self.config.checkpoints.within_step):
                     continue
                 # Fetching waits for the device, so it happens only where something is to be saved.
                 self.progress.updates += map(_floats, pending)
                 pending.clear()
-                if not whole:
+                if not last:
                     if self.config.checkpoints.within_step:
                         self.save()
                     self.leave_if_asked()
@@ -210,7 +202,7 @@ class Run:
         self.seconds.clear()
         metrics = {**measured, **averaged(self.progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
         step, total = self.progress.step + 1, self.config.steps
-        self.folder.write("metrics", [{"step": step, **metrics}])
+        self._write("metrics", [{"step": step, **metrics}])
         self.console.step(step, total, shown(metrics), metrics)
         for warning in warnings(metrics):
             self.console.warn(f"step {step}: {warning}")
@@ -226,22 +218,26 @@ class Run:
         key = self.session.key(Purpose.EVALUATION)
         asked = []
         for params in (self.learner.decode_params(self.state), self.reference):
-            words = completions(self.session.sample(sampler, params, prompts, 1, key), prompts, self.session.tokenizer)
-            asked.append((words, self._judge.submit(words)))
-        (ours, pending), (theirs, start_pending) = asked
-        outcome = compare(ours, pending.result(), theirs, start_pending.result())
-        self.folder.write("evaluations", [{"step": step, **outcome.metrics()}])
+            rollouts = self.session.sample(sampler, params, prompts, 1, key)
+            words = own_completions(rollouts, prompts, self.session.tokenizer, self.session.mesh)
+            asked.append((words, self._judge.submit(list(words.values()))))
+        lengths = [hosts.union("lengths", {row: each.token_count for row, each in w.items()}, int) for w, _ in asked]
+        verdicts = [_everyones(words, pending) for words, pending in asked]
+        outcome = compare(lengths[0], verdicts[0], lengths[1], verdicts[1])
+        self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
 
     def save(self) -> None:
         """Save what decides the next number, and go on while it is written."""
-        self.folder.flush()  # no resume from this checkpoint makes these rows again
+        with hosts.together("rows are safe"):
+            self.folder.flush()  # no resume from this checkpoint makes these rows again
         number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
         self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
 
     def restore(self) -> None:
         """Take the place of the newest checkpoint; SettingError where there is none, or of another policy."""
         number = self.saved.latest
+        hosts.agree({"newest checkpoint": str(number)})
         if number is None:
             raise SettingError(
                 f"--resume {self.folder.path}: no complete checkpoint there; start again with another --run-dir"
@@ -256,14 +252,21 @@ class Run:
                 " put the old checkpoint back"
             )
         step, within = self.progress.step, self.progress.update > 0
-        self.folder.forget_after(step, completions=step + within)
+        if hosts.is_first():
+            self.folder.forget_after(step, completions=step + within)
         self.console.note(f"resumed {self.folder.path} after step {step}, update {self.progress.update}")
 
     def leave_if_asked(self) -> None:
-        """Save and raise Interrupted if a signal came."""
-        if self.interrupts.received:
+        """Save and raise Interrupted if a signal came, to whichever host: all of them are at this place."""
+        if signals := self._asked():
             self.save()
-            raise Interrupted(f"{self.interrupts.received.name} received. {self._saved_where()}")
+            raise Interrupted(f"{signals}. {self._saved_where()}")
+
+    def _asked(self) -> str:
+        received = self.interrupts.received
+        said = hosts.gather("signals", received.name if received else "", str)
+        of = [f" by {name}" for name in hosts.names()] if len(said) > 1 else [""]
+        return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -278,16 +281,29 @@ class Run:
         return self.judge
 
     def _log_completions(
-        self, words: list[Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]
+        self, words: dict[int, Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]
     ) -> None:
-        step, display = self.progress.step + 1, self.config.display
-        logged = completion_rows(step, words, verdicts, columns)
-        self.folder.write("completions", logged)
+        step, display, rows = self.progress.step + 1, self.config.display, list(words)
+        own = {name: column.reshape(-1)[rows] for name, column in columns.items()}
+        made = completion_rows(step, list(words.values()), [verdicts[row] for row in rows], own)
+        logged = hosts.union_at_first("completions", dict(zip(rows, made, strict=True)), dict[str, Any])
+        self._write("completions", logged)
         if display.samples_every and (step == 1 or step % display.samples_every == 0):
             self.console.samples(f"samples of step {step}", samples(logged, display.samples))
 
+    def _write(self, log: str, rows: list[dict[str, Any]]) -> None:
+        if hosts.is_first():
+            self.folder.write(log, rows)
+
     def _saved_where(self) -> str:
         return f"Saved; go on with: dar-jax train --resume {self.folder.path}"
+
+
+def _everyones(words: dict[int, Completion], pending: Pending) -> list[Verdict]:
+    """Wait for the verdicts on this host's completions; return those of all hosts, in row order."""
+    with hosts.together("verdicts"):
+        verdicts = pending.result()
+    return hosts.union("verdicts", dict(zip(words, verdicts, strict=True)), Verdict)
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:

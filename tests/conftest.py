@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for every test, so that sharding is real; stores for those that ask."""
 
 import atexit
+import os
 import shutil
 import tempfile
 
@@ -9,6 +10,9 @@ import pytest
 
 from tests.fake_gcs import FakeGCS
 
+# Also in the processes that tests start, and where a TPU's compiler or a GPU is installed.
+os.environ["JAX_PLATFORMS"] = "cpu"
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 # The runs of these tests compile the same few programs again and again.
 cache = tempfile.mkdtemp(prefix="dar-jax-tests-")

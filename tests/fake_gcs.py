@@ -15,6 +15,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from dar_jax.runlog.objects import Patience
+
+BRIEF = Patience(retries=1, delay_s=0.01, longest_delay_s=0.01, wait_s=10)
 NEEDS_GCSFS = pytest.mark.skipif(find_spec("gcsfs") is None, reason="needs gcsfs")
 _PATH = re.compile(r"/(upload/|download/)?storage/v1/b/([^/]+)(/o/?)?(.+)?")
 

@@ -24,6 +24,7 @@ def test_settings_may_stand_on_either_side_of_an_option():
         ("sample ./no/where --prompt a", "no such folder"),
         ("sample ./no/where --prompt a --template b", "expected KEY=VALUE"),
         ("sample ./no/where --chat -n 2", "what you say is the prompt"),
+        ("plan nowhere.yaml --topology v5e:2x4", "there is no such config file"),
         ("serve port", "not a setting"),
         ("serve scorer=nobody", "nobody"),
     ],

@@ -12,7 +12,7 @@ from dar_jax.config_file import read_config
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "dar_jax").rglob("*.py"))
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 WORDS = ["records", "runlog", "console", "tokens", "chat", "judging", "data", "evaluation", "reporting", "cli"]
 
 
@@ -43,14 +43,14 @@ def test_nothing_silences_an_error():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_loads_and_opens_with_its_command(path):
     read_config(path)
-    assert f"dar-jax train configs/{path.name}" in path.read_text().split("\n\n")[0]
+    assert f"dar-jax train {path.relative_to(ROOT)}" in path.read_text().split("\n\n")[0]
 
 
 def test_the_readmes_commands_are_those_of_the_package():
     from dar_jax.cli import _parser
 
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"dar-jax ((?:train|export|serve)[^\n`#]*)", text)
+    commands = re.findall(r"dar-jax ((?:train|export|serve|plan)[^\n`#]*)", text)
     assert commands
     for command in commands:
         if "..." not in command and "CONFIG" not in command:

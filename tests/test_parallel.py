@@ -13,12 +13,14 @@ from dar_jax.parallel import (
     MeshShape,
     constrain,
     decode_mesh,
+    own_rows,
     relaid,
     replicated,
     rows,
     shardings,
     spec,
     to_host,
+    whole,
 )
 from tests.nano import NANO
 
@@ -151,3 +153,10 @@ def test_constrain_does_nothing_without_a_mesh_and_lays_out_with_one(mesh):
     with jax.set_mesh(mesh):
         laid = jax.jit(lambda x: constrain(x + 1, None, "vocab"))(array)
     assert laid.sharding.shard_shape(laid.shape) == (8, 1)
+
+
+def test_a_host_alone_answers_for_every_row(mesh):
+    numbers, own = own_rows({"a": rows(np.arange(8), mesh)}, 4, mesh)
+    assert numbers == list(range(8))
+    np.testing.assert_array_equal(own["a"], np.arange(8))
+    np.testing.assert_array_equal(whole(rows(np.arange(8), mesh), mesh), np.arange(8))

@@ -12,7 +12,7 @@ from dar_jax.export import export
 from dar_jax.policy import is_run, open_policy
 from dar_jax.runlog import RemoteFolder, RunFolder, objects
 from dar_jax.train import Run, resume, train
-from tests.fake_gcs import NEEDS_GCSFS
+from tests.fake_gcs import BRIEF, NEEDS_GCSFS
 from tests.kept_runs import same
 from tests.nano import write_policy, write_prompts
 
@@ -96,8 +96,7 @@ class TestBucket:
         check_run(config_text, plain, "gs://bucket/runs/x", [6, 4], tmp_path)
 
     def test_a_run_that_lost_its_bucket_says_so_and_goes_on_later(self, config_text, plain, gcs, monkeypatch):
-        patience = {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"}
-        monkeypatch.setattr(objects, "PATIENT", patience)
+        monkeypatch.setattr(objects, "PATIENT", BRIEF)
         reported = Run.report
 
         def report_then_lose(self):

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax.data import DATA
-from dar_jax.records import Completion, Verdict
+from dar_jax.records import Verdict
 from dar_jax.settings import STRICT, one_of
 
 
@@ -82,12 +82,12 @@ class Outcome:
 
 
 def compare(
-    completions: Sequence[Completion],
+    lengths: Sequence[int],
     verdicts: Sequence[Verdict],
-    start_completions: Sequence[Completion],
+    start_lengths: Sequence[int],
     start_verdicts: Sequence[Verdict],
 ) -> Outcome:
-    """Pair the policy's completions with the start's, prompt by prompt."""
+    """Pair the policy's completions with the start's, prompt by prompt; lengths are in tokens."""
     pairs = [
         (ours.reward, theirs.reward)
         for ours, theirs in zip(verdicts, start_verdicts, strict=True)
@@ -103,8 +103,8 @@ def compare(
         unjudged=len(verdicts) - len(pairs),
         reward=_mean([ours for ours, _ in pairs]),
         start_reward=_mean([theirs for _, theirs in pairs]),
-        length=_mean([float(each.token_count) for each in completions]),
-        start_length=_mean([float(each.token_count) for each in start_completions]),
+        length=_mean(lengths),
+        start_length=_mean(start_lengths),
     )
 
 

@@ -18,7 +18,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -62,10 +62,13 @@ class Question:
 class Ledger:
     """An open ledger: a file, or under a URL segments. Raises SettingError where that is no whole ledger, DarError when
     a write fails.
+
+    What it does not hold is looked for in `others`, which it never writes: the ledgers of a run's other hosts. Segments
+    are those of all hosts anyway.
     """
 
-    def __init__(self, place: Path | str) -> None:
-        self._place = place
+    def __init__(self, place: Path | str, others: Sequence[Path] = ()) -> None:
+        self._place, self._other_places = place, others
         self._waiting: list[tuple[Row, Future[None]]] = []
         self._lock = threading.Lock()
         self._segments: Segments | None = None
@@ -77,6 +80,9 @@ class Ledger:
                 place = Path(scratch) / "copy.sqlite"
             self._database = self._on_writer(_open, Path(place))
             opened.callback(self._on_writer, self._database.close)
+            self._others = self._on_writer(_open_others, others)
+            for database in self._others:
+                opened.callback(self._on_writer, database.close)
             if self._segments:
                 self._on_writer(self._copy, self._segments)
             self._opened = opened.pop_all()
@@ -117,10 +123,14 @@ class Ledger:
 
     def _get(self, key: str) -> Answer | None:
         try:
-            row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            return None if row is None else Answer.from_json(row[0])
+            for database in (self._database, *self._others):
+                row = database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+                if row is not None:
+                    return Answer.from_json(row[0])
         except (sqlite3.Error, ValueError) as error:
-            raise DarError(f"the ledger {self._place} cannot be read: {error}; {_WAY_OUT}") from None
+            where = ", ".join(map(str, (self._place, *self._other_places)))
+            raise DarError(f"the ledger {where} cannot be read: {error}; {_WAY_OUT}") from None
+        return None
 
     def _commit(self) -> None:
         with self._lock:
@@ -168,6 +178,19 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
+    opened: list[sqlite3.Connection] = []
+    for path in paths:
+        try:
+            opened.append(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60.0))
+            opened[-1].execute("SELECT count(*) FROM answers WHERE key = ''")
+        except sqlite3.Error as error:
+            for database in opened:
+                database.close()
+            raise SettingError(f"the ledger {path} cannot be read: {error}; {_WAY_OUT}") from None
+    return opened
 
 
 _WAY_OUT = "restore it from a copy, or move it away and pay for its answers again"

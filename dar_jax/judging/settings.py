@@ -1,5 +1,6 @@
 """The judges to choose from: whom to ask (a wire's settings) and how to judge (`terms.py`), in one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
@@ -18,7 +19,9 @@ from dar_jax.judging.terms import Judging
 from dar_jax.settings import STRICT
 
 
-def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger_place: Path | str) -> Judge:
+def open_judge(
+    judging: Judging, wire: WireSettings, price: Price | None, ledger_place: Path | str, others: Sequence[Path]
+) -> Judge:
     """Open the ledger, then the wire; both close with the judge. Raises SettingError."""
     protocol = judging.protocol
     identity = {**wire.identity(), "protocol": VERSION, "rubric": protocol.rubric, "levels": protocol.count}
@@ -26,7 +29,7 @@ def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger
         identity["endpoint"] = judging.endpoint
     rubric = "a rubric of your own" if judging.rubric_text else f"rubric {judging.rubric}"
     describe = f"{wire.model} {wire.address}, mode {judging.mode}, {rubric}"
-    ledger = Ledger(ledger_place)
+    ledger = Ledger(ledger_place, others)
     try:
         chat = wire.connect(judging.concurrency)
     except BaseException:
@@ -39,19 +42,28 @@ def open_judge(judging: Judging, wire: WireSettings, price: Price | None, ledger
 class ScriptedJudge(ScriptedWire, Judging):
     """A rule in this process, see `chat/scripted.py`: no key, no network, no cost."""
 
-    def open(self, ledger_place: Path | str) -> Judge:
-        """Start judging, with answers kept in the ledger given."""
-        return open_judge(self, self, self.prices or FREE, ledger_place)
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
+        """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
+        return open_judge(self, self, self.price, ledger_place, others)
+
+    @property
+    def price(self) -> Price:
+        """What it costs: nothing, unless stated."""
+        return self.prices or FREE
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class OpenAIJudge(OpenAIWire, Judging):
     """A model behind any server that speaks OpenAI's chat completions."""
 
-    def open(self, ledger_place: Path | str) -> Judge:
-        """Start judging, with answers kept in the ledger given."""
-        listed = list_price(self.model) if self.base_url == openai.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_place)
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
+        """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
+        return open_judge(self, self, self.price, ledger_place, others)
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        return self.prices or (list_price(self.model) if self.base_url == openai.VENDOR_URL else None)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,7 +72,11 @@ class GeminiJudge(GeminiWire, Judging):
 
     mode: Mode = "samples"
 
-    def open(self, ledger_place: Path | str) -> Judge:
-        """Start judging, with answers kept in the ledger given."""
-        listed = list_price(self.model) if self.base_url == gemini.VENDOR_URL else None
-        return open_judge(self, self, self.prices or listed, ledger_place)
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
+        """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
+        return open_judge(self, self, self.price, ledger_place, others)
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        return self.prices or (list_price(self.model) if self.base_url == gemini.VENDOR_URL else None)

@@ -1,5 +1,6 @@
 """The settings of judging that no wire needs to know, and the requests they make."""
 
+import dataclasses
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -90,6 +91,12 @@ class Judging:
     def patience(self) -> Patience:
         """How long a call insists."""
         return Patience(attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, deadline_s=self.deadline_s)
+
+    def share(self, index: int, count: int) -> Self:
+        """Divide the rates among the hosts of a run: what host `index` of `count` may do, one call at least."""
+        calls = self.concurrency // count + (index < self.concurrency % count)
+        rate = self.requests_per_minute and self.requests_per_minute / count
+        return dataclasses.replace(self, concurrency=max(1, calls), requests_per_minute=rate)
 
     def limits(self) -> Limits:
         """A new gate for the calls of one judge."""

@@ -15,8 +15,16 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = path = Path(path)
         self.checkpoints = path / "checkpoints"
-        self.ledger = path / "ledger.sqlite"
+        self.ledger = self.ledger_of(0)
         self.policy = path / "policy"
+
+    def ledger_of(self, process: int) -> Path:
+        """Name the file where a process of the run keeps its answers: `ledger.sqlite`, `ledger-1.sqlite`, ..."""
+        return self.path / f"ledger{f'-{process}' * (process > 0)}.sqlite"
+
+    def other_ledgers(self, process: int) -> list[Path]:
+        """List the files that other processes have left so far."""
+        return [path for path in sorted(self.path.glob("ledger*.sqlite")) if path != self.ledger_of(process)]
 
     @classmethod
     def check(cls, path: Path | str) -> None:

@@ -5,30 +5,45 @@ the same code above them. A write that has succeeded is durable. One that fails 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from dar_jax.errors import DarError, SettingError
 
-# TensorStore's defaults (https://google.github.io/tensorstore/kvstore/gcs): a quarter of an hour.
-PATIENT = {"max_retries": 32, "initial_delay": "1s", "max_delay": "32s"}
-# Where somebody waits for the error.
-HASTY = {"max_retries": 3, "initial_delay": "1s", "max_delay": "4s"}
 _AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How often to repeat what fails in passing, after delays that double up to a longest, and how long to wait in all:
+    a network may also give no answer whatever.
+    """
+
+    retries: int
+    delay_s: float
+    longest_delay_s: float
+    wait_s: float
+
+
+# TensorStore's own retries (https://google.github.io/tensorstore/kvstore/gcs): a quarter of an hour.
+PATIENT = Patience(retries=32, delay_s=1, longest_delay_s=32, wait_s=1200)
+# Where somebody waits for the error.
+HASTY = Patience(retries=3, delay_s=1, longest_delay_s=4, wait_s=60)
 
 
 class Objects:
     """The objects under one URL. What the store refuses is a DarError: the object, the reason, the way out."""
 
-    def __init__(self, url: str, retries: Mapping[str, object] | None = None) -> None:
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
         import tensorstore
 
-        self.url = url.rstrip("/")
+        patience = patience or PATIENT
+        self.url, self.wait_s = url.rstrip("/"), patience.wait_s
         self._range = tensorstore.KvStore.KeyRange
-        context = {"gcs_request_retries": dict(retries or PATIENT)}
         try:
-            self._store = tensorstore.KvStore.open({**_place(self.url), "context": context}).result()
+            self._store = tensorstore.KvStore.open({**_place(self.url), "context": _context(patience)}).result()
         except ValueError as fault:
             raise SettingError(f"{url}: {_one_line(fault)}; expected {_EXPECTED}") from None
         # What a condition calls the generation of an object that is not there, in every driver.
@@ -36,7 +51,7 @@ class Objects:
 
     def names(self, start: str = "", end: str = "") -> list[str]:
         """List the objects with start <= name < end, in order; an empty end is none."""
-        found = _finished(self._store.list(self._range(start, end)), self.url)
+        found = self.finished(self._store.list(self._range(start, end)))
         return sorted(name.decode() for name in found)
 
     def under(self, folder: str) -> list[str]:
@@ -45,7 +60,7 @@ class Objects:
 
     def read(self, name: str) -> tuple[bytes | None, bytes]:
         """Return an object, None where there is none, and its generation."""
-        found = _finished(self._store.read(name), f"{self.url}/{name}")
+        found = self.finished(self._store.read(name), name)
         return (found.value if found.state == "value" else None), found.stamp.generation
 
     def read_each(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -53,7 +68,7 @@ class Objects:
         for first in range(0, len(names), _AT_ONCE):
             under_way = [(name, self._store.read(name)) for name in names[first : first + _AT_ONCE]]
             for name, future in under_way:
-                found = _finished(future, f"{self.url}/{name}")
+                found = self.finished(future, name)
                 if found.state == "value":
                     yield name, found.value
 
@@ -69,7 +84,19 @@ class Objects:
         """Delete objects; one that is not there is none."""
         under_way = [(name, self._store.write(name, None)) for name in names]
         for name, future in under_way:
-            _finished(future, f"{self.url}/{name}")
+            self.finished(future, name)
+
+    def finished(self, future: Any, name: str = "") -> Any:
+        """Wait for what was asked about an object. Raises DarError."""
+        where = f"{self.url}/{name}".rstrip("/")
+        try:
+            return future.result(timeout=self.wait_s)
+        except TimeoutError:
+            raise DarError(f"{where}: no answer in {self.wait_s:g} s; {_NETWORK}") from None
+        except ValueError as fault:
+            found = [way_out for sign, way_out in _WAYS_OUT.items() if sign in str(fault)]
+            way_out = found[0] if found else "choose a place that can be read and written"
+            raise DarError(f"{where}: {_one_line(fault)}; {way_out}") from None
 
 
 class Writing:
@@ -84,8 +111,7 @@ class Writing:
 
     def finish(self) -> bytes:
         """Wait until the object is durable; return its generation. Raises DarError where it is not."""
-        where = f"{self._objects.url}/{self._name}"
-        stamp = _finished(self._future, where)
+        stamp = self._objects.finished(self._future, self._name)
         if stamp.generation:
             return stamp.generation
         # A write whose answer was lost is repeated and finds itself there.
@@ -93,7 +119,7 @@ class Writing:
         if there == self._content:
             return generation
         raise DarError(
-            f"{where}: another run has written it meanwhile; only one may go on in a run"
+            f"{self._objects.url}/{self._name}: another run has written it meanwhile; only one may go on in a run"
             " folder: see which one it is, and stop this one for good or go on with it by --resume"
         )
 
@@ -117,23 +143,24 @@ def _place(url: str) -> dict[str, str]:
     raise SettingError(f"{url}: no place for a run; expected {_EXPECTED}")
 
 
-def _finished(future: Any, where: str) -> Any:
-    try:
-        return future.result()
-    except ValueError as fault:
-        found = [way_out for sign, way_out in _WAYS_OUT.items() if sign in str(fault)]
-        way_out = found[0] if found else "choose a place that can be read and written"
-        raise DarError(f"{where}: {_one_line(fault)}; {way_out}") from None
+def _context(patience: Patience) -> dict[str, object]:
+    delays = {"initial_delay": f"{patience.delay_s}s", "max_delay": f"{patience.longest_delay_s}s"}
+    return {"gcs_request_retries": {"max_retries": patience.retries, **delays}}
 
 
-# By what TensorStore appends to the store's own words.
+_NETWORK = "see to the network, then try again (a run goes on with --resume)"
+_CREDENTIALS = (
+    "no credentials are at hand: run gcloud auth application-default login, name a key file in"
+    " GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service account"
+)
+# By what TensorStore says, and appends to the store's own words.
 _WAYS_OUT = {
-    "http_response_code='401'": "no credentials are at hand: run gcloud auth application-default login, name a key file"
-    " in GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service account",
+    "credentials file": _CREDENTIALS,
+    "http_response_code='401'": _CREDENTIALS,
     "http_response_code='403'": "the account may not do that: give it roles/storage.objectUser on the bucket, or use"
     " another bucket",
     "http_response_code='404'": "there is no such bucket: make it with gcloud storage buckets create, or name another",
-    "retry attempts failed": "see to the network, then try again (a run goes on with --resume)",
+    "retry attempts failed": _NETWORK,
 }
 
 

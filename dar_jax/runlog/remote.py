@@ -45,6 +45,10 @@ class RemoteFolder:
         """Name where a process of the run keeps its answers; opened, it reads those of all."""
         return f"{self.path}/ledger/{process}"
 
+    def other_ledgers(self, process: int) -> list[Path]:
+        """List nothing: a ledger that is opened here reads those of all."""
+        return []
+
     @classmethod
     def check(cls, url: Path | str) -> None:
         """Say before anything is loaded whether `create` and the checkpoints will work: nothing is there, an object

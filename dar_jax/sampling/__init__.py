@@ -3,6 +3,6 @@
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import Sampler, Sampling
 from dar_jax.sampling.recorded import recorded
-from dar_jax.sampling.words import completions, rewards
+from dar_jax.sampling.words import completions, own_completions, rewards
 
-__all__ = ["Choice", "Sampler", "Sampling", "completions", "recorded", "rewards"]
+__all__ = ["Choice", "Sampler", "Sampling", "completions", "own_completions", "recorded", "rewards"]

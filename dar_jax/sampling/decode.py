@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Lowered
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -53,7 +54,7 @@ class Sampler:
         pad_id: int,
         logprob_temperature: float = 1.0,
     ) -> None:
-        self.settings, self.mesh, self.pad_id = settings, mesh, pad_id
+        self.settings, self.config, self.mesh, self.pad_id = settings, config, mesh, pad_id
         # A CPU would copy each layer's weights and cache out of their stacks for every token: there they lie apart.
         apart = mesh.size == 1 and mesh.devices.item().platform == "cpu"
         run = ft.partial(_sample, config, settings, tuple(sorted(eos_ids)), pad_id, logprob_temperature, apart)
@@ -78,6 +79,31 @@ class Sampler:
         inputs = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
         with jax.set_mesh(self.mesh):
             return check(self._run(group_size, params, *inputs, parallel.replicated(key, self.mesh)))
+
+    def abstract_cache(self, rows: int, dtype: Any) -> Cache:
+        """Give the shapes of the cache of so many completions at their longest, with their places."""
+        size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
+        size += self.settings.max_completion_length
+        shapes = jax.eval_shape(lambda: Cache.zeros(self.config, rows, size, dtype))
+        places = parallel.shardings(shapes, jax.tree.map(lambda _: CACHE_AXES, shapes), self.mesh)
+        cache: Cache = parallel.placed(shapes, places)
+        return cache
+
+    def lower(self, params: Params, prompts: int, group_size: int) -> dict[str, Lowered]:
+        """Lower the sampling of so many prompts of the greatest length, for abstract parameters; by program's name."""
+        shape = (prompts, bucket(self.settings.max_prompt_length, self.settings.max_prompt_length))
+        inputs = parallel.abstract_rows(
+            (
+                jax.ShapeDtypeStruct(shape, jnp.int32),
+                jax.ShapeDtypeStruct(shape, jnp.bool_),
+                jax.ShapeDtypeStruct((prompts, 2), jnp.uint32),
+            ),
+            self.mesh,
+        )
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        with jax.set_mesh(self.mesh):
+            return {"sample": self._run.lower(group_size, params, *inputs, parallel.placed(key, whole))}
 
 
 def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:

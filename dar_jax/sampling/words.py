@@ -2,32 +2,51 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
 from dar_jax.batches import Rewards, Rollouts, check
-from dar_jax.parallel import rows, to_host
+from dar_jax.parallel import own_rows, rows, to_host
 from dar_jax.records import Completion, Prompt, Verdict
 from dar_jax.tokens import Tokenizer
 
 
 def completions(rollouts: Rollouts, prompts: Sequence[Prompt], tokenizer: Tokenizer) -> list[Completion]:
     """Read each row as a Completion, in row order: the G of the first prompt, then the next prompt's."""
-    length = rollouts.mask_completion_BT.shape[1]
-    token_BT = to_host(rollouts.inputs_B.token_BT)[:, -length:]
-    mask_BT, ended_B = to_host((rollouts.mask_completion_BT, rollouts.ended_B))
-    group_size = len(token_BT) // len(prompts)
-    return [
-        Completion(
-            prompt=prompts[row // group_size],
-            sample=row % group_size,
+    numbers = range(len(rollouts.ended_B))
+    return list(_read(numbers, to_host(_spoken(rollouts)), prompts, tokenizer, len(numbers)).values())
+
+
+def own_completions(
+    rollouts: Rollouts, prompts: Sequence[Prompt], tokenizer: Tokenizer, mesh: Mesh
+) -> dict[int, Completion]:
+    """Read the rows that this host answers for, by their numbers."""
+    numbers, spoken = own_rows(_spoken(rollouts), len(prompts), mesh)
+    return _read(numbers, spoken, prompts, tokenizer, len(rollouts.ended_B))
+
+
+def _spoken(rollouts: Rollouts) -> tuple[Any, ...]:
+    return rollouts.inputs_B.token_BT, rollouts.mask_completion_BT, rollouts.ended_B
+
+
+def _read(
+    numbers: Sequence[int], spoken: tuple[Any, ...], prompts: Sequence[Prompt], tokenizer: Tokenizer, count: int
+) -> dict[int, Completion]:
+    """Read rows, the `numbers` of `count` in all."""
+    token_BS, mask_BT, ended_B = spoken
+    token_BT, group_size = token_BS[:, -mask_BT.shape[1] :], count // len(prompts)
+    return {
+        number: Completion(
+            prompt=prompts[number // group_size],
+            sample=number % group_size,
             text=tokenizer.decode(token_BT[row][mask_BT[row]].tolist()),
             token_count=int(mask_BT[row].sum()),
             ended=bool(ended_B[row]),
         )
-        for row in range(len(token_BT))
-    ]
+        for row, number in enumerate(numbers)
+    }
 
 
 def rewards(verdicts: Sequence[Verdict], group_size: int, mesh: Mesh) -> Rewards:

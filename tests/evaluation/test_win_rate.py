@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dar_jax.evaluation import compare, wilson_interval
-from dar_jax.records import Completion, Distribution, Prompt, Verdict
+from dar_jax.records import Distribution, Verdict
 
 FAILED = Verdict(status="timeout", reason="late")
 
@@ -13,17 +13,10 @@ def _verdict(reward):
     return Verdict(status="ok", distribution=Distribution(levels=(reward,), probabilities=(1.0,)))
 
 
-def _words(*lengths):
-    return [
-        Completion(prompt=Prompt(id=i, text="p"), sample=0, text="c", token_count=length, ended=True)
-        for i, length in enumerate(lengths)
-    ]
-
-
 def test_pairs_are_compared_prompt_by_prompt():
     ours = [_verdict(9.0), _verdict(5.0), _verdict(2.0), FAILED]
     theirs = [_verdict(5.0), _verdict(5.0 + 1e-9), _verdict(5.0), _verdict(1.0)]
-    outcome = compare(_words(1, 2, 3, 4), ours, _words(5, 5, 5, 5), theirs)
+    outcome = compare([1, 2, 3, 4], ours, [5, 5, 5, 5], theirs)
     assert (outcome.wins, outcome.ties, outcome.losses, outcome.unjudged) == (1, 1, 1, 1)
     assert outcome.win_rate == 0.5
     assert outcome.reward == pytest.approx(16 / 3)
@@ -32,7 +25,7 @@ def test_pairs_are_compared_prompt_by_prompt():
 
 
 def test_nothing_judged_is_no_number():
-    outcome = compare(_words(1), [FAILED], _words(1), [FAILED])
+    outcome = compare([1], [FAILED], [1], [FAILED])
     assert math.isnan(outcome.win_rate)
     assert math.isnan(outcome.metrics()["eval/win_rate_low"])
 

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -173,3 +174,24 @@ def test_what_was_used_outlives_a_kill(path):
             return [await ledger.get(question(f"{i}").key) for i in used]
 
         assert None not in asyncio.run(kept())
+
+
+def test_answers_of_other_hosts_are_found_and_left_alone(path, tmp_path):
+    """A resume on another number of hosts asks other hosts' questions, which are paid for."""
+    other = tmp_path / "ledger-1.sqlite"
+    with Ledger(other) as ledger:
+        asyncio.run(ledger.put(question("theirs"), ANSWER, 1))
+    before = other.read_bytes()
+    with Ledger(path, [other]) as ledger:
+        asyncio.run(ledger.put(question("mine"), ANSWER, 1))
+        assert asyncio.run(ledger.get(question("theirs").key)) == dataclasses.replace(ANSWER, raw="")
+    assert get(path, question("mine"))
+    assert get(path, question("theirs")) is None
+    assert other.read_bytes() == before
+
+
+def test_another_hosts_damaged_ledger_is_named(path, tmp_path):
+    other = tmp_path / "ledger-1.sqlite"
+    other.write_bytes(b"not a database, though long enough to be looked at as one" * 99)
+    with pytest.raises(SettingError, match=r"ledger-1.sqlite cannot be read"):
+        Ledger(path, [other])

@@ -14,6 +14,7 @@ from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.segments import Segments
 from dar_jax.runlog import objects
 from dar_jax.runlog.objects import Objects
+from tests.fake_gcs import BRIEF
 from tests.judging.questions import completions
 from tests.judging.test_ledger import ANSWER, get, put, question
 
@@ -132,7 +133,7 @@ def test_two_runs_in_one_folder_are_noticed(place):
 
 
 def test_a_store_that_is_away_for_good_is_said(gcs, monkeypatch):
-    monkeypatch.setattr(objects, "PATIENT", {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"})
+    monkeypatch.setattr(objects, "PATIENT", BRIEF)
     with Ledger("gs://bucket/x/ledger/0") as ledger:
         gcs.fault = lambda method, target: 503
         with pytest.raises(

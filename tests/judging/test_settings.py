@@ -58,3 +58,16 @@ def test_prices_are_listed_for_the_vendors_own_address_only(tmp_path, monkeypatc
     with listed, elsewhere:
         assert listed._price is not None
         assert elsewhere._price is None
+
+
+@pytest.mark.parametrize(
+    ("count", "concurrency", "calls"), [(1, 8, [8]), (3, 8, [3, 3, 2]), (4, 2, [1, 1, 1, 1]), (2, 32, [16, 16])]
+)
+def test_hosts_divide_the_rates(count, concurrency, calls):
+    judge = OpenAIJudge(model="m", base_url="http://h/v1", concurrency=concurrency, requests_per_minute=90.0)
+    shares = [judge.share(index, count) for index in range(count)]
+    assert [share.concurrency for share in shares] == calls
+    assert [share.requests_per_minute for share in shares] == [90.0 / count] * count
+    assert {share.model for share in shares} == {"m"}
+    assert judge.share(0, 2).requests_per_minute == 45.0
+    assert OpenAIJudge(model="m", base_url="http://h/v1").share(1, 2).requests_per_minute is None

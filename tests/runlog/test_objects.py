@@ -1,5 +1,10 @@
 """TensorStore's drivers for real: files, and Google Cloud Storage's API behind a socket."""
 
+import dataclasses
+import os
+import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -7,8 +12,7 @@ import pytest
 from dar_jax.errors import DarError, SettingError
 from dar_jax.runlog import objects
 from dar_jax.runlog.objects import Objects
-
-HASTY = {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"}
+from tests.fake_gcs import BRIEF
 
 
 def test_what_is_written_is_read(url):
@@ -84,7 +88,7 @@ def test_writing_does_not_wait(gcs):
 )
 def test_what_the_store_refuses_is_one_line_with_a_way_out(gcs, status, way_out):
     gcs.fault = lambda method, target: status
-    writing = Objects("gs://bucket/runs/x", HASTY).create("a", b"")
+    writing = Objects("gs://bucket/runs/x", BRIEF).create("a", b"")
     with pytest.raises(DarError, match=rf"^gs://bucket/runs/x/a: .*the store says {status}; .*{way_out}") as caught:
         writing.finish()
     assert "\n" not in str(caught.value)
@@ -93,11 +97,26 @@ def test_what_the_store_refuses_is_one_line_with_a_way_out(gcs, status, way_out)
 def test_a_store_that_nobody_answers_for_is_said(gcs, monkeypatch):
     monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", "http://127.0.0.1:9")
     with pytest.raises(DarError, match=r"gs://bucket/runs/x: .*connect.*; see to the network"):
-        Objects("gs://bucket/runs/x", HASTY).names()
+        Objects("gs://bucket/runs/x", BRIEF).names()
+
+
+def test_a_store_that_never_answers_is_said(gcs):
+    store, gcs.delay_s = Objects("gs://bucket/runs/x", dataclasses.replace(BRIEF, wait_s=0.1)), 1
+    with pytest.raises(DarError, match=r"^gs://bucket/runs/x/a: no answer in 0\.1 s; see to the network"):
+        store.create("a", b"").finish()
+
+
+def test_credentials_that_are_none_are_said(gcs, tmp_path):
+    """In a process of its own: TensorStore looks for credentials once."""
+    (tmp_path / "key.json").write_text("{}")
+    code = "from dar_jax.runlog.objects import Objects; Objects('gs://bucket/runs/x').create('a', b'').finish()"
+    environment = {**os.environ, "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert re.search(r"credentials file: .*key\.json; .*gcloud auth application-default login", said.stderr)
 
 
 def test_a_fault_in_passing_is_none(gcs, monkeypatch):
-    monkeypatch.setattr(objects, "PATIENT", {"max_retries": 5, "initial_delay": "10ms", "max_delay": "10ms"})
+    monkeypatch.setattr(objects, "PATIENT", dataclasses.replace(BRIEF, retries=5))
     statuses = iter([503, 429, 500])
     gcs.fault = lambda method, target: next(statuses, None)
     Objects("gs://bucket/runs/x").create("a", b"there").finish()

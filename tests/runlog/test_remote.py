@@ -8,6 +8,7 @@ import pytest
 
 from dar_jax.errors import DarError, SettingError
 from dar_jax.runlog import RemoteFolder, RunFolder, bucket, layout, objects
+from tests.fake_gcs import BRIEF
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +164,7 @@ def test_a_step_does_not_wait_for_the_store(gcs):
 
 @pytest.mark.parametrize("how", [lambda f: f.write("metrics", [{"step": 2}]), lambda f: f.flush()])
 def test_a_write_that_failed_is_raised_by_the_next(gcs, monkeypatch, how):
-    monkeypatch.setattr(objects, "PATIENT", {"max_retries": 1, "initial_delay": "10ms", "max_delay": "10ms"})
+    monkeypatch.setattr(objects, "PATIENT", BRIEF)
     folder = RemoteFolder.create("gs://bucket/x", "")
     gcs.fault = lambda method, target: 503
     folder.write("metrics", [{"step": 1}])

@@ -1,0 +1,175 @@
+"""Joining the other hosts and leaving them; in between, one meeting for the whole process."""
+
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from dar_jax.errors import Interrupted, JudgeStopped, SettingError
+from dar_jax.hosts import minder
+from dar_jax.hosts.joining import Joining
+from dar_jax.hosts.meeting import Meeting, Store
+from dar_jax.hosts.watch import GRACE_S, Watch
+
+T = TypeVar("T")
+
+_COORDINATOR_GONE = "host 0 ({}), which coordinates, is gone. The run stops; start it on every host again with --resume"
+
+_meeting = Meeting()
+
+
+@contextlib.contextmanager
+def joined(joining: Joining | None) -> Iterator[None]:
+    """Be one of the hosts of a run inside; nothing with None. Call it before any jax computation.
+
+    Raises SettingError where the coordinator's port is taken. Where the others do not come, or the coordinator goes,
+    jax ends the process: `minder.mind` says why.
+    """
+    global _meeting
+    if joining is None:
+        yield
+        return
+    store, index, count = _connect(joining)
+    _meeting = Meeting(store, index, count)
+    watch = Watch(store, index, _meeting.names, joining.lost_after_s)
+    try:
+        yield
+    except BaseException as error:
+        if _of_the_runtime(error):
+            _wait_for_the_watch(error, joining.lost_after_s)
+        all_left = watch.leave("" if _shared(error) else _line(error), 2 * GRACE_S)
+        raise
+    else:
+        all_left = watch.leave("", joining.lost_after_s)
+    finally:
+        watch.close()
+        _meeting = Meeting()
+        if all_left:
+            _disconnect()
+
+
+def count() -> int:
+    """How many hosts the run has."""
+    return _meeting.count
+
+
+def index() -> int:
+    """Which of them this is."""
+    return _meeting.index
+
+
+def is_first() -> bool:
+    """Whether this is the host that writes what the run writes once."""
+    return _meeting.index == 0
+
+
+def names() -> list[str]:
+    """Name the hosts for messages."""
+    return _meeting.names
+
+
+def gather(what: str, value: T, kind: type[T]) -> list[T]:
+    """Return every host's value, in the order of the hosts; see `Meeting.gather`."""
+    return _meeting.gather(what, value, kind)
+
+
+def union(what: str, part: Mapping[int, T], kind: type[T]) -> list[T]:
+    """Return the values of all hosts in the order of their numbers; every number is one host's."""
+    return _in_order(_meeting.gather(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
+
+
+def union_at_first(what: str, part: Mapping[int, T], kind: type[T]) -> list[T]:
+    """Do as `union` on the first host; the others get nothing, and do not wait for what is large to reach them."""
+    return _in_order(_meeting.collect(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
+
+
+def agree(facts: Mapping[str, str]) -> None:
+    """Raise SettingError, on every host, where one has another value of a fact than host 0."""
+    _meeting.agree(facts)
+
+
+def together(what: str) -> contextlib.AbstractContextManager[None]:
+    """Wait at the end until every host has done what is inside; a DarError on one is raised on all."""
+    return _meeting.together(what)
+
+
+def _connect(joining: Joining) -> tuple[Store, int, int]:
+    import jax
+    from jax._src import distributed
+
+    # Its handler would take SIGTERM before the run can; what a preemption asks, the run answers itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    place: dict[str, Any] = {}
+    if joining.coordinator:
+        place = {
+            "coordinator_address": joining.coordinator,
+            "num_processes": joining.processes,
+            "process_id": joining.process,
+            "cluster_detection_method": "deactivate",
+        }
+        if joining.process == 0:
+            _check_port(joining.coordinator)
+    minder.tell(joining.unmet())
+    jax.distributed.initialize(
+        **place,
+        initialization_timeout=joining.start_timeout_s,
+        # Ours comes first: jax's names no host.
+        heartbeat_timeout_seconds=3 * joining.lost_after_s,
+        shutdown_timeout_seconds=joining.lost_after_s,
+    )
+    state = distributed.global_state
+    assert state.client is not None
+    assert state.coordinator_address is not None
+    gone = _COORDINATOR_GONE.format(state.coordinator_address) if state.process_id else ""
+    minder.tell(gone, silent=state.coordinator_address)
+    return state.client, state.process_id, state.num_processes
+
+
+def _check_port(coordinator: str) -> None:
+    """Raise SettingError where the port is taken: jax's coordinator would crash."""
+    port = int(coordinator.rpartition(":")[2])
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise SettingError(
+                f"--coordinator {coordinator}: cannot listen on port {port} here ({error.strerror}); choose another,"
+                " on every host"
+            ) from None
+
+
+def _disconnect() -> None:
+    import jax
+
+    jax.distributed.shutdown()
+
+
+def _in_order(parts: list[dict[int, T]]) -> list[T]:
+    whole = {number: value for part in parts for number, value in part.items()}
+    return [whole[number] for number in sorted(whole)]
+
+
+def _shared(error: BaseException) -> bool:
+    """Whether the other hosts raise it too."""
+    return isinstance(error, JudgeStopped | Interrupted) or error is _meeting.shared
+
+
+def _of_the_runtime(error: BaseException | None) -> bool:
+    from jax.errors import JaxRuntimeError
+
+    return error is not None and (isinstance(error, JaxRuntimeError) or _of_the_runtime(error.__cause__))
+
+
+def _wait_for_the_watch(error: BaseException, lost_after_s: float) -> None:
+    """Give the watch its time: a collective fails at once where a host is gone, but does not say which."""
+    print(f"dar-jax: {_line(error)}; looking for {lost_after_s} s whether a host is gone", file=sys.stderr, flush=True)
+    time.sleep(lost_after_s + 2.0)
+
+
+def _line(error: BaseException) -> str:
+    said = str(error).splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

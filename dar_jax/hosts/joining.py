@@ -1,0 +1,107 @@
+"""How a process finds the others of its run: flags, the environment, or what a TPU says of its pod."""
+
+import os
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dar_jax.errors import SettingError
+
+START_TIMEOUT_S = 300
+LOST_AFTER_S = 60
+_GOOGLE = "0x1ae0"
+_METADATA = "http://{}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+_METADATA_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """The place of a process in its run. `coordinator` None: a TPU pod knows all three by itself.
+
+    All processes must have come after `start_timeout_s`; one that gives no sign of life for `lost_after_s` is gone.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    start_timeout_s: int = START_TIMEOUT_S
+    lost_after_s: int = LOST_AFTER_S
+
+    def unmet(self) -> str:
+        """Say that the others did not come."""
+        at = self.coordinator
+        where = f"{self.processes} processes met at {at}" if at else "workers of the pod met"
+        return f"not all {where} within {self.start_timeout_s} s (--start-timeout); start the same command on all hosts"
+
+
+def find(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    start_timeout_s: int | None = None,
+    lost_after_s: int | None = None,
+) -> Joining | None:
+    """Settle from the flags, or the environment in place of each, how to join the others; None for a process alone.
+
+    Raises SettingError where they do not fit together.
+    """
+    coordinator = coordinator or os.environ.get("DAR_JAX_COORDINATOR")
+    processes = _number("--processes", "DAR_JAX_PROCESSES", processes, at_least=1)
+    process = _number("--process", "DAR_JAX_PROCESS", process, at_least=0)
+    start = _number("--start-timeout", "DAR_JAX_START_TIMEOUT", start_timeout_s, at_least=1) or START_TIMEOUT_S
+    lost = _number("--lost-after", "DAR_JAX_LOST_AFTER", lost_after_s, at_least=4) or LOST_AFTER_S
+    times = Joining(start_timeout_s=start, lost_after_s=lost)
+    if coordinator is None and processes is None and process is None:
+        return times if tpu_processes(os.environ) > 1 else None
+    if coordinator is None or processes is None or process is None:
+        raise SettingError(
+            "--coordinator, --processes, --process: give all three on every host (or DAR_JAX_COORDINATOR,"
+            " DAR_JAX_PROCESSES, DAR_JAX_PROCESS), or none for a process alone"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingError(f"--coordinator {coordinator}: expected HOST:PORT, an address of the first process's host")
+    if process >= processes:
+        raise SettingError(f"--process {process}: expected 0 to {processes - 1}, as there are {processes}")
+    if processes == 1:
+        return None
+    return replace(times, coordinator=coordinator, processes=processes, process=process)
+
+
+def tpu_processes(environment: Mapping[str, str], pci: Path = Path("/sys/bus/pci/devices")) -> int:
+    """Count the processes of the TPU pod that this machine belongs to: 1 where it has no TPU, or a TPU of its own.
+
+    GKE says it in the environment, a Cloud TPU VM by its metadata server; neither is asked but beside a Google device.
+    """
+    if "tpu" not in (environment.get("JAX_PLATFORMS") or "tpu") or not _has_google_device(pci):
+        return 1
+    slices = int(environment.get("MEGASCALE_NUM_SLICES") or 1)
+    listed = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+    if listed is None and "TPU_SKIP_MDS_QUERY" not in environment:
+        listed = _metadata(environment.get("GCE_METADATA_IP", "metadata.google.internal"))
+    return slices * len((listed or "").split(","))
+
+
+def _has_google_device(pci: Path) -> bool:
+    # TPUs, but the network cards of Google's machines as well.
+    return any(vendor.read_text().strip() == _GOOGLE for vendor in pci.glob("*/vendor"))
+
+
+def _metadata(server: str) -> str | None:
+    request = urllib.request.Request(_METADATA.format(server), headers={"Metadata-Flavor": "Google"})
+    try:
+        with urllib.request.urlopen(request, timeout=_METADATA_TIMEOUT_S) as answer:
+            return str(answer.read().decode())
+    except OSError:  # a TPU elsewhere than on Google's cloud, or one shared out to a container: alone
+        return None
+
+
+def _number(flag: str, variable: str, given: int | None, at_least: int) -> int | None:
+    said = os.environ.get(variable) if given is None else str(given)
+    if said is None:
+        return None
+    name = flag if given is not None else variable
+    if not said.lstrip("-").isdigit() or int(said) < at_least:
+        raise SettingError(f"{name} {said}: expected a whole number of {at_least} or more")
+    return int(said)

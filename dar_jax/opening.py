@@ -1,0 +1,79 @@
+"""What a run opens beside its session: a folder, a judge, a screen. Of several hosts the first writes and speaks; the
+others read the same folder, and every one has a judge with a ledger of its own.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from dar_jax import hosts
+from dar_jax.config import RunConfig, differences
+from dar_jax.config_file import parse_config, to_yaml
+from dar_jax.console import Console
+from dar_jax.errors import SettingError
+from dar_jax.judging import GeminiJudge, Judge, OpenAIJudge, ScriptedJudge
+from dar_jax.policy import keep_words
+from dar_jax.runlog import RemoteFolder, RunFolder, layout
+from dar_jax.session import Session
+
+Folder = RunFolder | RemoteFolder
+
+
+def check(run_dir: Path | str) -> None:
+    """Say before anything is loaded whether a run can begin there. Raises SettingError."""
+    with hosts.together("place of the run folder"):
+        if hosts.is_first():
+            layout(run_dir).check(run_dir)
+
+
+def create(session: Session, run_dir: Path | str) -> Folder:
+    """Start a run folder. Raises SettingError where something is there already, or a host does not see it."""
+    with hosts.together("new run folder"):
+        if hosts.is_first():
+            folder: Folder = layout(run_dir).create(run_dir, to_yaml(session.config))
+            keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
+    if not hosts.is_first():
+        folder = layout(run_dir)(run_dir)
+    with hosts.together("shared run folder"):
+        try:
+            folder.config_yaml()
+        except OSError as error:
+            raise SettingError(
+                f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a folder"
+                " that all of them see"
+            ) from None
+    return folder
+
+
+def reopen(run_dir: Path | str, overrides: Sequence[str]) -> tuple[Folder, RunConfig]:
+    """Open the folder of a run that goes on, and its settings with the overrides.
+
+    Raises SettingError where there is nothing to go on with, or where an override would change the maths.
+    """
+    with hosts.together("run folder"):
+        folder = layout(run_dir).reopen(run_dir)
+        where = f"{run_dir}/config.yaml"
+        before = parse_config(folder.config_yaml(), where=where)
+        config = parse_config(folder.config_yaml(), overrides, where=where)
+        if changed := differences(before, config):
+            raise SettingError(
+                f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
+                " leave that out, or start another run"
+            )
+    return folder, config
+
+
+def console(config: RunConfig) -> Console:
+    """Speak on one host: the others would say the same."""
+    return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
+
+
+def judge(settings: OpenAIJudge | GeminiJudge | ScriptedJudge, folder: Folder) -> Judge:
+    """Open this host's judge, with its share of the rates and a ledger of its own.
+
+    What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
+    """
+    with hosts.together("ledgers"):
+        own, others = folder.ledger_of(hosts.index()), folder.other_ledgers(hosts.index())
+    with hosts.together("judge"):
+        return settings.share(hosts.index(), hosts.count()).open(own, others)

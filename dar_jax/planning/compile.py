@@ -1,0 +1,233 @@
+"""The programs of a step, compiled for devices that are not there: those that the run itself would call."""
+
+import contextlib
+import dataclasses
+import functools as ft
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
+from jax.stages import Lowered
+
+from dar_jax import parallel
+from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
+from dar_jax.config import RunConfig
+from dar_jax.learner import Learner
+from dar_jax.models import DecoderConfig
+from dar_jax.planning.costs import Program, program_costs
+from dar_jax.planning.topologies import GIB
+from dar_jax.sampling import Sampler
+
+Progress = Callable[[str], None]
+STAGES = ("compute_params", "decode_params", "sample", "recall", "regress")
+_TOO_LARGE = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM")
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bytes:
+    """Bytes a program takes on one chip, as its compiler reports them.
+
+    `aliased` outputs lie where their arguments lay; `peak` is the most that is in use at one time, which may be less
+    than what is set aside (`total`).
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    code: int
+    peak: int
+
+    @property
+    def total(self) -> int:
+        """What the program needs."""
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A program compiled; one too large for the chip has neither `bytes` nor `work`, and `needed` says how large.
+    One whose text jaxlib cannot read has no `work` alone.
+
+    Seconds are wall-clock; `compile_cpu_s` those of all cores together, whatever else the machine was doing.
+    """
+
+    name: str
+    stage: str
+    calls: int
+    lower_s: float
+    compile_s: float
+    compile_cpu_s: float
+    bytes: Bytes | None = None
+    work: Program | None = None
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a step runs `calls` times: programs by name, lowered when asked for."""
+
+    name: str
+    calls: int
+    lower: Callable[[], dict[str, Lowered]]
+
+
+class Programs:
+    """The programs of a run's step."""
+
+    def __init__(self, config: RunConfig, decoder: DecoderConfig, mesh: Mesh) -> None:
+        self.config, self.mesh = config, mesh
+        decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
+        self.learner = Learner(config.learning, decoder, config.algorithm, mesh, decode_mesh)
+        ends = decoder.eos_token_id
+        self.sampler = Sampler(
+            config.sampling,
+            decoder,
+            decode_mesh,
+            eos_ids=frozenset({ends or 0} if isinstance(ends, int | None) else ends),
+            pad_id=decoder.pad_token_id or 0,
+            logprob_temperature=config.learning.logprob_temperature,
+        )
+
+    def compile(self, tell: Progress, only: Collection[str] = STAGES) -> list[Compiled]:
+        """Compile those of the stages named; takes seconds for small models, minutes for large ones."""
+        with jax.set_mesh(self.mesh), _uncached():
+            return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
+
+    def cache(self) -> Any:
+        """Give the keys and values of a step's completions, as shapes with their places; None where none is sampled."""
+        config = self.config
+        dtype = jnp.dtype(config.learning.compute_dtype)
+        return self.sampler.abstract_cache(config.rows_per_step, dtype) if config.online else None
+
+    def _stages(self) -> list[Stage]:
+        config, learner = self.config, self.learner
+        rollouts = self._rollouts()
+        scored = len({"sampling", "reference"} & config.algorithm.needs)
+        copies = config.online + ("sampling" in config.algorithm.needs)
+        sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_step, config.group_size)
+        stages = [
+            Stage("compute_params", copies, lambda: {"compute_params": learner.lower_compute_params()}),
+            Stage("decode_params", config.online, lambda: {"decode_params": learner.lower_decode_params()}),
+            Stage("sample", config.online, sample),
+            Stage("recall", scored, lambda: {"recall": learner.lower_recall(rollouts)}),
+            Stage(
+                "regress",
+                config.learning.updates_per_batch,
+                lambda: {"regress": learner.lower_regress(self._part(rollouts))},
+            ),
+        ]
+        return [stage for stage in stages if stage.calls]
+
+    def _rollouts(self) -> Rollouts:
+        """Give the rollouts of a step at their longest."""
+        config = self.config
+        rows, length = config.rows_per_step, config.sampling.max_completion_length
+        size = config.sampling.max_prompt_length + length
+
+        shapes = Rollouts(
+            inputs_B=Inputs(token_BT=_array((rows, size), jnp.int32), mask_BS=_array((rows, size), jnp.bool_)),
+            mask_completion_BT=_array((rows, length), jnp.bool_),
+            ended_B=_array((rows,), jnp.bool_),
+            sampler_logprob_BT=_array((rows, length), jnp.float32) if config.online else None,
+        )
+        return parallel.abstract_rows(shapes, self.mesh)
+
+    def _part(self, rollouts: Rollouts) -> Batch:
+        """Give what one update learns from, laid out as the compiler leaves it."""
+        config, shape = self.config, rollouts.mask_completion_BT.shape
+        logprob = _array(shape, jnp.float32)
+        names = {"sampling": "sampling_logprob_BT", "reference": "ref_logprob_BT"}
+        scored = {names[need]: logprob for need in names.keys() & config.algorithm.needs}
+        rollouts = dataclasses.replace(rollouts, **parallel.abstract_rows(scored, self.mesh))
+        batch, _ = _made(self.learner.lower_weigh(rollouts, self._rewards() if config.online else None))
+        whole = config.learning.updates == "passes" or config.learning.updates_per_batch == 1
+        part: Batch = batch if whole else _made(self.learner.lower_part(batch))
+        return part
+
+    def _rewards(self) -> Rewards:
+        shape = (self.config.prompts_per_step, self.config.group_size)
+        shapes = Rewards(reward_PG=_array(shape, jnp.float32), valid_PG=_array(shape, jnp.bool_))
+        rewards: Rewards = parallel.abstract_rows(shapes, self.mesh)
+        return rewards
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Leave the persistent cache of compiled programs alone: without the chip none can be read back from it."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
+def _made(lowered: Lowered) -> Any:
+    """Give what a program returns, as shapes where it leaves them."""
+    return parallel.placed(lowered.out_info, lowered.compile().output_shardings)
+
+
+def _compiled(stage: Stage, tell: Progress) -> list[Compiled]:
+    began = time.perf_counter()
+    lowered = stage.lower()
+    lower_s = (time.perf_counter() - began) / len(lowered)
+    return [_one(stage, name, each, lower_s, tell) for name, each in lowered.items()]
+
+
+def _one(stage: Stage, name: str, lowered: Lowered, lower_s: float, tell: Progress) -> Compiled:
+    tell(f"compiling {name}")
+    began, began_cpu = time.perf_counter(), time.process_time()
+    found: dict[str, Any] = {}
+    try:
+        compiled = lowered.compile()
+        found["bytes"] = _bytes(compiled.memory_analysis())
+    except jax.errors.JaxRuntimeError as error:
+        found["needed"] = _needed(error)
+    found |= {"compile_s": time.perf_counter() - began, "compile_cpu_s": time.process_time() - began_cpu}
+    if "bytes" in found:
+        found["work"] = work_of(compiled)
+    return Compiled(name=name, stage=stage.name, calls=int(stage.calls), lower_s=lower_s, **found)
+
+
+def work_of(compiled: Any) -> Program | None:
+    """Count the work of a compiled program; None where jaxlib cannot read it back."""
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+        return None  # a libtpu much younger than jaxlib writes what jaxlib does not know
+    return program_costs(text)
+
+
+def _bytes(found: Any) -> Bytes:
+    total = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    total += found.temp_size_in_bytes
+    return Bytes(
+        arguments=found.argument_size_in_bytes,
+        outputs=found.output_size_in_bytes,
+        aliased=found.alias_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+        code=found.generated_code_size_in_bytes,
+        peak=found.peak_memory_in_bytes or total,
+    )
+
+
+def _needed(error: Exception) -> int:
+    """Read how much a program wanted off the compiler's refusal; any other error is not about size and goes on."""
+    found = _TOO_LARGE.search(str(error))
+    if found is None:
+        raise error
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _array(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)

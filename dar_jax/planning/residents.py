@@ -1,0 +1,67 @@
+"""What lies in a chip's memory beside a running program, as the spine holds it (`train.py`, top to bottom):
+
+decode_params, sample    the masters, the optimizer's state and the reference
+recall                   and the policy's copy to sample from, which `Run.gather` still holds
+regress                  the reference
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from dar_jax import models
+from dar_jax.config import RunConfig
+from dar_jax.learner import Learner
+
+
+def holdings(config: RunConfig, learner: Learner) -> dict[str, int]:
+    """Return the bytes per chip of all that outlives a program, by name."""
+    abstract, lora = learner.abstract(), learner.config.lora
+    computing, frozen = models.split(abstract.computing, lora)
+    needed = "reference" in config.algorithm.needs or config.evaluation
+    found = {
+        "params": nbytes(abstract.state.params),
+        "optimizer": nbytes(abstract.state.optimizer),
+        "frozen": nbytes(frozen),
+        "reference": nbytes(computing) if needed else 0,
+    }
+    if config.online:
+        found |= {"decode_params": nbytes(abstract.decode), "compute_params": nbytes(computing)}
+    return {name: size for name, size in found.items() if size}
+
+
+def resident(stage: str, held: Mapping[str, int]) -> dict[str, int]:
+    """Return what of the holdings lies beside the arguments and results of a stage's programs."""
+    return {name: held[name] for name in _BESIDE[stage] if name in held}
+
+
+def least(stage: str, held: Mapping[str, int]) -> int:
+    """Return the bytes that a stage takes before its programs have a single temporary."""
+    return sum(held.get(name, 0) for name in (*_BESIDE[stage], *_OWN[stage]))
+
+
+_BESIDE: Mapping[str, tuple[str, ...]] = {
+    "compute_params": ("optimizer", "frozen", "reference", "decode_params"),
+    "decode_params": ("params", "optimizer", "frozen", "reference"),
+    "sample": ("params", "optimizer", "frozen", "reference"),
+    "recall": ("params", "optimizer", "reference", "decode_params"),
+    "regress": ("reference",),
+}
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "compute_params": ("params", "compute_params"),
+    "decode_params": ("compute_params", "decode_params"),
+    "sample": ("decode_params",),
+    "recall": ("compute_params", "frozen"),
+    "regress": ("params", "optimizer", "frozen"),
+}
+
+
+def nbytes(tree: Any) -> int:
+    """Sum what the leaves of a tree of placed shapes take on one device."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * _item(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _item(leaf: Any) -> int:
+    return int(leaf.dtype.itemsize)

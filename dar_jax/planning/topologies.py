@@ -1,0 +1,156 @@
+"""The TPU slices there are, and the compiler for them: libtpu needs no TPU to compile for one.
+
+A topology is named as Cloud TPU names it, chips along each axis: `v5e:2x4`, `v5p:4x4x4`.
+"""
+
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dar_jax.errors import SettingError
+
+GIB = 2**30
+# Known beforehand, so that libtpu does not look for a TPU and its host on the network.
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """What one chip can do. `hbm_bytes` is what its compiler lets a program use, a little less than is sold.
+
+    `ici_bytes_per_s` is what a chip can send over all its `ici_links` together. `core` is how libtpu shows a chip:
+    "megacore" makes one device of two cores, as on a TPU VM.
+    """
+
+    generation: str
+    hbm_bytes: int
+    peak_flops: float
+    hbm_bytes_per_s: float
+    ici_bytes_per_s: float
+    ici_links: int
+    topologies: tuple[str, ...]
+    core: str = "default"
+
+    @property
+    def axis_bytes_per_s(self) -> float:
+        """What a chip can send along one axis of the torus: two of its links."""
+        return self.ici_bytes_per_s * 2 / self.ici_links
+
+
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16")
+
+# Peak, bandwidths, links and shapes: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}, November 2026; v4's ICI is of
+# Jouppi et al. 2023 (arXiv 2304.01433), six links of 50 GB/s. HBM: the "available HBM" that libtpu 0.0.52 names when it
+# refuses a program too large for the chip.
+CHIPS: Mapping[str, Chip] = {
+    chip.generation: chip
+    for chip in (
+        Chip(
+            generation="v4",
+            hbm_bytes=int(30.75 * GIB),
+            peak_flops=275e12,
+            hbm_bytes_per_s=1200e9,
+            ici_bytes_per_s=300e9,
+            ici_links=6,
+            topologies=(*_CUBES, "12x16x16"),
+            core="megacore",
+        ),
+        Chip(
+            generation="v5e",
+            hbm_bytes=int(15.75 * GIB),
+            peak_flops=197e12,
+            hbm_bytes_per_s=819e9,
+            ici_bytes_per_s=200e9,
+            ici_links=4,
+            topologies=_FLAT,
+        ),
+        Chip(
+            generation="v5p",
+            hbm_bytes=int(95.73 * GIB),
+            peak_flops=459e12,
+            hbm_bytes_per_s=2765e9,
+            ici_bytes_per_s=600e9,
+            ici_links=6,
+            topologies=(*_CUBES, "16x16x16", "16x16x24"),
+            core="megacore",
+        ),
+        Chip(
+            generation="v6e",
+            hbm_bytes=int(31.24 * GIB),
+            peak_flops=918e12,
+            hbm_bytes_per_s=1600e9,
+            ici_bytes_per_s=400e9,
+            ici_links=4,
+            topologies=_FLAT,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """A slice of so many chips."""
+
+    name: str
+    chip: Chip
+    chips: int
+
+    @property
+    def host(self) -> tuple[int, ...]:
+        """Chips along each axis of one machine: four chips, but eight of v5e and v6e where they are the whole slice."""
+        sizes = [int(size) for size in self.name.partition(":")[2].split("x")]
+        return (2, 4, 1) if sizes == [2, 4] else (min(2, sizes[0]), min(2, sizes[1]), 1)
+
+    def devices(self) -> list[Any]:
+        """Give the devices to compile for. Raises SettingError where libtpu is not installed."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from jax.experimental import topologies
+
+        try:
+            import libtpu  # noqa: F401
+        except ImportError:
+            raise SettingError(
+                "plan: the TPU's compiler is not installed; it needs no TPU: pip install 'dar-jax[tpu]'"
+            ) from None
+        described = topologies.get_topology_desc(
+            platform="tpu",
+            topology_name=self.name,
+            chip_config_name=self.chip.core,
+            chips_per_host_bounds=self.host,
+        )
+        return list(described.devices)
+
+    def larger(self) -> list["Topology"]:
+        """List the larger slices of the same generation, the next one first."""
+        found = (topology(f"{self.chip.generation}:{shape}") for shape in self.chip.topologies)
+        return [replace(each, chip=self.chip) for each in found if each.chips > self.chips]
+
+
+def topology(name: str) -> Topology:
+    """Find a topology by its name. Raises SettingError, listing those that exist."""
+    generation, _, shape = name.partition(":")
+    chip = CHIPS.get(generation)
+    if chip is None or shape not in chip.topologies:
+        raise SettingError(f"--topology {name}: there is no such slice{_near(name)}; there are {_listed(chip)}")
+    return Topology(name=name, chip=chip, chips=math.prod(int(size) for size in shape.split("x")))
+
+
+def _listed(chip: Chip | None) -> str:
+    shown = [chip] if chip else CHIPS.values()
+    return "; ".join(f"{each.generation}: {', '.join(each.topologies)}" for each in shown)
+
+
+def _near(name: str) -> str:
+    names = [f"{chip.generation}:{shape}" for chip in CHIPS.values() for shape in chip.topologies]
+    near = difflib.get_close_matches(name, names, 1)
+    return f", did you mean {near[0]}?" if near else ""

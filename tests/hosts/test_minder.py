@@ -1,0 +1,61 @@
+"""The process that minds another: what of the other's end it hands on."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys, time
+from dar_jax.hosts import minder
+def run():
+    {run}
+sys.exit(minder.mind(run))
+"""
+
+
+def mind(run):
+    command = [sys.executable, "-c", PROGRAM.format(run=run)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("run", "status", "said"),
+    [
+        ("return 3", 3, ""),
+        ("raise ValueError('a fault')", 1, "ValueError: a fault\n"),
+        ("os.abort()", 134, "dar-jax: the run's process was ended by SIGABRT\n"),
+        ("minder.tell('they did not come'); os.abort()", 6, "dar-jax: they did not come\n"),
+        ("minder.tell('early'); minder.tell(''); os.abort()", 134, "dar-jax: the run's process was ended by SIGABRT\n"),
+        ("minder.tell('gone', silent='127.0.0.1:1'); os.abort()", 6, "dar-jax: gone\n"),
+        ("minder.tell('gone'); os.kill(os.getpid(), 9)", 137, "dar-jax: the run's process was ended by SIGKILL\n"),
+    ],
+)
+def test_the_end_of_a_run_is_told(run, status, said):
+    ended = mind(run)
+    assert ended.returncode == status
+    assert ended.stderr.endswith(said)
+
+
+def test_a_coordinator_that_answers_is_not_called_gone():
+    with socket.create_server(("127.0.0.1", 0)) as coordinator:
+        ended = mind(f"minder.tell('gone', silent='127.0.0.1:{coordinator.getsockname()[1]}'); os.abort()")
+    assert ended.returncode == 134
+    assert "gone" not in ended.stderr
+
+
+def test_signals_reach_the_run():
+    code = PROGRAM.format(run="signal.signal(15, lambda *_: os._exit(5)); print('up', flush=True); time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 5
+
+
+def test_nothing_is_told_without_a_minder():
+    from dar_jax.hosts import minder
+
+    minder.tell("to nobody")

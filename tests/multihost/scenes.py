@@ -1,0 +1,123 @@
+"""What hosts do together, without a run: `python -m tests.multihost.scenes SCENE`, on every host."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+from dar_jax import hosts
+from dar_jax.cli import guarded
+from dar_jax.errors import SettingError
+
+
+def say(**found: object) -> None:
+    print(json.dumps(found), flush=True)
+
+
+def talk() -> None:
+    """Gather, divide, agree, fail together."""
+    me = hosts.index()
+    say(count=hosts.count(), first=hosts.is_first(), gathered=hosts.gather("squares", me * me, int))
+    say(union=hosts.union("texts", {me: f"of {me}", 3 - me: "more"}, str))
+    say(at_first=hosts.union_at_first("rows", {me: {"nan": float("nan")}}, dict[str, float]))
+    hosts.agree({"steps": "3", "seed": "0"})
+    for body in (lambda: hosts.agree({"steps": str(3 + me), "seed": "0"}), lambda: _fail_on(1)):
+        try:
+            body()
+        except SettingError as error:
+            say(error=str(error))
+    say(after=hosts.gather("after", me, int))
+
+
+def _fail_on(host: int) -> None:
+    with hosts.together("a file"):
+        if hosts.index() == host:
+            raise SettingError("a file: it is not here")
+
+
+def lay() -> None:
+    """Move arrays onto a mesh of all hosts' devices, and back."""
+    import jax
+    import numpy as np
+
+    from dar_jax import parallel
+    from dar_jax.parallel import MeshShape
+
+    number_B, key = np.arange(16, dtype=np.int32), jax.random.key(7)
+    for shape in (MeshShape(), MeshShape(fsdp=2, tensor=2), MeshShape(tensor=4)):
+        mesh = shape.build()
+        with jax.set_mesh(mesh):
+            placed = parallel.rows(number_B, mesh)
+            rows, own = parallel.own_rows({"a": placed}, 8, mesh)
+            odd, _ = parallel.own_rows(parallel.rows(number_B[:6], mesh), 3, mesh)
+            drawn = jax.jit(lambda key: jax.random.bits(key))(parallel.replicated(key, mesh))
+            say(rows=rows, own=own["a"].tolist(), odd=odd, bits=int(drawn), whole=parallel.whole(placed, mesh).tolist())
+    try:
+        parallel.replicated(np.float32(hosts.index()), mesh)
+    except SettingError as error:
+        say(error=str(error))
+
+
+def guard() -> None:
+    """Call what takes all hosts from the judge's thread."""
+    import jax
+    import numpy as np
+
+    from dar_jax import parallel
+    from dar_jax.chat.background import BackgroundLoop
+
+    mesh = parallel.MeshShape().build()
+    placed = parallel.rows(np.arange(8), mesh)
+
+    async def on_devices() -> None:
+        parallel.whole(placed, mesh)
+
+    async def among_hosts() -> None:
+        hosts.gather("from a thread", 1, int)
+
+    judge = BackgroundLoop("judge")
+    with jax.thread_guard(True):
+        for work in (on_devices, among_hosts):
+            try:
+                judge.start(work()).result(60)
+            except Exception as error:
+                say(refused=f"{type(error).__name__}: {error}")
+        say(here=parallel.whole(placed, mesh).tolist())
+    judge.close()
+
+
+def fail_alone() -> None:
+    """Fail on host 1 while host 0 waits for it."""
+    if hosts.index() == 1:
+        raise ValueError("a fault of this host alone")
+    hosts.gather("never", 0, int)
+
+
+def be_killed() -> None:
+    """Wait for ever, for one that is killed."""
+    say(ready=True)
+    if hosts.index() == int(os.environ["VICTIM"]):
+        time.sleep(600)
+    hosts.gather("never", 0, int)
+
+
+def lose_the_minder() -> None:
+    """Kill the process that minds this one."""
+    say(child=os.getpid())
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+def main(scene: str) -> int:
+    joining = hosts.find()
+
+    def play() -> None:
+        with hosts.joined(joining):
+            globals()[scene]()
+
+    return hosts.mind(lambda: guarded(play))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,183 @@
+"""Whole runs on two hosts of two devices each, against the same run on one host of four."""
+
+import shutil
+import signal
+import sqlite3
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from dar_jax import models
+from dar_jax.checkpoints import huggingface
+from dar_jax.config_file import parse_config
+from dar_jax.runlog import RemoteFolder, RunFolder
+from dar_jax.train import resume, train
+from tests.multihost.processes import TRAIN, start, until
+from tests.nano import write_policy, write_prompts
+from tests.small_tokenizers import hf
+
+CLOCKS = ("seconds/", "throughput/")
+BILLS = ("judge/billed", "judge/from_ledger", "judge/cost")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nano")
+    policy, prompts = write_policy(folder / "policy"), write_prompts(folder / "prompts.jsonl")
+    file = folder / "run.yaml"
+    file.write_text(f"""
+    policy: {{path: {policy}, weights: random}}
+    data: {{path: {prompts}}}
+    judge: {{name: scripted, scorer: overlap}}
+    steps: 2
+    prompts_per_step: 8
+    sampling: {{max_prompt_length: 16, max_completion_length: 8}}
+    learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
+    checkpoints: {{every_steps: 1, keep: 100}}
+    evaluation: {{data: {{path: {prompts}}}, prompts: 7}}
+    display: {{mode: plain}}
+    """)
+    return file
+
+
+@pytest.fixture(scope="module")
+def alone(config, tmp_path_factory):
+    """The run on one host, which nothing stopped."""
+    path = tmp_path_factory.mktemp("alone") / "run"
+    train(parse_config(config.read_text(), ["mesh.devices=4", "display.mode=quiet"], where="run.yaml"), path)
+    return RunFolder(path)
+
+
+def on_two(config, folder, *overrides, where=None, **settings):
+    """Start the run on two hosts."""
+    return start(TRAIN, [str(config), *overrides, "--run-dir", where or str(folder / "run")], folder, **settings)
+
+
+def again_on_two(folder, **settings):
+    return start(TRAIN, ["--resume", str(folder / "run")], folder / "again", **settings)
+
+
+def assert_same(run, other, ignored=CLOCKS):
+    """Compare what two runs measured, said and were told: to the tolerance of one device against eight."""
+    for log in ("metrics", "completions", "evaluations"):
+        rows, others = run.read(log), other.read(log)
+        assert len(rows) == len(others) > 0
+        for row, expected in zip(rows, others, strict=True):
+            assert row.keys() == expected.keys()
+            for key, value in expected.items():
+                if isinstance(value, float) and not key.startswith(ignored):
+                    np.testing.assert_allclose(row[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+                elif not key.startswith(ignored):
+                    assert row[key] == value, key
+
+
+def answers(file):
+    with sqlite3.connect(file) as ledger:
+        return {key for (key,) in ledger.execute("select key from answers")}
+
+
+def reached(folder, step):
+    """Whether a run has logged a step."""
+    file = folder / "run" / "metrics.jsonl"
+    return file.exists() and f'"step": {step},' in file.read_text()
+
+
+def test_two_hosts_train_as_one(config, alone, tmp_path):
+    hosts = on_two(config, tmp_path)
+    assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
+    run = RunFolder(tmp_path / "run")
+    assert_same(run, alone)
+    own, other = (answers(run.path / name) for name in ("ledger.sqlite", "ledger-1.sqlite"))
+    assert own
+    assert other
+    # No host asked for the other's rows; what is said twice in a batch may have been asked by both.
+    assert own | other == answers(alone.ledger)
+    assert run.read("metrics")[0]["judge/billed_calls"] < len(own) + len(other)
+    assert "dar-jax" in hosts.last(0)
+    assert "loss" not in hosts.said(1)
+
+
+def test_another_config_on_one_host_ends_all(config, tmp_path):
+    common = [str(config), "--run-dir", str(tmp_path / "run")]
+    hosts = start(TRAIN, [common, [*common, "steps=3", "seed=1"]], tmp_path)
+    assert hosts.wait(60) == [2, 2]
+    for host in (0, 1):
+        assert "seed is 1 on host 1 (" in hosts.last(host)
+        assert ", 0 on host 0 (" in hosts.last(host)
+        assert "(and 1 more)" in hosts.last(host)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_on_one_host_saves_all_and_any_number_goes_on(config, alone, tmp_path):
+    hosts = on_two(config, tmp_path)
+    until(lambda: reached(tmp_path, 1), hosts)
+    hosts.processes[1].terminate()
+    assert hosts.wait(60) == [5, 5]
+    for host in (0, 1):
+        assert "SIGTERM received by host 1 (" in hosts.last(host)
+    paid = [answers(tmp_path / "run" / name) for name in ("ledger.sqlite", "ledger-1.sqlite")]
+    shutil.copytree(tmp_path / "run", tmp_path / "one")
+    assert again_on_two(tmp_path).wait() == [0, 0]
+    assert_same(RunFolder(tmp_path / "run"), alone, CLOCKS + BILLS)
+    resume(tmp_path / "one", ["mesh.devices=4", "display.mode=quiet"])
+    assert_same(RunFolder(tmp_path / "one"), alone, CLOCKS + BILLS)
+    # What the second host had paid for is not asked again by the first.
+    assert not answers(tmp_path / "one" / "ledger.sqlite") & paid[1] - paid[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_host_ends_the_run_which_goes_on_later(config, alone, tmp_path, victim):
+    hosts = on_two(config, tmp_path, lost_after_s=5)
+    until(lambda: reached(tmp_path, 1), hosts)
+    hosts.processes[victim].kill()
+    began = time.monotonic()
+    statuses = hosts.wait(60)
+    assert time.monotonic() - began < 5 + 10
+    assert (statuses[victim], statuses[1 - victim]) == (-signal.SIGKILL, 6)
+    assert f"host {victim} (" in hosts.last(1 - victim)
+    resume(tmp_path / "run", ["mesh.devices=4", "display.mode=quiet"])
+    assert_same(RunFolder(tmp_path / "run"), alone, CLOCKS + BILLS)
+
+
+@pytest.mark.slow
+def test_one_hosts_failing_judge_stops_all(config, tmp_path):
+    """Half of the judgements fail, which is more than may: both hosts see it, save and leave."""
+    hosts = on_two(config, tmp_path, "judge.scorer=fails-on-host-1", "evaluation=null")
+    assert hosts.wait() == [3, 3]
+    for host in (0, 1):
+        assert "of 32 judgements gave no reward" in hosts.said(host)
+        assert "this host's judge refuses" in hosts.said(host)
+        assert "--resume" in hosts.last(host)
+    assert (tmp_path / "run" / "checkpoints" / "0").is_dir()
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(config.replace("fails-on-host-1", "overlap"))
+    assert again_on_two(tmp_path).wait() == [0, 0]
+    assert [row["judge/failed"] for row in RunFolder(tmp_path / "run").read("metrics")] == [0, 0]
+
+
+@pytest.mark.slow
+def test_adapters_on_a_model_that_is_read_in_parts_into_a_run_folder_under_a_url(config, tmp_path):
+    """Every parameter is split across both hosts, every prompt lies on both, and the run's files are objects."""
+    drawn = write_policy(tmp_path / "drawn")
+    decoder, start_at = huggingface.read_config(drawn), tmp_path / "start"
+    huggingface.save(start_at, decoder, jax.jit(models.init, static_argnums=0)(decoder, jax.random.key(0)))
+    hf().save_pretrained(start_at)
+    adapters = f"policy={{path: {start_at}, weights: pretrained, lora: {{rank: 2, alpha: 8}}}}"
+    hosts = on_two(config, tmp_path, adapters, "mesh.tensor=4", "steps=1", where=f"file://{tmp_path}/run")
+    assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
+    alone = [adapters, "mesh={devices: 4, tensor: 4}", "steps=1", "display.mode=quiet"]
+    train(parse_config(config.read_text(), alone, where="run.yaml"), tmp_path / "alone")
+    assert_same(RemoteFolder(f"file://{tmp_path}/run"), RunFolder(tmp_path / "alone"))
+    assert all(list((tmp_path / "run" / "ledger" / process).iterdir()) for process in "01")
+
+
+@pytest.mark.slow
+def test_a_collective_from_the_judges_thread_ends_the_run(config, tmp_path):
+    """Trap sglang-jax, marin#3826, in a whole run: refused at once, where it would hang or mix up two programs."""
+    hosts = on_two(config, tmp_path, "judge.scorer=launches-a-collective")
+    assert all(status not in (0, 3, 5) for status in hosts.wait(120))
+    assert any("thread" in hosts.said(host) for host in (0, 1))

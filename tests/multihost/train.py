@@ -1,0 +1,26 @@
+"""`dar-jax`, with scorers that do what a judge must not."""
+
+import sys
+
+from dar_jax import hosts
+from dar_jax.chat.errors import Rejected
+from dar_jax.chat.scorers import SCORERS, overlap
+from dar_jax.cli import main
+
+
+def fails_on_host_1(prompt: str, completion: str) -> float:
+    if hosts.index() == 1:
+        raise Rejected("this host's judge refuses")
+    return overlap.score(prompt, completion)
+
+
+def launches_a_collective(prompt: str, completion: str) -> float:
+    from jax.experimental import multihost_utils
+
+    return float(multihost_utils.process_allgather(len(completion)).sum())
+
+
+SCORERS.update({"fails-on-host-1": fails_on_host_1, "launches-a-collective": launches_a_collective})
+
+if __name__ == "__main__":
+    sys.exit(main())
