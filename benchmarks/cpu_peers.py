@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def open_session(model: Path, prompts: int, new: int, folder: Path) -> Any:
             "updates_per_batch": 1,
             "micro_batch_size": MICRO,
             "compute_dtype": "float32",
-            "remat": False,
+            "logprob_chunk": 16,
         },
     }
     return open_session(validate(settings), Console("quiet"))
@@ -225,6 +226,18 @@ def commands(options: argparse.Namespace, what: str, size: str) -> dict[str, lis
     }
 
 
+def contenders(options: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
+    """Go through who does what, in turns; say who is left out."""
+    for _ in range(options.rounds):
+        for size in options.sizes:
+            for what in options.what:
+                for name, command in commands(options, what, size).items():
+                    if command is None:
+                        print(f"{what} {size}: {name} left out: its interpreter is not given", flush=True)
+                    else:
+                        yield name, what, command
+
+
 def start(name: str, command: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -278,30 +291,21 @@ def main() -> None:
         parser.error(f"--models {options.models}: no models there; write them by make_models.py of the peers' scripts")
     if not options.scripts and (options.tunix or options.trl):
         parser.error("--tunix and --trl need --scripts, the folder of their scripts")
-    rows = [start("floor", [sys.executable, __file__, "--child", "floor", str(options.models), "-", "1"])]
-    floor, rows, skipped = rows[0], [], set()
-    for _ in range(options.rounds):
-        for what in options.what:
-            for size in options.sizes:
-                for name, command in commands(options, what, size).items():
-                    if command is None:
-                        skipped.add(name)
-                        print(f"{what} {size}: {name} left out: its interpreter is not given", flush=True)
-                        continue
-                    row = start(name, command)
-                    rows.append({**row, "what": what})
-    report = {
+    floor = start("floor", [sys.executable, __file__, "--child", "floor", str(options.models), "-", "1"])
+    report: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "floor_gflop_per_cpu_s": floor["gflop_per_cpu_s"],
-        "left_out": sorted(skipped),
-        "compared": compared(rows),
-        "rows": rows,
+        "compared": [],
+        "rows": [],
     }
+    for name, what, command in contenders(options):
+        report["rows"].append({**start(name, command), "what": what})
+        report["compared"] = compared(report["rows"])
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["compared"], indent=1))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
