@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from dar_jax import models
@@ -19,7 +18,7 @@ from dar_jax.config_file import parse_config
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params
-from dar_jax.parallel import MeshShape, shardings
+from dar_jax.parallel import MeshShape, placed, shardings
 from dar_jax.runlog import RemoteFolder, RunFolder, layout
 from dar_jax.tokens import Tokenizer, TokenizerSettings
 
@@ -83,10 +82,7 @@ def _of_run(path: Path | str, step: int | None, console: Console) -> Policy:
     mesh, kept = _mesh(config.mesh), dataclasses.replace(config.tokenizer, path=None, chat_template="auto")
     places, base_places = models.split(_places(decoder, mesh), decoder.lora)
     shapes, _ = models.split(models.abstract(decoder), decoder.lora)
-    wanted = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, places
-    )
-    params = load_params(folder.checkpoints, number, wanted)
+    params = load_params(folder.checkpoints, number, placed(shapes, places))
     if decoder.lora:
         with console.reading(config.policy.path) as progress:
             base = huggingface.load(config.policy.path, base_places, progress=progress)[1]

@@ -57,3 +57,21 @@ def write_prompts(file: Path, count: int = 24) -> Path:
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
+
+
+def run_text(folder: Path) -> str:
+    """Write policy and prompts; give the settings of a run of three steps on one device that saves all it can."""
+    policy, prompts = write_policy(folder / "policy"), write_prompts(folder / "prompts.jsonl")
+    return f"""
+    policy: {{path: {policy}, weights: random}}
+    data: {{path: {prompts}}}
+    judge: {{name: scripted, scorer: overlap}}
+    steps: 3
+    prompts_per_step: 8
+    sampling: {{max_prompt_length: 16, max_completion_length: 8}}
+    learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
+    checkpoints: {{every_steps: 1, within_step: true, keep: 100}}
+    evaluation: {{data: {{path: {prompts}}}, prompts: 8}}
+    mesh: {{devices: 1}}
+    display: {{mode: quiet}}
+    """

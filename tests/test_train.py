@@ -16,28 +16,14 @@ from dar_jax.config_file import parse_config
 from dar_jax.errors import Interrupted, SettingError
 from dar_jax.runlog import RunFolder
 from dar_jax.train import Run, resume, train
-from tests.nano import write_policy, write_prompts
+from tests.nano import run_text
 
 CLOCKS = ("seconds/", "throughput/")
 
 
 @pytest.fixture(scope="module")
 def config_text(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nano")
-    policy, prompts = write_policy(folder / "policy"), write_prompts(folder / "prompts.jsonl")
-    return f"""
-    policy: {{path: {policy}, weights: random}}
-    data: {{path: {prompts}}}
-    judge: {{name: scripted, scorer: overlap}}
-    steps: 3
-    prompts_per_step: 8
-    sampling: {{max_prompt_length: 16, max_completion_length: 8}}
-    learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
-    checkpoints: {{every_steps: 1, within_step: true, keep: 100}}
-    evaluation: {{data: {{path: {prompts}}}, prompts: 8}}
-    mesh: {{devices: 1}}
-    display: {{mode: quiet}}
-    """
+    return run_text(tmp_path_factory.mktemp("nano"))
 
 
 @pytest.fixture(scope="module")

@@ -81,10 +81,8 @@ class RunState:
         shapes = progress.pop("batch", None)
         if shapes is None:
             return trees, progress, None
-        wanted = {
-            name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=_by_rows(shape, mesh))
-            for name, (shape, dtype) in shapes.items()
-        }
+        wanted = {name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}
+        wanted = parallel.abstract_rows(wanted, mesh)
         arrays = self._orbax.load_checkpointables(number, {"batch": wanted})["batch"]
         return trees, progress, _batch(arrays)
 
@@ -99,8 +97,3 @@ def _batch(arrays: dict[str, jax.Array]) -> Batch:
     within = {name: leaf for name, leaf in arrays.items() if "." in name}
     inputs = Inputs(**{name.removeprefix("inputs_ER."): leaf for name, leaf in within.items()})
     return Batch(inputs_ER=inputs, **{name: leaf for name, leaf in arrays.items() if name not in within})
-
-
-def _by_rows(shape: list[int], mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-    axes = ("batch",) + (None,) * (len(shape) - 1)
-    return jax.sharding.NamedSharding(mesh, parallel.spec(axes, tuple(shape), mesh))

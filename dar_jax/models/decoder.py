@@ -77,7 +77,8 @@ class Decoder(nnx.Module):
         Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, the keys
         and values go to positions offset..offset+T, which must lie within S, and query t sees
         s <= offset + t. `position_BT` counts real tokens only (`positions`, of which it is the default).
-        With `gradients`, to which those of the layers are added on the way back (`stack.through`), there is no cache.
+        With `gradients`, to which those of the layers are added on the way back (`stack.through`), there is no cache,
+        and each layer is cast to the embedding's dtype as it is come to.
         """
         position_BT = positions(inputs.mask_BS) if position_BT is None else position_BT
         seen = views(self.config, position_BT, inputs.mask_BS, offset)

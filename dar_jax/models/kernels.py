@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu import splash_attention
 
 from dar_jax.errors import SettingError
 from dar_jax.models.config import DecoderConfig
@@ -77,8 +76,7 @@ def _splash(
     segment_BT = jnp.pad(mask_BS.astype(jnp.int32), ((0, 0), (0, more)))
 
     def run(window: int | None, arrays: list[jax.Array]) -> jax.Array:
-        segments = splash_attention.SegmentIds(q=segment_BT, kv=segment_BT)
-        return jax.vmap(_kernel(heads, length + more, window, config.score_cap))(*arrays, segments)
+        return jax.vmap(_kernel(heads, length + more, window, config.score_cap))(*arrays, segment_BT)
 
     if len(set(config.local)) == 1:
         mixed_BNTH = run(config.window if config.local[0] else None, padded)
@@ -88,12 +86,15 @@ def _splash(
 
 
 def _kernel(heads: int, length: int, window: int | None, cap: float | None) -> Callable[..., jax.Array]:
+    """Make the kernel of one row: queries, keys, values, and segments that attend to themselves alone."""
+    from jax.experimental.pallas.ops.tpu import splash_attention
+
     shape = (length, length)
     seen = splash_attention.CausalMask(shape)
     if window is not None:
         seen = splash_attention.LocalMask(shape, (min(window, length) - 1, 0), 0)  # type: ignore[assignment]
     block = next(size for size in (_LARGEST_BLOCK, 2 * _TILE, _TILE) if length % size == 0)
-    return splash_attention.make_splash_mha(  # type: ignore[return-value]
+    kernel = splash_attention.make_splash_mha(
         splash_attention.MultiHeadMask([seen] * heads),
         block_sizes=splash_attention.BlockSizes(
             block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, use_fused_bwd_kernel=True
@@ -102,6 +103,9 @@ def _kernel(heads: int, length: int, window: int | None, cap: float | None) -> C
         q_seq_shards=1,
         attn_logits_soft_cap=cap,
         interpret=platform() == "cpu",
+    )
+    return lambda query, key, value, segment_T: kernel(  # type: ignore[return-value]
+        query, key, value, splash_attention.SegmentIds(q=segment_T, kv=segment_T)
     )
 
 

@@ -151,10 +151,10 @@ def test_a_caller_that_gives_up_loses_no_row(path):
 
 
 KILLED = """
-import asyncio, pathlib, sys
+import asyncio, sys
 from dar_jax.judging.ledger import Ledger
 from tests.judging.test_ledger import ANSWER, question
-ledger = Ledger(pathlib.Path(sys.argv[1]))
+ledger = Ledger(sys.argv[1])
 async def many():
     for i in range(10_000):
         await ledger.put(question(f"{i}"), ANSWER, 1)

@@ -16,7 +16,7 @@ from dar_jax.runlog import objects
 from dar_jax.runlog.objects import Objects
 from tests.fake_gcs import BRIEF
 from tests.judging.questions import completions
-from tests.judging.test_ledger import ANSWER, get, put, question
+from tests.judging.test_ledger import ANSWER, KILLED, get, put, question
 
 
 @pytest.fixture
@@ -147,19 +147,6 @@ def test_a_damaged_segment_is_said(place, content):
     Objects(place).create("00000001.jsonl", content).finish()
     with pytest.raises(SettingError, match=r"the ledger's .*/ledger/0/00000001\.jsonl is damaged: .*; delete it"):
         Ledger(place)
-
-
-KILLED = """
-import asyncio, sys
-from dar_jax.judging.ledger import Ledger
-from tests.judging.test_ledger import ANSWER, question
-ledger = Ledger(sys.argv[1])
-async def many():
-    for i in range(10_000):
-        await ledger.put(question(f"{i}"), ANSWER, 1)
-        print(i, flush=True)
-asyncio.run(many())
-"""
 
 
 def test_what_was_used_outlives_a_kill(place):

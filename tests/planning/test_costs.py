@@ -7,8 +7,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dar_jax.planning.compile import work_of
 from dar_jax.planning.costs import program_costs
+from tests.planning.loops import TURNS, layer, looped, unrolled
 
-LAYERS, TURNS, ROWS, WIDTH = 5, 3, 16, 32
+LAYERS, ROWS, WIDTH = 5, 16, 32
 PRODUCT = 2 * ROWS * WIDTH * WIDTH
 
 
@@ -19,24 +20,6 @@ def compiled(function, *shapes, **options):
 
 def costs(function, *shapes, **options):
     return program_costs(compiled(function, *shapes, **options).as_text())
-
-
-def layer(hidden, weight):
-    return jnp.tanh(hidden @ weight)
-
-
-def looped(hidden, weights):
-    def turn(hidden, weight):
-        return jax.lax.fori_loop(0, TURNS, lambda _, hidden: layer(hidden, weight), hidden), None
-
-    return jax.lax.scan(turn, hidden, weights)[0]
-
-
-def unrolled(hidden, weights):
-    for index in range(LAYERS):
-        for _ in range(TURNS):
-            hidden = layer(hidden, weights[index])
-    return hidden
 
 
 SHAPES = (ROWS, WIDTH), (LAYERS, WIDTH, WIDTH)

@@ -7,28 +7,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dar_jax.planning.costs import program_costs
 from dar_jax.planning.topologies import topology
+from tests.planning.loops import TURNS, layer, looped, unrolled
 
 pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'dar-jax[tpu]'")
 
-LAYERS, TURNS, ROWS, WIDTH = 6, 3, 256, 512
-
-
-def layer(hidden, weight):
-    return jnp.tanh(hidden @ weight)
-
-
-def looped(hidden, weights):
-    def turn(hidden, weight):
-        return jax.lax.fori_loop(0, TURNS, lambda _, hidden: layer(hidden, weight), hidden), None
-
-    return jax.lax.scan(turn, hidden, weights)[0]
-
-
-def unrolled(hidden, weights):
-    for index in range(LAYERS):
-        for _ in range(TURNS):
-            hidden = layer(hidden, weights[index])
-    return hidden
+LAYERS, ROWS, WIDTH = 6, 256, 512
 
 
 def gradient(function):
