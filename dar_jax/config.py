@@ -14,7 +14,7 @@ from dar_jax.console import Display
 from dar_jax.data import DATA, OnBad
 from dar_jax.evaluation import WinRate
 from dar_jax.judging import JUDGES
-from dar_jax.learner import Learning
+from dar_jax.learner import Learning, Reference
 from dar_jax.models import Lora
 from dar_jax.parallel import MeshShape
 from dar_jax.sampling import Sampling
@@ -28,6 +28,7 @@ FREE_ON_RESUME = (
     "checkpoints",
     "evaluation",
     "mesh",
+    "reference",
     "judge.base_url",
     "judge.api_key_env",
     "judge.api_key_file",
@@ -76,6 +77,7 @@ class RunConfig:
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     sampling: Sampling = Field(default_factory=Sampling)
     learning: Learning = Field(default_factory=Learning)
+    reference: Reference = Field(default_factory=Reference)
     mesh: MeshShape = Field(default_factory=MeshShape)
     checkpoints: Checkpointing = Field(default_factory=Checkpointing)
     evaluation: WinRate | None = None
@@ -99,6 +101,8 @@ class RunConfig:
             raise _at("group_size", reason)
         if self.policy.lora and self.policy.weights == "random":
             raise _at("policy.lora", "adapters need a pretrained model below them; leave weights: random out")
+        if self.policy.lora and self.reference.placement == "host":
+            raise _at("reference.placement", "with policy.lora the reference is the frozen model itself; leave it out")
         rows, learning = self.rows_per_step, self.learning
         parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
         if rows % parts:

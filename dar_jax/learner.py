@@ -49,6 +49,15 @@ class Learning:
     attention: Literal["xla", "splash", "cudnn"] = "xla"
 
 
+@settings(frozen=True, kw_only=True, config=STRICT)
+class Reference:
+    """Where pi_ref lies between its uses: on the devices, or in the memory of their hosts (`placement: host`), from
+    which it is copied for recall once a step: a copy in the compute dtype less beside sampling and regress.
+    """
+
+    placement: Literal["device", "host"] = "device"
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class State:
@@ -101,6 +110,7 @@ class Learner:
         self.param_shardings = parallel.shardings(shapes, axes, mesh)
         self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
         decode = parallel.shardings(shapes, axes, decode_mesh or parallel.decode_mesh(mesh, config.kv_heads))
+        self._all_decode = decode
         self._decode_shardings, self._frozen_decode = models.split(decode, config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
@@ -122,18 +132,26 @@ class Learner:
         update = parallel.replicated(np.zeros((), np.int32), self.mesh)
         return State(params=moving, optimizer=self._start(moving), update=update, frozen=self._placed(frozen))
 
-    def reference(self, params: Params) -> Params:
+    def reference(self, params: Params, placement: Literal["device", "host"] = "device") -> Params:
         """Give the parameters, in the compute dtype, as the frozen pi_ref: copied, but for what is frozen anyway.
 
         With adapters it is the model below them: as they start, they add nothing.
         """
         moving, frozen = models.split(params, self.config.lora)
-        return models.join(self._placed(frozen), jax.tree.map(jnp.copy, self._compute(moving)))
+        copied: Params = models.join(self._placed(frozen), jax.tree.map(jnp.copy, self._compute(moving)))
+        if placement == "device":
+            return copied
+        at_host = jax.tree.map(lambda place: place.with_memory_kind("pinned_host"), self.param_shardings)
+        return dict(jax.device_put(copied, at_host))
 
     def decode_params(self, state: State) -> Params:
         """Cast and lay out the policy for sampling: once a step, not once a token."""
         moving = jax.device_put(self._compute(state.params), self._decode_shardings)
         return models.join(jax.device_put(state.frozen, self._frozen_decode), moving)
+
+    def decode_reference(self, reference: Params) -> Params:
+        """Lay pi_ref out for sampling, wherever it lies."""
+        return dict(jax.device_put(self._fetched(reference), self._all_decode))
 
     def recall(self, state: State, reference: Params | None, rollouts: Rollouts) -> Rollouts:
         """Add log pi_t and log pi_ref, as the algorithm needs them.
@@ -146,7 +164,8 @@ class Learner:
             policy = models.join(state.frozen, self._compute(state.params))
             scored["sampling_logprob_BT"] = self._scores(policy, rollouts.inputs_B, length=length)
         if "reference" in self.algorithm.needs:
-            scored["ref_logprob_BT"] = self._scores(reference, rollouts.inputs_B, length=length)
+            assert reference is not None
+            scored["ref_logprob_BT"] = self._scores(self._fetched(reference), rollouts.inputs_B, length=length)
         return dataclasses.replace(rollouts, **scored)
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> tuple[Batch, Metrics]:
@@ -219,6 +238,10 @@ class Learner:
         placed = jax.device_put(frozen, self.frozen_shardings)
         dtype = jnp.dtype(self.settings.compute_dtype)
         return jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), placed)
+
+    def _fetched(self, reference: Params) -> Params:
+        """Give pi_ref on the devices; nothing is copied where it lies there."""
+        return dict(jax.device_put(reference, self.param_shardings))
 
     def _optimizer_shardings(self, state: Any) -> Any:
         """Lay each moment out as the parameter whose path it repeats; counts and Adafactor's factors lie whole."""

@@ -45,6 +45,22 @@ def create(session: Session, run_dir: Path | str) -> Folder:
     return folder
 
 
+def begin_again(session: Session, folder: Folder) -> None:
+    """Make a folder without a checkpoint as it was when its run began; what its ledgers hold stays, and is free.
+
+    Raises SettingError where steps are logged: then checkpoints are lost, which a new beginning would hide.
+    """
+    with hosts.together("beginning of the run"):
+        if hosts.is_first():
+            if folder.read("metrics"):
+                raise SettingError(
+                    f"--resume {folder.path}: metrics.jsonl has steps, but no complete checkpoint is there; put the"
+                    " checkpoints back, or start again with another --run-dir"
+                )
+            folder.forget_after(0, completions=0)
+            keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
+
+
 def reopen(run_dir: Path | str, overrides: Sequence[str]) -> tuple[Folder, RunConfig]:
     """Open the folder of a run that goes on, and its settings with the overrides.
 

@@ -106,7 +106,7 @@ class Run:
         self.interrupts = Interrupts()
         self.sampler = session.sampler()
         needed = "reference" in self.config.algorithm.needs or self.config.evaluation
-        self.reference = self.learner.reference(start) if needed else None
+        self.reference = self.learner.reference(start, self.config.reference.placement) if needed else None
         self.progress = Progress(start_checksum=checksum(start))
         self.batch: Batch | None = None
         self.state: State = self.learner.init(start)
@@ -217,7 +217,7 @@ class Run:
         sampler = self.session.sampler(settings.temperature)
         key = self.session.key(Purpose.EVALUATION)
         asked = []
-        for params in (self.learner.decode_params(self.state), self.reference):
+        for params in (self.learner.decode_params(self.state), self.learner.decode_reference(self.reference)):
             rollouts = self.session.sample(sampler, params, prompts, 1, key)
             words = own_completions(rollouts, prompts, self.session.tokenizer, self.session.mesh)
             asked.append((words, self._judge.submit(list(words.values()))))
@@ -235,13 +235,17 @@ class Run:
         self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
 
     def restore(self) -> None:
-        """Take the place of the newest checkpoint; SettingError where there is none, or of another policy."""
+        """Take the place of the newest checkpoint, of the start where a run was killed before its first.
+
+        Raises SettingError where it is of another policy, or where checkpoints are lost.
+        """
         number = self.saved.latest
         hosts.agree({"newest checkpoint": str(number)})
         if number is None:
-            raise SettingError(
-                f"--resume {self.folder.path}: no complete checkpoint there; start again with another --run-dir"
-            )
+            opening.begin_again(self.session, self.folder)
+            self.console.note(f"{self.folder.path} ended before its first checkpoint; it begins with the first step")
+            self.save()
+            return
         abstract = jax.tree.map(_abstract, self.state.trees())
         trees, progress, self.batch = self.saved.load(number, abstract, self.session.mesh)
         start_checksum = self.progress.start_checksum

@@ -212,6 +212,20 @@ def test_step_0_policy_equal_to_reference_has_a_log_ratio_of_exactly_0(compute_d
     np.testing.assert_array_equal(scored.ref_logprob_BT, scored.sampling_logprob_BT)
 
 
+def test_a_reference_in_the_hosts_memory_gives_the_same_bits(params, reference, rollouts):
+    learner = build(MeshShape(data=2, tensor=2), compute_dtype="bfloat16")
+    with jax.set_mesh(learner.mesh):
+        state, placed = learner.init(put(params)), parallel.rows(rollouts, learner.mesh)
+        near, away = (learner.reference(put(reference), where) for where in ("device", "host"))
+        assert {leaf.sharding.memory_kind for leaf in jax.tree.leaves(away)} == {"pinned_host"}
+        one, other = (learner.recall(state, each, placed).ref_logprob_BT for each in (near, away))
+        laid = learner.decode_reference(away)
+    np.testing.assert_array_equal(one, other)
+    assert_same(to_host(laid), to_host(near), rtol=0, atol=0)
+    up = laid["layers"]["mlp"]["up"]["kernel"]
+    assert (up.sharding.memory_kind, up.sharding.shard_shape(up.shape)) == ("device", (2, 32, 8))
+
+
 def test_recall_in_micro_batches_keeps_the_order_of_rows(params, rollouts, batch):
     learner = build(micro_batch_size=4)
     with jax.set_mesh(learner.mesh):

@@ -88,14 +88,14 @@ def test_sampled_groups_differ(done):
     assert np.mean([len(texts) for texts in groups.values()]) > 2
 
 
-@pytest.mark.parametrize("number", [4, 6, 11])
-def test_a_resume_goes_on_to_the_bit(done, tmp_path, number):
+@pytest.mark.parametrize(("number", "override"), [(4, "reference.placement=host"), (6, None), (11, None)])
+def test_a_resume_goes_on_to_the_bit(done, tmp_path, number, override):
     """Trap tunix#2290: also from the middle of a batch's updates, with no completion judged again."""
     again = _cut_back(done, tmp_path / "again", number)
     with (again.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "torn')
     billed = done.ledger.read_bytes()
-    resume(again.path, [])
+    resume(again.path, [override] if override else [])
     for log in ("metrics", "completions", "evaluations"):
         assert _comparable(again, log) == _comparable(done, log)
     assert done.ledger.read_bytes() == billed
@@ -105,6 +105,26 @@ def _comparable(folder, log):
     """Drop what tells a paid answer from a replayed one."""
     replayed = ("judge/billed", "judge/from_ledger", "judge/cost")
     return [{k: v for k, v in row.items() if not k.startswith(replayed)} for row in _untimed(folder, log)]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(done, tmp_path):
+    again = RunFolder(shutil.copytree(done.path, tmp_path / "again", ignore=shutil.ignore_patterns("[me]*.jsonl")))
+    shutil.rmtree(again.checkpoints)
+    (again.policy / "config.json").unlink()
+    resume(again.path, ["steps=1", "evaluation=null"])
+    (row,) = again.read("metrics")
+    assert row["judge/billed_calls"] == 0
+    assert _comparable(again, "completions") == [each for each in _comparable(done, "completions") if each["step"] == 1]
+    assert (again.policy / "config.json").is_file()
+
+
+def test_a_run_whose_checkpoints_are_lost_is_left_alone(done, tmp_path):
+    """Trap open-instruct#1823: a resume that finds nothing must not start afresh."""
+    again = RunFolder(shutil.copytree(done.path, tmp_path / "again"))
+    shutil.rmtree(again.checkpoints)
+    with pytest.raises(SettingError, match=r"metrics.jsonl has steps, but no complete checkpoint is there"):
+        resume(again.path, [])
+    assert again.read("metrics") == done.read("metrics")
 
 
 def test_nothing_is_billed_twice_after_a_resume(done, tmp_path):

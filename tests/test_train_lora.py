@@ -150,9 +150,11 @@ def test_the_export_is_an_adapter_that_peft_loads(done, start, tmp_path):
     np.testing.assert_allclose(found, logits(policy.decoder, policy.params, TOKENS), rtol=0, atol=1e-4)
 
 
-def test_an_adapter_of_a_whole_model_and_random_weights_below_one_are_refused(config_text, tmp_path, capsys):
+def test_what_adapters_cannot_be_together_with_is_refused(config_text, tmp_path, capsys):
     with pytest.raises(SettingError, match=r"policy.lora: adapters need a pretrained model below them"):
         parse_config(config_text, ["policy.weights=random"], where="run.yaml")
+    with pytest.raises(SettingError, match=r"reference.placement: with policy.lora the reference is the frozen model"):
+        parse_config(config_text, ["reference.placement=host"], where="run.yaml")
     train(parse_config(config_text, ["policy.lora=null", "steps=1"], where="run.yaml"), tmp_path / "whole")
     assert main(["export", str(tmp_path / "whole"), "--output", str(tmp_path / "out"), "--adapter"]) == 2
     assert "trained the whole model (no policy.lora); leave --adapter out" in capsys.readouterr().err

@@ -4,7 +4,8 @@ Letters as in `batches.py`, and `M` the query heads that share one key/value hea
 """
 
 import functools as ft
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +16,19 @@ from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Norm, Projection
 from dar_jax.models.rope import Rotation, rotate
 
-if TYPE_CHECKING:
-    KeyValue = tuple[jax.Array, jax.Array]
+KeyValue = tuple[jax.Array, jax.Array]
 
 
 class View(NamedTuple):
-    """How a layer sees: rotations, which positions each query may see, which hold real tokens, whether it is local."""
+    """How a layer sees: rotations, which of the tokens just read each may see, which of them are real, whether it is
+    local; with a cache, which of the positions before them each may see.
+    """
 
     rotation: Rotation
     mask_BTS: jax.Array
     mask_BS: jax.Array
     local: jax.Array
+    past_BTS: jax.Array | None
 
 
 _NEVER = -1e30  # finite, so that a row with nothing to attend to gives a plain average and not NaN
@@ -46,53 +49,74 @@ class Attention(nnx.Module):
             self.key_norm = Norm(config, *(("kv_heads",) if shared else ()), "head_size")
         self.config = config
 
-    def __call__(
-        self, hidden_BTD: jax.Array, view: View, cached: "KeyValue | None", offset: jax.Array | int
-    ) -> "tuple[jax.Array, KeyValue | None]":
-        """Attend, and return what the cache of this layer has become (None without one)."""
+    def __call__(self, hidden_BTD: jax.Array, view: View, past: KeyValue | None) -> tuple[jax.Array, KeyValue]:
+        """Attend, to what is cached too, and return the new keys and values."""
         rotation = view.rotation
         query_BTNH, key_BTKH, value_BTKH = self.query(hidden_BTD), self.key(hidden_BTD), self.value(hidden_BTD)
         if self.config.qk_norm:
             query_BTNH, key_BTKH = self.query_norm(query_BTNH), self.key_norm(key_BTKH)
         query_BTNH, key_BTKH = rotate(query_BTNH, rotation), rotate(key_BTKH, rotation)
         key_BKSH, value_BKSH = key_BTKH.swapaxes(1, 2), value_BTKH.swapaxes(1, 2)
-        if cached is not None:
-            key_BKSH = write(cached[0], key_BKSH, offset)
-            value_BKSH = write(cached[1], value_BKSH, offset)
-            mixed_BTNH = attend(query_BTNH, key_BKSH, value_BKSH, view.mask_BTS, self.config)
-            return self.output(mixed_BTNH), (key_BKSH, value_BKSH)
-        return self.output(self._attended(query_BTNH, key_BKSH, value_BKSH, view)), None
+        if past is None:
+            mixed_BTNH = self._attended(query_BTNH, key_BKSH, value_BKSH, view)
+        else:
+            assert view.past_BTS is not None
+            stretches = [(*past, view.past_BTS), (key_BKSH, value_BKSH, view.mask_BTS)]
+            mixed_BTNH = attend(query_BTNH, stretches, self.config)
+        return self.output(mixed_BTNH), (key_BKSH, value_BKSH)
 
     def _attended(self, query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, view: View) -> jax.Array:
         """Attend without a cache, by the kernel of the settings."""
         if self.config.attention == "splash":
             return kernels.splash(query_BTNH, key_BKSH, value_BKSH, view.mask_BS, view.local, self.config)
-        kernel = kernels.cudnn if self.config.attention == "cudnn" else attend
-        return kernel(query_BTNH, key_BKSH, value_BKSH, view.mask_BTS, self.config)
+        if self.config.attention == "cudnn":
+            return kernels.cudnn(query_BTNH, key_BKSH, value_BKSH, view.mask_BTS, self.config)
+        return attend(query_BTNH, [(key_BKSH, value_BKSH, view.mask_BTS)], self.config)
 
 
 def attend(
-    query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, mask_BTS: jax.Array, config: DecoderConfig
+    query_BTNH: jax.Array, stretches: Sequence[tuple[jax.Array, jax.Array, jax.Array]], config: DecoderConfig
 ) -> jax.Array:
     """Mix the values each query may see, softmax in float32; `[B, T, N, H]`.
 
-    Query heads stay grouped, so that no key or value is repeated in memory: the T x M queries of a key/value head are
-    the rows (`Q`) of one matrix product.
+    Positions come in stretches (keys `[B, K, S, H]`, values, mask `[B, T, S]`) with one softmax over all: a cache is
+    read where it lies, and not written first. Query heads stay grouped, so that no key or value is repeated in memory:
+    the T x M queries of a key/value head are the rows (`Q`) of one matrix product.
     """
-    rows, queries, heads, size = query_BTNH.shape
-    dtype, kv_heads = query_BTNH.dtype, key_BKSH.shape[1]
-    grouped = (rows, kv_heads, queries, heads // kv_heads, -1)
-    query_BKTMH = query_BTNH.reshape(rows, queries, kv_heads, -1, size).swapaxes(1, 2)
+    rows, queries, _, size = query_BTNH.shape
+    query_BKTMH = query_BTNH.reshape(rows, queries, stretches[0][0].shape[1], -1, size).swapaxes(1, 2)
+    shares = _softmax([_scores(query_BKTMH, key_BKSH, mask_BTS, config) for key_BKSH, _, mask_BTS in stretches])
+    mixed = [_mixed(share, value, query_BTNH.dtype) for share, (_, value, _) in zip(shares, stretches, strict=True)]
+    return ft.reduce(jnp.add, mixed).swapaxes(1, 2).reshape(query_BTNH.shape)
+
+
+def _scores(query_BKTMH: jax.Array, key_BKSH: jax.Array, mask_BTS: jax.Array, config: DecoderConfig) -> jax.Array:
+    rows, kv_heads, queries, group, size = query_BKTMH.shape
     score_BKQS = jnp.einsum(
         "BKQH,BKSH->BKQS",
         query_BKTMH.reshape(rows, kv_heads, -1, size),
-        key_BKSH.astype(dtype),
+        key_BKSH.astype(query_BKTMH.dtype),
         preferred_element_type=jnp.float32,
     )
-    score_BKTMS = capped(score_BKQS * (config.score_size or size) ** -0.5, config.score_cap).reshape(grouped)
-    share_BKTMS = jax.nn.softmax(jnp.where(mask_BTS[:, None, :, None], score_BKTMS, _NEVER), axis=-1).astype(dtype)
-    mixed_BKQH = jnp.einsum("BKQS,BKSH->BKQH", share_BKTMS.reshape(score_BKQS.shape), value_BKSH.astype(dtype))
-    return mixed_BKQH.reshape(grouped).swapaxes(1, 2).reshape(query_BTNH.shape)
+    score_BKQS = capped(score_BKQS * (config.score_size or size) ** -0.5, config.score_cap)
+    return jnp.where(mask_BTS[:, None, :, None], score_BKQS.reshape(rows, kv_heads, queries, group, -1), _NEVER)
+
+
+def _softmax(scores: Sequence[jax.Array]) -> list[jax.Array]:
+    """Share out one whole over the last axes of all."""
+    if len(scores) == 1:
+        return [jax.nn.softmax(scores[0], axis=-1)]
+    top = ft.reduce(jnp.maximum, [score.max(-1, keepdims=True) for score in scores])
+    raised = [jnp.exp(score - top) for score in scores]
+    total = ft.reduce(jnp.add, [each.sum(-1, keepdims=True) for each in raised])
+    return [each / total for each in raised]
+
+
+def _mixed(share_BKTMS: jax.Array, value_BKSH: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    rows, kv_heads, queries, group, seen = share_BKTMS.shape
+    share_BKQS = share_BKTMS.astype(dtype).reshape(rows, kv_heads, -1, seen)
+    mixed_BKQH = jnp.einsum("BKQS,BKSH->BKQH", share_BKQS, value_BKSH.astype(dtype))
+    return mixed_BKQH.reshape(rows, kv_heads, queries, group, -1)
 
 
 def capped(value: jax.Array, cap: float | None) -> jax.Array:
@@ -101,22 +125,32 @@ def capped(value: jax.Array, cap: float | None) -> jax.Array:
 
 
 def views(
-    config: DecoderConfig, position_BT: jax.Array, mask_BS: jax.Array, offset: jax.Array | int
+    config: DecoderConfig, position_BT: jax.Array, mask_BS: jax.Array, offset: jax.Array | int | None
 ) -> tuple[View, View]:
-    """Say how a global and a local layer see.
+    """Say how a global and a local layer see; `offset` counts the cached positions, None without a cache.
 
-    Each query sees real positions up to its own `[B, T, S]`, in a local layer the last `window` of them.
+    Each query sees real positions up to its own, in a local layer the last `window` of them.
     """
-    queries, seen = position_BT.shape[1], mask_BS.shape[1]
-    distance_TS = offset + jnp.arange(queries)[:, None] - jnp.arange(seen)
-    mask_BTS = (distance_TS >= 0) & mask_BS[:, None, :]
+    queries, past = position_BT.shape[1], mask_BS.shape[1]
+    mask_BT = mask_BS if offset is None else jax.lax.dynamic_slice_in_dim(mask_BS, offset, queries, axis=1)
+    own_TT = _distances(queries, queries, 0)
+    own_BTT = (own_TT >= 0) & mask_BT[:, None, :]
     rotation = config.rope.rotation(position_BT, config.head_size)
+    everywhere = View(rotation, own_BTT, mask_BT, jnp.array(False), None)
     local_rotation = config.local_rope.rotation(position_BT, config.head_size) if config.local_rope else rotation
-    near_BTS = mask_BTS & (distance_TS < (config.window or seen))
-    everywhere = View(rotation, mask_BTS, mask_BS, jnp.array(False))
-    return everywhere, View(local_rotation, near_BTS, mask_BS, jnp.array(True))
+    nearby = View(local_rotation, own_BTT & (own_TT < _window(config, queries)), mask_BT, jnp.array(True), None)
+    if offset is None:
+        return everywhere, nearby
+    past_TS = _distances(queries, past, offset)
+    past_BTS = mask_BS[:, None, :] & (past_TS > jnp.arange(queries)[:, None])
+    near_BTS = past_BTS & (past_TS < _window(config, past))
+    return everywhere._replace(past_BTS=past_BTS), nearby._replace(past_BTS=near_BTS)
 
 
-def write(cache_BKSH: jax.Array, new_BKTH: jax.Array, offset: jax.Array | int) -> jax.Array:
-    """Put new positions into the cache from `offset` on. They must fit: JAX clamps the offset."""
-    return jax.lax.dynamic_update_slice(cache_BKSH, new_BKTH.astype(cache_BKSH.dtype), (0, 0, offset, 0))
+def _window(config: DecoderConfig, length: int) -> int:
+    return config.window or length
+
+
+def _distances(queries: int, seen: int, offset: jax.Array | int) -> jax.Array:
+    """Count from each position back to each query's own, `[T, S]`."""
+    return offset + jnp.arange(queries)[:, None] - jnp.arange(seen)

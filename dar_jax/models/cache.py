@@ -15,9 +15,9 @@ CACHE_AXES = ("layers", "batch", "kv_heads", None, "head_size")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """One key and one value for every layer, row, key/value head and cached position.
+    """One key and one value for every layer, row, key/value head and cached position; `listed`, an array a layer.
 
-    The order of axes is what lets the layer scan update it in place on a TPU: positions before head size,
+    The order of axes is what lets a TPU read a layer, and write a position, where it lies: positions before head size,
     key/value heads before positions.
     """
 
@@ -38,6 +38,15 @@ class Cache:
         """Append empty positions until there are `positions`."""
         more = positions - self.key_LBKSH.shape[3]
         return self._each(lambda leaf: jnp.pad(leaf, [(0, 0)] * 3 + [(0, more), (0, 0)]))
+
+    def write(self, new: "Cache", offset: jax.Array | int) -> "Cache":
+        """Put new positions in from `offset` on, of all layers. They must fit: JAX clamps the offset."""
+
+        def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
+            at = [0] * leaf.ndim
+            return jax.lax.dynamic_update_slice(leaf, new.astype(leaf.dtype), (*at[:-2], offset, 0))
+
+        return jax.tree.map(put, self, new)
 
     def _each(self, change: Callable[[jax.Array], jax.Array]) -> "Cache":
         return Cache(key_LBKSH=change(self.key_LBKSH), value_LBKSH=change(self.value_LBKSH))

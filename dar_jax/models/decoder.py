@@ -70,18 +70,20 @@ class Decoder(nnx.Module):
         position_BT: jax.Array | None = None,
         cache: Cache | None = None,
         offset: jax.Array | int = 0,
+        keep: bool = False,
         gradients: Params | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """Read tokens; return the hidden states before the head `[B, T, D]`, and the cache if one came.
+        """Read tokens; return the hidden states before the head `[B, T, D]`, and the cache if one came, or a new one of
+        these tokens with `keep`.
 
-        Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, the keys
-        and values go to positions offset..offset+T, which must lie within S, and query t sees
-        s <= offset + t. `position_BT` counts real tokens only (`positions`, of which it is the default).
+        Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, S are its positions,
+        the keys and values go to offset..offset+T, which must lie within S, and query t sees s <= offset + t.
+        `position_BT` counts real tokens only (`positions`, of which it is the default).
         With `gradients`, to which those of the layers are added on the way back (`stack.through`), there is no cache,
         and each layer is cast to the embedding's dtype as it is come to.
         """
         position_BT = positions(inputs.mask_BS) if position_BT is None else position_BT
-        seen = views(self.config, position_BT, inputs.mask_BS, offset)
+        seen = views(self.config, position_BT, inputs.mask_BS, None if cache is None else offset)
         graphdef, stacked = nnx.split(self.layers)
         layers, local, hidden_BTD = _arrays(stacked), jnp.array(self.config.local), self._embedded(inputs)
         config = self.config
@@ -89,20 +91,23 @@ class Decoder(nnx.Module):
 
             def learn(learnt: Any, fixed: Any, hidden_BTD: jax.Array, seen: Any) -> jax.Array:
                 layer = nnx.merge(graphdef, join(_cast(config, learnt, hidden_BTD.dtype), fixed[0]))
-                return layer(hidden_BTD, _view(config, fixed[1], seen), None, 0)[0]
+                return layer(hidden_BTD, _view(config, fixed[1], seen), None)[0]
 
             learnt, fixed = split(layers, config.lora)
             return self.norm(through(learn, learnt, (fixed, local), gradients, hidden_BTD, seen)), None
 
         def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
-            params, cached, local = layer
-            return nnx.merge(graphdef, params)(hidden_BTD, _view(config, local, seen), cached, offset)
+            params, past, local = layer
+            hidden_BTD, new = nnx.merge(graphdef, params)(hidden_BTD, _view(config, local, seen), past)
+            return hidden_BTD, new if keep or past is not None else None
 
-        # The scan returns the cache alone: returning the weights too would hold them twice.
-        entries = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
-        hidden_BTD, entries = scan(read, hidden_BTD, (layers, entries, local))
-        if entries is not None:
-            cache = Cache(key_LBKSH=entries[0], value_LBKSH=entries[1])
+        # The loop only reads the cache, and all layers' new positions are written after it: a loop that changed the
+        # cache would copy it, layer by layer.
+        past = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
+        hidden_BTD, new = scan(read, hidden_BTD, (layers, past, local))
+        if new is not None:
+            added = Cache(key_LBKSH=new[0], value_LBKSH=new[1])
+            cache = added if cache is None else cache.write(added, offset)
         return self.norm(hidden_BTD), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:

@@ -89,6 +89,8 @@ def _settings(start: Attempt) -> Iterator[tuple[str, Any]]:
         if not learning.remat:
             yield "learning.remat", True
         yield from (("learning.micro_batch_size", size) for size in _smaller_micro_batches(config, mesh))
+    if set(failing) - {"recall"} and not config.policy.lora and config.reference.placement == "device":
+        yield "reference.placement", "host"
     tensor = mesh["tensor"] * 2
     while mesh["data"] * tensor <= start.topology.chips:
         yield "mesh.tensor", tensor

@@ -3,6 +3,8 @@
 decode_params, sample    the masters, the optimizer's state and the reference
 recall                   and the policy's copy to sample from, which `Run.gather` still holds
 regress                  the reference
+
+A reference that lies in the hosts' memory is here for recall alone.
 """
 
 import math
@@ -21,11 +23,12 @@ def holdings(config: RunConfig, learner: Learner) -> dict[str, int]:
     abstract, lora = learner.abstract(), learner.config.lora
     computing, frozen = models.split(abstract.computing, lora)
     needed = "reference" in config.algorithm.needs or config.evaluation
+    name = "reference" if config.reference.placement == "device" else "fetched_reference"
     found = {
         "params": nbytes(abstract.state.params),
         "optimizer": nbytes(abstract.state.optimizer),
         "frozen": nbytes(frozen),
-        "reference": nbytes(computing) if needed else 0,
+        name: nbytes(computing) if needed else 0,
     }
     if config.online:
         found |= {"decode_params": nbytes(abstract.decode), "compute_params": nbytes(computing)}
@@ -46,7 +49,7 @@ _BESIDE: Mapping[str, tuple[str, ...]] = {
     "compute_params": ("optimizer", "frozen", "reference", "decode_params"),
     "decode_params": ("params", "optimizer", "frozen", "reference"),
     "sample": ("params", "optimizer", "frozen", "reference"),
-    "recall": ("params", "optimizer", "reference", "decode_params"),
+    "recall": ("params", "optimizer", "reference", "fetched_reference", "decode_params"),
     "regress": ("reference",),
 }
 _OWN: Mapping[str, tuple[str, ...]] = {

@@ -63,17 +63,19 @@ class Traffic:
                 read += min(self._used(fused, names[index]), _hbm(shapes))
         return Moved(read, self._made(fused, fused.root, fusion.shapes))
 
-    def _used(self, computation: Computation, name: str) -> float:
-        """Count what of a fusion's parameter its users read."""
-        return sum(self._use(computation, user, name) for user in computation.users(name))
+    def _used(self, computation: Computation, name: str, beyond: float = 0.0) -> float:
+        """Count what of a fusion's parameter its users read; `beyond`: what those of the fusion's result do."""
+        here = sum(self._use(computation, user, name, beyond) for user in computation.users(name))
+        return here + (beyond if name == computation.root else 0.0)
 
-    def _use(self, computation: Computation, user: Instruction, name: str) -> float:
+    def _use(self, computation: Computation, user: Instruction, name: str, beyond: float) -> float:
         if user.opcode in _ALIASES:
-            return self._used(computation, user.name)
+            return self._used(computation, user.name, beyond)
         if user.opcode == "fusion":
             fused = self._module.computations[user.called("calls") or ""]
             places = [index for index, each in enumerate(user.operands) if each == name]
-            return sum(self._used(fused, fused.parameters[index]) for index in places)
+            beyond = self._used(computation, user.name, beyond)
+            return sum(self._used(fused, fused.parameters[index], beyond) for index in places)
         if user.opcode == "tuple":
             return 0.0
         whole = sum(shape.nbytes for shape in computation.instructions[name].shapes)

@@ -51,8 +51,8 @@ class RunFolder:
         return folder
 
     def is_run(self) -> bool:
-        """Tell a run's folder from any other: it has a config.yaml and checkpoints."""
-        return (self.path / "config.yaml").is_file() and self.checkpoints.is_dir()
+        """Tell a run's folder from any other: it has a config.yaml."""
+        return (self.path / "config.yaml").is_file()
 
     def config_yaml(self) -> str:
         """The settings the run was started with."""
@@ -60,7 +60,9 @@ class RunFolder:
 
     def write_config(self, config_yaml: str) -> None:
         """Replace the settings by those a resume goes on with."""
-        (self.path / "config.yaml").write_text(config_yaml)
+        scratch = self.path / "config.yaml.tmp"
+        scratch.write_text(config_yaml)
+        scratch.replace(self.path / "config.yaml")
 
     def contents(self) -> list[str]:
         """Name what lies in the folder, folders with a slash; SQLite's side files are part of the ledger."""
@@ -69,8 +71,8 @@ class RunFolder:
 
     @contextmanager
     def filling_policy(self) -> Iterator[Path]:
-        """Give the folder `policy` to fill; it is new."""
-        self.policy.mkdir()
+        """Give the folder `policy` to fill."""
+        self.policy.mkdir(exist_ok=True)
         yield self.policy
 
     def write(self, log: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -110,6 +112,6 @@ def taken(where: Path | str) -> SettingError:
 def nothing_to_resume(where: Path | str) -> SettingError:
     """Refuse to go on where no run lies."""
     return SettingError(
-        f"--resume {where}: nothing to resume there (no config.yaml with checkpoints);"
+        f"--resume {where}: nothing to resume there (no config.yaml);"
         " name the folder of a run, or start one with: dar-jax train CONFIG"
     )

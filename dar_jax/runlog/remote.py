@@ -83,9 +83,9 @@ class RemoteFolder:
         return folder
 
     def is_run(self) -> bool:
-        """Tell a run's folder from any other: it has a config.yaml and checkpoints."""
+        """Tell a run's folder from any other: it has a config.yaml."""
         bucket.prepare(self.path)
-        return self._objects.read("config.yaml")[0] is not None and bool(self._objects.under("checkpoints"))
+        return self._objects.read("config.yaml")[0] is not None
 
     def config_yaml(self) -> str:
         """The settings the run was started with."""

@@ -207,15 +207,11 @@ def _prefill(
     length: int,
 ) -> tuple[jax.Array, Cache]:
     """Run each prompt once; return its next-token logits and its cache rows for all its completions."""
-    prompts, size = token_PS.shape
     model = models.bind(config, params)
-    hidden_PSD, cache = model(
-        Inputs(token_BT=token_PS, mask_BS=mask_PS),
-        cache=Cache.zeros(config, prompts, size, params["embed"].dtype),
-    )
+    hidden_PSD, cache = model(Inputs(token_BT=token_PS, mask_BS=mask_PS), keep=True)
     assert cache is not None
     cache = jax.tree.map(
         lambda leaf: parallel.constrain(leaf, *CACHE_AXES),
-        cache.repeat(group_size).grow(size + length),
+        cache.repeat(group_size).grow(token_PS.shape[1] + length),
     )
     return jnp.repeat(model.logits(hidden_PSD[:, -1]), group_size, axis=0), cache

@@ -105,6 +105,7 @@ def be_killed() -> None:
 def lose_the_minder() -> None:
     """Kill the process that minds this one."""
     say(child=os.getpid())
+    hosts.gather("both have said so", 0, int)
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(600)
 

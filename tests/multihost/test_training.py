@@ -15,39 +15,11 @@ from dar_jax.config_file import parse_config
 from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.train import resume, train
 from tests.multihost.processes import TRAIN, start, until
-from tests.nano import write_policy, write_prompts
+from tests.nano import write_policy
 from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
 BILLS = ("judge/billed", "judge/from_ledger", "judge/cost")
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nano")
-    policy, prompts = write_policy(folder / "policy"), write_prompts(folder / "prompts.jsonl")
-    file = folder / "run.yaml"
-    file.write_text(f"""
-    policy: {{path: {policy}, weights: random}}
-    data: {{path: {prompts}}}
-    judge: {{name: scripted, scorer: overlap}}
-    steps: 2
-    prompts_per_step: 8
-    sampling: {{max_prompt_length: 16, max_completion_length: 8}}
-    learning: {{compute_dtype: float32, optimizer: {{learning_rate: 1e-2, warmup_updates: 1}}}}
-    checkpoints: {{every_steps: 1, keep: 100}}
-    evaluation: {{data: {{path: {prompts}}}, prompts: 7}}
-    display: {{mode: plain}}
-    """)
-    return file
-
-
-@pytest.fixture(scope="module")
-def alone(config, tmp_path_factory):
-    """The run on one host, which nothing stopped."""
-    path = tmp_path_factory.mktemp("alone") / "run"
-    train(parse_config(config.read_text(), ["mesh.devices=4", "display.mode=quiet"], where="run.yaml"), path)
-    return RunFolder(path)
 
 
 def on_two(config, folder, *overrides, where=None, **settings):

@@ -15,14 +15,15 @@ from tests.nano import write_policy, write_prompts
 
 
 def buffers(arrays):
-    """Give what arrays hold on the first device: bytes by address, so that what two arrays share counts once."""
+    """Give what arrays hold in the first device's memory: bytes by address; what two arrays share counts once."""
     device = jax.devices()[0]
-    pieces = (shard.data for array in arrays for shard in array.addressable_shards if shard.device == device)
+    here = (array for array in arrays if array.sharding.memory_kind == "device")
+    pieces = (shard.data for array in here for shard in array.addressable_shards if shard.device == device)
     return {piece.unsafe_buffer_pointer(): piece.nbytes for piece in pieces}
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
+@pytest.fixture(scope="module", params=["device", "host"])
+def config(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("residents")
     plain = {
         "policy": {"path": str(write_policy(folder / "policy")), "weights": "random"},
@@ -33,6 +34,7 @@ def config(tmp_path_factory):
         "sampling": {"max_prompt_length": 16, "max_completion_length": 8},
         "learning": {"optimizer": {"name": "adamw"}},
         "mesh": {"tensor": 2},
+        "reference": {"placement": request.param},
         "display": {"mode": "quiet"},
     }
     return parse_config(json.dumps(plain), where="run.yaml")
@@ -85,6 +87,9 @@ def test_what_lies_beside_a_program_is_what_a_run_holds(config, seen):
 
 def test_a_stage_takes_its_arguments_at_least(config):
     held = holdings(config, open_session(config, Console("quiet")).learner)
-    assert least("regress", held) == held["params"] + held["optimizer"] + held["reference"]
-    assert held["params"] == 2 * held["reference"]
+    reference = held.get("reference", 0)
+    assert ("fetched_reference" in held) == (config.reference.placement == "host") == (not reference)
+    assert least("regress", held) == held["params"] + held["optimizer"] + reference
+    assert held["params"] == 2 * held["compute_params"] == 2 * (reference or held["fetched_reference"])
     assert least("sample", held) == least("regress", held) + held["decode_params"]
+    assert least("recall", held) == least("sample", held) + (1 if reference else 2) * held["compute_params"]

@@ -86,9 +86,6 @@ def test_a_place_in_use_is_left_alone(folder):
 def test_nothing_to_resume_is_an_error(url):
     with pytest.raises(SettingError, match="nothing to resume"):
         RemoteFolder.reopen(url)
-    RemoteFolder.create(url, "steps: 3\n")
-    with pytest.raises(SettingError, match="nothing to resume"):
-        RemoteFolder.reopen(url)
     assert not RemoteFolder(url).is_run()
 
 

@@ -80,12 +80,13 @@ def worker(google, tmp_path):
 
 @pytest.fixture
 def recording(tmp_path):
-    """A PYTHONPATH with a dar_jax that tells how it was called, and the errors of the real one."""
+    """A PYTHONPATH with a dar_jax that tells how it was called, and the real one's errors and layer to the bucket."""
     package = tmp_path / "stand-in" / "dar_jax"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(RECORDING_MAIN)
-    (package / "errors.py").symlink_to(SCRIPTS.parent / "dar_jax" / "errors.py")
+    for name in ("errors.py", "runlog"):
+        (package / name).symlink_to(SCRIPTS.parent / "dar_jax" / name)
     return {"PYTHONPATH": str(package.parent)}
 
 
@@ -181,8 +182,8 @@ def test_a_bucket_that_cannot_be_written_is_named(worker, tmp_path):
     (tmp_path / "run.hosts").write_text("in the way")
     done = worker("preflight.py", "--run-dir", (tmp_path / "run").as_uri())
     assert done.returncode == 1
-    assert f"{(tmp_path / 'run.hosts').as_uri()}/: " in done.stderr
-    assert "roles/storage.objectAdmin" in done.stderr
+    assert f"{(tmp_path / 'run.hosts').as_uri()}/preflight-" in done.stderr
+    assert "choose a place that can be read and written" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -4,8 +4,8 @@ import socket
 import sys
 import time
 
-from buckets import Folder
+from buckets import folder
 
 if __name__ == "__main__":
     log = f"{socket.gethostname()}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.log"
-    Folder(f"{sys.argv[1]}.hosts").write(log, sys.stdin.buffer.read())
+    folder(f"{sys.argv[1]}.hosts").create(log, sys.stdin.buffer.read()).finish()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-from buckets import Folder
+from buckets import folder
 from secret_manager import read_secret
 
 import dar_jax
@@ -53,13 +53,14 @@ def _check_idle() -> None:
         raise DarError(f"a run is under way ({state}); look with status.sh, end it with stop.sh")
 
 
-def _check_bucket(folder: str, key: str) -> None:
+def _check_bucket(where: str, name: str) -> None:
     # Beside the run folder, since dar-jax starts in an empty one only.
-    bucket, content = Folder(folder), key.encode()
-    bucket.write(key, content)
-    if bucket.read(key) != content:
-        raise DarError(f"{folder}/{key}: what was written is not what is read")
-    bucket.delete(key)
+    objects, content = folder(where), name.encode()
+    _, generation = objects.read(name)
+    objects.replace(name, content, generation).finish()
+    if objects.read(name)[0] != content:
+        raise DarError(f"{where}/{name}: what was written is not what is read")
+    objects.delete([name])
 
 
 if __name__ == "__main__":

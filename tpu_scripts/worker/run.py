@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from buckets import Folder
+from buckets import folder
 from secret_manager import read_secret
 
 from dar_jax.errors import DarError
@@ -36,7 +36,7 @@ def _read_secrets(pairs: Sequence[str]) -> None:
 
 def _what_to_train(options: argparse.Namespace) -> list[str]:
     # All hosts find the same: process 0 writes config.yaml only after every process has joined it.
-    exists = Folder(options.run_dir).read("config.yaml") is not None
+    exists = folder(options.run_dir).read("config.yaml")[0] is not None
     start = ["--resume", options.run_dir] if exists else [options.config, "--run-dir", options.run_dir]
     return [*start, *options.settings]
 
