@@ -5,18 +5,17 @@ Letters as in `batches.py`, and `M` the query heads that share one key/value hea
 
 import functools as ft
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from dar_jax.models import kernels
+from dar_jax.models.cache import KeyValue, Past
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Norm, Projection
 from dar_jax.models.rope import Rotation, rotate
-
-KeyValue = tuple[jax.Array, jax.Array]
 
 
 class View(NamedTuple):
@@ -28,7 +27,7 @@ class View(NamedTuple):
     mask_BTS: jax.Array
     mask_BS: jax.Array
     local: jax.Array
-    past_BTS: jax.Array | None
+    past_BTS: Any
 
 
 _NEVER = -1e30  # finite, so that a row with nothing to attend to gives a plain average and not NaN
@@ -49,21 +48,24 @@ class Attention(nnx.Module):
             self.key_norm = Norm(config, *(("kv_heads",) if shared else ()), "head_size")
         self.config = config
 
-    def __call__(self, hidden_BTD: jax.Array, view: View, past: KeyValue | None) -> tuple[jax.Array, KeyValue]:
-        """Attend, to what is cached too, and return the new keys and values."""
+    def __call__(self, hidden_BTD: jax.Array, view: View, past: Past | None) -> tuple[jax.Array, KeyValue]:
+        """Attend, to what is cached too, and return the new keys and values, or the cache that has them written."""
         rotation = view.rotation
         query_BTNH, key_BTKH, value_BTKH = self.query(hidden_BTD), self.key(hidden_BTD), self.value(hidden_BTD)
         if self.config.qk_norm:
             query_BTNH, key_BTKH = self.query_norm(query_BTNH), self.key_norm(key_BTKH)
         query_BTNH, key_BTKH = rotate(query_BTNH, rotation), rotate(key_BTKH, rotation)
         key_BKSH, value_BKSH = key_BTKH.swapaxes(1, 2), value_BTKH.swapaxes(1, 2)
+        new = key_BKSH, value_BKSH
         if past is None:
-            mixed_BTNH = self._attended(query_BTNH, key_BKSH, value_BKSH, view)
+            mixed_BTNH = self._attended(query_BTNH, *new, view)
+        elif past.offset is None:
+            mixed_BTNH = attend(query_BTNH, [(*past.cached, view.past_BTS), (*new, view.mask_BTS)], self.config)
         else:
-            assert view.past_BTS is not None
-            stretches = [(*past, view.past_BTS), (key_BKSH, value_BKSH, view.mask_BTS)]
-            mixed_BTNH = attend(query_BTNH, stretches, self.config)
-        return self.output(mixed_BTNH), (key_BKSH, value_BKSH)
+            new = past.written(new)
+            mask_BTS = jax.lax.dynamic_update_slice(view.past_BTS, view.mask_BTS, (0, 0, past.offset))
+            mixed_BTNH = attend(query_BTNH, [(*new, mask_BTS)], self.config)
+        return self.output(mixed_BTNH), new
 
     def _attended(self, query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, view: View) -> jax.Array:
         """Attend without a cache, by the kernel of the settings."""

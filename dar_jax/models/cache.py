@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from dar_jax.models.config import DecoderConfig
 
+KeyValue = tuple[jax.Array, jax.Array]
 CACHE_AXES = ("layers", "batch", "kv_heads", None, "head_size")
 
 
@@ -30,6 +31,11 @@ class Cache:
         shape = (config.layers, rows, config.kv_heads, positions, config.head_size)
         return cls(key_LBKSH=jnp.zeros(shape, dtype), value_LBKSH=jnp.zeros(shape, dtype))
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether each layer is an array of its own."""
+        return isinstance(self.key_LBKSH, list)
+
     def repeat(self, times: int) -> "Cache":
         """Give each row `times` copies side by side: a prompt's cache becomes that of its completions."""
         return self._each(lambda leaf: jnp.repeat(leaf, times, axis=1))
@@ -41,12 +47,25 @@ class Cache:
 
     def write(self, new: "Cache", offset: jax.Array | int) -> "Cache":
         """Put new positions in from `offset` on, of all layers. They must fit: JAX clamps the offset."""
-
-        def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
-            at = [0] * leaf.ndim
-            return jax.lax.dynamic_update_slice(leaf, new.astype(leaf.dtype), (*at[:-2], offset, 0))
-
-        return jax.tree.map(put, self, new)
+        return jax.tree.map(lambda leaf, more: _put(leaf, more, offset), self, new)
 
     def _each(self, change: Callable[[jax.Array], jax.Array]) -> "Cache":
         return Cache(key_LBKSH=change(self.key_LBKSH), value_LBKSH=change(self.value_LBKSH))
+
+
+class Past(NamedTuple):
+    """The cached keys and values of a layer, and the `offset` from which on it is to write its new ones before it
+    reads; None: it only reads, and all layers' are written afterwards.
+    """
+
+    cached: KeyValue
+    offset: jax.Array | int | None
+
+    def written(self, new: KeyValue) -> KeyValue:
+        """Give them with the new ones."""
+        key_BKSH, value_BKSH = (_put(old, each, self.offset) for old, each in zip(self.cached, new, strict=True))
+        return key_BKSH, value_BKSH
+
+
+def _put(cached: jax.Array, new: jax.Array, offset: Any) -> jax.Array:
+    return jax.lax.dynamic_update_slice(cached, new.astype(cached.dtype), (*[0] * (cached.ndim - 2), offset, 0))

@@ -14,7 +14,7 @@ from flax import nnx
 
 from dar_jax.batches import Inputs
 from dar_jax.models.attention import Attention, View, capped, views
-from dar_jax.models.cache import Cache
+from dar_jax.models.cache import Cache, Past
 from dar_jax.models.config import DecoderConfig
 from dar_jax.models.layers import Axes, Mlp, Norm, random
 from dar_jax.models.lora import join, split
@@ -97,17 +97,19 @@ class Decoder(nnx.Module):
             return self.norm(through(learn, learnt, (fixed, local), gradients, hidden_BTD, seen)), None
 
         def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
-            params, past, local = layer
+            params, cached, local = layer
+            past = None if cached is None else Past(cached, offset if apart else None)
             hidden_BTD, new = nnx.merge(graphdef, params)(hidden_BTD, _view(config, local, seen), past)
             return hidden_BTD, new if keep or past is not None else None
 
-        # The loop only reads the cache, and all layers' new positions are written after it: a loop that changed the
-        # cache would copy it, layer by layer.
-        past = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
-        hidden_BTD, new = scan(read, hidden_BTD, (layers, past, local))
+        # A loop over stacked layers that wrote into the cache would copy it, layer by layer: it only reads, and all
+        # layers' new positions are written after it. Layers that lie apart would be copied if written afterwards.
+        cached = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
+        apart = cache is not None and cache.is_listed
+        hidden_BTD, new = scan(read, hidden_BTD, (layers, cached, local))
         if new is not None:
             added = Cache(key_LBKSH=new[0], value_LBKSH=new[1])
-            cache = added if cache is None else cache.write(added, offset)
+            cache = added if cache is None or apart else cache.write(added, offset)
         return self.norm(hidden_BTD), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
