@@ -101,6 +101,12 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(array, spec(axes, array.shape, mesh))
 
 
+def parts(axis: str, size: int) -> int:
+    """Count the parts that the mesh in use cuts an axis of this size into; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else size // NamedSharding(mesh, spec((axis,), (size,), mesh)).shard_shape((size,))[0]
+
+
 def platform() -> str:
     """Name the platform that what is traced now is compiled for: that of the mesh, which need not be this machine's."""
     device = jax.sharding.get_abstract_mesh().abstract_device

@@ -1,6 +1,5 @@
 """Keys and values of the positions already read."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,21 +35,9 @@ class Cache:
         """Whether each layer is an array of its own."""
         return isinstance(self.key_LBKSH, list)
 
-    def repeat(self, times: int) -> "Cache":
-        """Give each row `times` copies side by side: a prompt's cache becomes that of its completions."""
-        return self._each(lambda leaf: jnp.repeat(leaf, times, axis=1))
-
-    def grow(self, positions: int) -> "Cache":
-        """Append empty positions until there are `positions`."""
-        more = positions - self.key_LBKSH.shape[3]
-        return self._each(lambda leaf: jnp.pad(leaf, [(0, 0)] * 3 + [(0, more), (0, 0)]))
-
     def write(self, new: "Cache", offset: jax.Array | int) -> "Cache":
         """Put new positions in from `offset` on, of all layers. They must fit: JAX clamps the offset."""
         return jax.tree.map(lambda leaf, more: _put(leaf, more, offset), self, new)
-
-    def _each(self, change: Callable[[jax.Array], jax.Array]) -> "Cache":
-        return Cache(key_LBKSH=change(self.key_LBKSH), value_LBKSH=change(self.value_LBKSH))
 
 
 class Past(NamedTuple):

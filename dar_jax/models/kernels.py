@@ -1,4 +1,4 @@
-"""Attention by fused kernels, which never hold the scores: for the passes without a cache, recall and regress.
+"""Attention by fused kernels, which never hold the scores, where no cache is read: prefill, recall and regress.
 
 splash   the Pallas kernel of jax for TPUs, blocks that nothing sees left out; on a CPU interpreted, for tests
 cudnn    NVIDIA's, through `jax.nn.dot_product_attention`

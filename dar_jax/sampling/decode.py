@@ -17,6 +17,7 @@ from dar_jax import models, parallel
 from dar_jax.batches import Inputs, Rollouts, check
 from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice, logprobs
+from dar_jax.sampling.prefill import prefill
 from dar_jax.settings import STRICT
 from dar_jax.tokens import pad
 
@@ -143,7 +144,8 @@ def _sample(
     length, prompt_size = settings.max_completion_length, token_PS.shape[1]
     key_B = _row_keys(key, address_P2, group_size)
     rows = ft.partial(jnp.repeat, repeats=group_size, axis=0)
-    logits_BV, cache = _prefill(config, params, token_PS, mask_PS, group_size, length)
+    hidden_PD, cache = prefill(model, token_PS, mask_PS, group_size, prompt_size + length)
+    logits_BV = jnp.repeat(model.logits(hidden_PD), group_size, axis=0)
     if apart:
         cache, model = models.listed(cache), models.bind(config, {**params, "layers": models.listed(params["layers"])})
     prompt_length_B = rows(mask_PS.sum(1))
@@ -196,22 +198,3 @@ def _sample(
         ended_B=end["ended_B"],
         sampler_logprob_BT=end["logprob_BT"],
     )
-
-
-def _prefill(
-    config: DecoderConfig,
-    params: Params,
-    token_PS: jax.Array,
-    mask_PS: jax.Array,
-    group_size: int,
-    length: int,
-) -> tuple[jax.Array, Cache]:
-    """Run each prompt once; return its next-token logits and its cache rows for all its completions."""
-    model = models.bind(config, params)
-    hidden_PSD, cache = model(Inputs(token_BT=token_PS, mask_BS=mask_PS), keep=True)
-    assert cache is not None
-    cache = jax.tree.map(
-        lambda leaf: parallel.constrain(leaf, *CACHE_AXES),
-        cache.repeat(group_size).grow(token_PS.shape[1] + length),
-    )
-    return jnp.repeat(model.logits(hidden_PSD[:, -1]), group_size, axis=0), cache

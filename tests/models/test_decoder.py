@@ -58,53 +58,28 @@ def test_random_weights_have_the_spread_of_the_config_and_no_two_layers_agree():
     np.testing.assert_array_equal(params["layers"]["mlp_norm"]["scale"], 1)
 
 
-@pytest.mark.parametrize("config", [TINY, TIED])
-def test_decoding_token_by_token_is_the_full_pass(config, token_BT):
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("config", "tokens"), [(TINY, 1), (TIED, 1), (TINY, 3)])
+def test_decoding_some_tokens_at_a_time_is_the_full_pass(config, tokens, apart, token_BT):
     params = draw(config, seed=2)
     full = logits(config, params, token_BT)
     cache = models.Cache.zeros(config, *token_BT.shape, jnp.float32)
     mask = jnp.ones(token_BT.shape, bool)
+    if apart:
+        params, cache = {**params, "layers": models.listed(params["layers"])}, models.listed(cache)
 
     @jax.jit
     def step(cache, offset):
         model = models.bind(config, params)
-        token = jax.lax.dynamic_slice_in_dim(token_BT, offset, 1, axis=1)
-        position = jnp.full_like(token, offset)
+        token = jax.lax.dynamic_slice_in_dim(token_BT, offset, tokens, axis=1)
+        position = jnp.broadcast_to(offset + jnp.arange(tokens), token.shape)
         hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), position_BT=position, cache=cache, offset=offset)
-        return model.logits(hidden)[:, 0], cache
-
-    for offset in range(token_BT.shape[1]):
-        found, cache = step(cache, jnp.int32(offset))
-        np.testing.assert_allclose(found, full[:, offset], rtol=0, atol=1e-5)
-    assert step._cache_size() == 1
-
-
-def test_a_shared_prefill_repeated_over_the_group_is_the_full_pass(params):
-    """Prompts of unlike length, left padded, prefilled once; three completions each."""
-    group, width, more = 3, 5, 4
-    prompt_PS = jax.random.randint(jax.random.key(3), (2, width), 0, TINY.vocab_size)
-    mask_PS = jnp.array([[False, False, True, True, True], [True] * 5])
-    completion_BT = jax.random.randint(jax.random.key(4), (2 * group, more), 0, TINY.vocab_size)
-    token_BS = jnp.concatenate([jnp.repeat(prompt_PS, group, axis=0), completion_BT], axis=1)
-    mask_BS = jnp.pad(jnp.repeat(mask_PS, group, axis=0), [(0, 0), (0, more)], constant_values=True)
-    full = logits(TINY, params, token_BS, mask_BS)
-
-    @jax.jit
-    def read(token_BT, position_BT, mask_BS, cache, offset):
-        model = models.bind(TINY, params)
-        hidden, cache = model(
-            Inputs(token_BT=token_BT, mask_BS=mask_BS), position_BT=position_BT, cache=cache, offset=offset
-        )
         return model.logits(hidden), cache
 
-    empty = models.Cache.zeros(TINY, 2, width, jnp.float32)
-    _, cache = read(prompt_PS, models.positions(mask_PS), mask_PS, empty, 0)
-    cache = cache.repeat(group).grow(width + more)
-    for offset in range(width, width + more):
-        at = slice(offset, offset + 1)
-        seen_BS = mask_BS & (np.arange(width + more) <= offset)
-        found, cache = read(token_BS[:, at], models.positions(mask_BS)[:, at], seen_BS, cache, offset)
-        np.testing.assert_allclose(found, full[:, at], rtol=0, atol=1e-5)
+    for offset in range(0, token_BT.shape[1], tokens):
+        found, cache = step(cache, jnp.int32(offset))
+        np.testing.assert_allclose(found, full[:, offset : offset + tokens], rtol=0, atol=1e-5)
+    assert step._cache_size() == 1
 
 
 def test_pads_attended_as_prompt(params, token_BT):
