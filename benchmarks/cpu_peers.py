@@ -293,7 +293,7 @@ def main() -> None:
         parser.error("--tunix and --trl need --scripts, the folder of their scripts")
     floor = start("floor", [sys.executable, __file__, "--child", "floor", str(options.models), "-", "1"])
     report: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "floor_gflop_per_cpu_s": floor["gflop_per_cpu_s"],
         "compared": [],

@@ -6,9 +6,11 @@
 
 Needs no TPU: `pip install 'dar-jax[tpu]'`, 10 GB of memory, half an hour on 2 cores. The cases are whole plans of
 the paper's setting (configs/pods/tldr.yaml); the marks are single programs in the shapes in which google-tunix's were
-compiled; the attentions are single programs by XLA and by the splash kernel, for short and for long prompts. A budget that is not met or a figure that has moved is told, and the exit status is 1. Figures are exact of
-one version of libtpu; those of another are not compared. `--peer COMMAND` (an environment's python and the script that
-compiles the peer's programs) compiles the peer's beside ours and keeps its rows.
+compiled; the attentions are single programs by XLA and by the splash kernel, for short and for long prompts.
+
+A budget that is not met or a figure that has moved is told, and the exit status is 1. Figures are exact of one version
+of libtpu; those of another are not compared. `--peer COMMAND` (an environment's python and the script that compiles the
+peer's programs) compiles the peer's beside ours and keeps its rows.
 """
 
 import argparse
@@ -161,6 +163,11 @@ def figures(report: dict[str, Any]) -> Iterator[tuple[str, float]]:
                 yield f"{case}: {each['name']}: {name}", each[name]
 
 
+def _named(words: str) -> str:
+    """Leave out where things lie on this machine."""
+    return " ".join(Path(word).name if Path(word).is_absolute() else word for word in shlex.split(words))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=[*CASES, *MARKS, "attention"])
@@ -169,7 +176,7 @@ def main() -> int:
     options = parser.parse_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     report: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *map(_named, sys.argv)]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "libtpu")},
     }

@@ -127,7 +127,7 @@ def assert_same(one, other, rtol=1e-5, atol=1e-5):
     ("shape", "micro"),
     [
         pytest.param(MeshShape(data=2, tensor=2), None, id="data2-fsdp2-tensor2"),
-        pytest.param(MeshShape(data=2, fsdp=1, tensor=4), 4, id="data2-tensor4-micro4"),
+        pytest.param(MeshShape(data=2, fsdp=1, tensor=4), 4, id="data2-tensor4-micro4", marks=pytest.mark.slow),
         pytest.param(MeshShape(), None, id="fsdp8", marks=pytest.mark.slow),
         pytest.param(MeshShape(fsdp=1, tensor=8), 2, id="tensor8-micro2", marks=pytest.mark.slow),
     ],

@@ -133,10 +133,8 @@ def test_nothing_is_billed_twice_after_a_resume(done, tmp_path):
     assert [row["judge/billed_calls"] for row in again.read("metrics")][1:] == [0, 0]
 
 
-@pytest.mark.parametrize(
-    "mesh",
-    ["{devices: 8, data: 2, fsdp: 2, tensor: 2}", pytest.param("{devices: 8}", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["{devices: 8, data: 2, fsdp: 2, tensor: 2}", "{devices: 8}"])
 def test_eight_devices_give_the_numbers_of_one(config_text, done, tmp_path, mesh):
     many = _train(config_text, tmp_path / "many", f"mesh={mesh}", "steps=2", "evaluation=null")
     for one, other in zip(_untimed(done), _untimed(many), strict=False):
@@ -152,6 +150,7 @@ def test_sft_learns_recorded_completions(config_text, tmp_path):
     assert not (sft.path / "completions.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_dar_raises_the_reward(config_text, tmp_path):
     run = _train(config_text, tmp_path / "dar", "steps=12", "prompts_per_step=16", "evaluation=null")
     rewards = [row["rewards/mean"] for row in run.read("metrics")]

@@ -49,6 +49,7 @@ def _stored(folder):
         return ledger.execute("select count(*) from answers").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_step(config_text, tmp_path):
     """It ends the run with a clear message and a checkpoint; a resume pays for nothing again."""
     whole = _train(config_text, tmp_path / "whole", "judge={name: scripted, scorer: overlap, concurrency: 2}")

@@ -100,6 +100,7 @@ def test_a_run_with_adapters_goes_on_to_the_bit(config_text, done, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, ours, whole)
 
 
+@pytest.mark.slow
 def test_eight_devices_train_the_adapters_one_does(config_text, done, tmp_path):
     mesh = ["mesh.devices=8", "mesh.fsdp=4", "mesh.tensor=2", "steps=1"]
     train(parse_config(config_text, mesh, where="run.yaml"), tmp_path / "eight")

@@ -68,6 +68,7 @@ def test_a_second_thread_launches_a_collective(tmp_path):
         assert said[2] == {"here": list(range(8))}
 
 
+@pytest.mark.slow
 def test_what_happens_to_one_host_ends_the_other_with_the_reason(tmp_path):
     hosts = start(SCENES, ["fail_alone"], tmp_path)
     assert hosts.wait(60) == [6, 1]
@@ -91,6 +92,7 @@ def test_a_killed_host_ends_the_other_and_is_named(tmp_path, victim):
     assert "--resume" in hosts.last(1 - victim)
 
 
+@pytest.mark.slow
 def test_hosts_that_do_not_come_are_not_waited_for(tmp_path):
     hosts = start(SCENES, ["talk"], tmp_path, only=[0], DAR_JAX_START_TIMEOUT="2")
     assert hosts.wait(60) == [6]

@@ -56,6 +56,7 @@ def reached(folder, step):
     return file.exists() and f'"step": {step},' in file.read_text()
 
 
+@pytest.mark.slow
 def test_two_hosts_train_as_one(config, alone, tmp_path):
     hosts = on_two(config, tmp_path)
     assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)

@@ -52,6 +52,29 @@ kind=kCustom, calls=%begin
 }
 """
 
+# Attention's values as decoding reads them: an inner fusion only sees them in another shape.
+SEEN_OTHERWISE = """HloModule jit_decode, is_scheduled=true
+
+%otherwise (p: bf16[256,1,1024,128]) -> bf16[256,1024,128] {
+  %p = bf16[256,1,1024,128]{3,2,0,1:T(8,128)(2,1)} parameter(0)
+  ROOT %bitcast.1 = bf16[256,1024,128]{2,1,0:T(8,128)(2,1)} bitcast(%p)
+}
+
+%mixed (q: bf16[256,1,1024,128], r: bf16[256,7,1024]) -> bf16[256,7,128] {
+  %r = bf16[256,7,1024]{2,1,0:T(8,128)(2,1)S(1)} parameter(1)
+  %q = bf16[256,1,1024,128]{3,2,0,1:T(8,128)(2,1)} parameter(0)
+  %fusion.480 = bf16[256,1024,128]{2,1,0:T(8,128)(2,1)} fusion(%q), kind=kLoop, calls=%otherwise
+  ROOT %convolution.19 = bf16[256,7,128]{2,1,0:T(8,128)(2,1)S(1)} convolution(%r, %fusion.480), \
+window={size=256 stride=255 lhs_dilate=256}, dim_labels=0bf_0io->0bf
+}
+
+ENTRY %main (v: bf16[256,1,1024,128], s: bf16[256,7,1024]) -> bf16[256,7,128] {
+  %v = bf16[256,1,1024,128]{3,2,0,1:T(8,128)(2,1)} parameter(0)
+  %s = bf16[256,7,1024]{2,1,0:T(8,128)(2,1)S(1)} parameter(1)
+  ROOT %fusion.500 = bf16[256,7,128]{2,1,0:T(8,128)(2,1)S(1)} fusion(%v, %s), kind=kOutput, calls=%mixed
+}
+"""
+
 
 KERNEL = """HloModule jit_kernel, is_scheduled=true
 
@@ -80,6 +103,11 @@ def test_a_product_seen_as_a_convolution_counts_as_the_product():
     assert found.flops == 2 * 1024 * 3584 * 14 * 128
     weights, result = 3584 * 14 * 128 * 2, 1024 * 14 * 128 * 2
     assert found.hbm_bytes == weights + result  # what lies in VMEM, S(1), is no HBM traffic
+
+
+def test_what_a_fusion_reads_in_another_shape_is_read():
+    found = program_costs(SEEN_OTHERWISE).total
+    assert (found.read_bytes, found.written_bytes) == (256 * 1024 * 128 * 2, 0)
 
 
 def test_a_collective_spread_over_fusions_is_sent_once():

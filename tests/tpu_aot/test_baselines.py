@@ -11,9 +11,8 @@ pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip i
 BLOCK = 64 * 1024
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "dar" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_a_small_run_takes_what_it_took(name):
     baselines = kept()
     if version("libtpu") not in baselines:

@@ -50,6 +50,7 @@ def test_a_plan_says_what_a_run_takes(nano_run, capsys):
     assert plan["step"]["seconds"] >= plan["step"]["device_s"]
 
 
+@pytest.mark.slow
 def test_a_plan_is_shown_and_a_warning_where_chips_compute_the_same(nano_run, capsys):
     assert main(["plan", str(nano_run), "learning.micro_batch_size=2", "--topology", "v5e:2x4"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
