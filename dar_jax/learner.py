@@ -110,10 +110,10 @@ class Learner:
         self.param_shardings = parallel.shardings(shapes, axes, mesh)
         self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
         decode = parallel.shardings(shapes, axes, decode_mesh or parallel.decode_mesh(mesh, config.kv_heads))
-        self._all_decode = decode
         self._decode_shardings, self._frozen_decode = models.split(decode, config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
+        self._lay_out = jax.jit(self._laid_out, out_shardings=self._decode_shardings)
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
@@ -146,12 +146,14 @@ class Learner:
 
     def decode_params(self, state: State) -> Params:
         """Cast and lay out the policy for sampling: once a step, not once a token."""
-        moving = jax.device_put(self._compute(state.params), self._decode_shardings)
-        return models.join(jax.device_put(state.frozen, self._frozen_decode), moving)
+        return self._for_decode(state.params, state.frozen)
 
     def decode_reference(self, reference: Params) -> Params:
         """Lay pi_ref out for sampling, wherever it lies."""
-        return dict(jax.device_put(self._fetched(reference), self._all_decode))
+        return self._for_decode(*models.split(self._fetched(reference), self.config.lora))
+
+    def _for_decode(self, moving: Params, frozen: Params) -> Params:
+        return models.join(jax.device_put(frozen, self._frozen_decode), self._lay_out(moving))
 
     def recall(self, state: State, reference: Params | None, rollouts: Rollouts) -> Rollouts:
         """Add log pi_t and log pi_ref, as the algorithm needs them.
@@ -210,9 +212,8 @@ class Learner:
         return self._compute.lower(self.abstract().state.params)
 
     def lower_decode_params(self) -> Lowered:
-        """Lower what lays that copy out for sampling, as `device_put` does."""
-        moving, _ = models.split(self.abstract().computing, self.config.lora)
-        return jax.jit(lambda params: params, out_shardings=self._decode_shardings).lower(moving)
+        """Lower what makes and lays out the policy's copy to sample from."""
+        return self._lay_out.lower(self.abstract().state.params)
 
     def lower_recall(self, rollouts: Rollouts) -> Lowered:
         """Lower the scoring of abstract rollouts; policy and reference are scored by the same program."""
@@ -257,6 +258,16 @@ class Learner:
 
     def _cast(self, params: Params) -> Params:
         return jax.tree.map(lambda leaf: leaf.astype(self.settings.compute_dtype), params)
+
+    def _laid_out(self, params: Params) -> Params:
+        """Cast, and lay out for decoding, a layer at a time: XLA may gather whole what changes places."""
+
+        def lay(layer: Params) -> Params:
+            return jax.tree.map(jax.lax.with_sharding_constraint, self._cast(layer), places)
+
+        places = jax.tree.map(_without_layers, self._decode_shardings["layers"])
+        layers = jax.lax.map(lay, params["layers"])
+        return {**self._cast({name: leaf for name, leaf in params.items() if name != "layers"}), "layers": layers}
 
     def _score(self, params: Params, inputs_B: Inputs, *, length: int) -> jax.Array:
         def one(inputs: Inputs) -> jax.Array:
@@ -326,6 +337,11 @@ class Learner:
         metrics = {name: total / counted for name, total in metrics.items()}
         metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate}
         return State(params=params, optimizer=optimizer, update=state.update + 1), metrics
+
+
+def _without_layers(place: NamedSharding) -> NamedSharding:
+    """Lay one layer out as the stack of all is."""
+    return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
 
 
 def _micro_batches(tree: Any, size: int | None) -> Any:

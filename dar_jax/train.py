@@ -155,9 +155,11 @@ class Run:
             self.progress.measured = _floats(metrics)
             return batch
         with self.timed("sample"):
-            policy = self.learner.decode_params(self.state)
             key = session.key(Purpose.SAMPLES, step)
-            rollouts = session.sample(self.sampler, policy, prompts, config.group_size, key)
+            # Unnamed, so that the copy to sample from goes as soon as it has been sampled from.
+            rollouts = session.sample(
+                self.sampler, self.learner.decode_params(self.state), prompts, config.group_size, key
+            )
             words = own_completions(rollouts, prompts, session.tokenizer, session.mesh)
         pending = self._judge.submit(list(words.values()))
         with self.timed("recall"):

@@ -25,7 +25,7 @@ from dar_jax.planning.topologies import GIB
 from dar_jax.sampling import Sampler
 
 Progress = Callable[[str], None]
-STAGES = ("compute_params", "decode_params", "sample", "recall", "regress")
+STAGES = ("decode_params", "sample", "compute_params", "recall", "regress")
 _TOO_LARGE = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
 
@@ -111,12 +111,12 @@ class Programs:
         config, learner = self.config, self.learner
         rollouts = self._rollouts()
         scored = len({"sampling", "reference"} & config.algorithm.needs)
-        copies = config.online + ("sampling" in config.algorithm.needs)
+        copies = "sampling" in config.algorithm.needs
         sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_step, config.group_size)
         stages = [
-            Stage("compute_params", copies, lambda: {"compute_params": learner.lower_compute_params()}),
             Stage("decode_params", config.online, lambda: {"decode_params": learner.lower_decode_params()}),
             Stage("sample", config.online, sample),
+            Stage("compute_params", copies, lambda: {"compute_params": learner.lower_compute_params()}),
             Stage("recall", scored, lambda: {"recall": learner.lower_recall(rollouts)}),
             Stage(
                 "regress",

@@ -1,8 +1,7 @@
 """What lies in a chip's memory beside a running program, as the spine holds it (`train.py`, top to bottom):
 
-decode_params, sample    the masters, the optimizer's state and the reference
-recall                   and the policy's copy to sample from, which `Run.gather` still holds
-regress                  the reference
+decode_params, sample, recall    the masters, the optimizer's state and the reference
+regress                          the reference
 
 A reference that lies in the hosts' memory is here for recall alone.
 """
@@ -46,15 +45,15 @@ def least(stage: str, held: Mapping[str, int]) -> int:
 
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {
-    "compute_params": ("optimizer", "frozen", "reference", "decode_params"),
-    "decode_params": ("params", "optimizer", "frozen", "reference"),
+    "compute_params": ("optimizer", "frozen", "reference"),
+    "decode_params": ("optimizer", "frozen", "reference"),
     "sample": ("params", "optimizer", "frozen", "reference"),
-    "recall": ("params", "optimizer", "reference", "fetched_reference", "decode_params"),
+    "recall": ("params", "optimizer", "reference", "fetched_reference"),
     "regress": ("reference",),
 }
 _OWN: Mapping[str, tuple[str, ...]] = {
     "compute_params": ("params", "compute_params"),
-    "decode_params": ("compute_params", "decode_params"),
+    "decode_params": ("params", "decode_params"),
     "sample": ("decode_params",),
     "recall": ("compute_params", "frozen"),
     "regress": ("params", "optimizer", "frozen"),

@@ -40,7 +40,7 @@ def config(request, tmp_path_factory):
     return parse_config(json.dumps(plain), where="run.yaml")
 
 
-PROGRAMS = {"_compute": "compute_params", "_scores": "recall", "_update": "regress"}
+PROGRAMS = {"_lay_out": "decode_params", "_compute": "compute_params", "_scores": "recall", "_update": "regress"}
 
 
 @pytest.fixture(scope="module")
@@ -92,4 +92,5 @@ def test_a_stage_takes_its_arguments_at_least(config):
     assert least("regress", held) == held["params"] + held["optimizer"] + reference
     assert held["params"] == 2 * held["compute_params"] == 2 * (reference or held["fetched_reference"])
     assert least("sample", held) == least("regress", held) + held["decode_params"]
-    assert least("recall", held) == least("sample", held) + (1 if reference else 2) * held["compute_params"]
+    copies = 2 if config.reference.placement == "host" else 1
+    assert least("recall", held) == least("regress", held) + copies * held["compute_params"]
