@@ -1,0 +1,170 @@
+"""Score a file of completions with the judge of a config.
+
+The answers lie in a ledger beside the output before they are used: starting again pays for the rest alone. The output
+appears at the end, whole.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dar_jax.console import Console
+from dar_jax.data.completions import read_completions
+from dar_jax.errors import Interrupted, JudgeStopped, SettingError
+from dar_jax.interrupts import Interrupts
+from dar_jax.judging import Judge, Pending, check_failures
+from dar_jax.judging.section import Settings
+from dar_jax.new_file import new_file, refuse_taken
+from dar_jax.records import Completion, Verdict
+from dar_jax.runlog.rows import to_lines
+
+Row = tuple[dict[str, Any], Completion]
+_COLUMNS = ("status", "reward", "reason", "served_model", "probabilities")
+# Before the name of a column of the input that is called as one of these.
+_KEPT = "given_"
+# Chunks under way at once, of as many rows as the judge is asked at once: it never waits for the slowest of a chunk.
+_CHUNKS = 4
+_TOLD_EVERY_S = 0.25
+# So many failures in a row, or four chunks if that is more, and the judge is asked no further.
+_BARREN = 32
+
+
+def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, console: Console) -> None:
+    """Judge every row of `given`, write the rows with their verdicts to the new file `output`, say what came of it.
+
+    Raises SettingError where a file cannot be used, JudgeStopped where too many judgements failed, Interrupted at a
+    signal; then there is no output, and the ledger holds what was paid for.
+    """
+    refuse_taken(output)
+    ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
+    total, interrupts = _checked(given), Interrupts()
+    with new_file(output) as scratch, settings.open(ledger) as judge, interrupts.caught():
+        console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
+        work = _Work(judge, interrupts, settings.max_failure_share, total)
+        try:
+            with scratch.open("wb") as file, console.counting("judged", total) as tell:
+                work.run(read_completions(given), _size(settings), file, tell)
+        except (JudgeStopped, Interrupted) as stop:
+            kept = f"no output was written; the answers are kept in {ledger}: the same command goes on from there"
+            raise type(stop)(f"{stop}\n  {kept}") from None
+        said = work.summary()
+    console.note(f"{output}: {said}")
+
+
+class _Work:
+    """A file on its way through the judge."""
+
+    def __init__(self, judge: Judge, interrupts: Interrupts, share: float, total: int) -> None:
+        self._judge, self._interrupts, self._share, self._total = judge, interrupts, share, total
+        # One verdict stands for all that are like it: millions of rows are as many pointers.
+        self._alike: dict[tuple[str, str, bool], Verdict] = {}
+        self._verdicts: list[Verdict] = []
+        self._barren: list[Verdict] = []
+        self._failed = 0
+        self._rewards = 0.0
+
+    def run(self, rows: Iterator[Row], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
+        """Judge the rows, `size` a chunk, and write them in their order. Raises JudgeStopped, Interrupted."""
+        self._tell, self._barren_at = tell, max(_BARREN, _CHUNKS * size)
+        for chunk, verdicts in self._judged(rows, size):
+            for (row, _), verdict in zip(chunk, verdicts, strict=True):
+                file.write(_line(_kept(row) | _columns(verdict)))
+                self._count(verdict)
+            self._say()
+        check_failures(self._verdicts, self._share, self._judge.describe())
+
+    def summary(self) -> str:
+        """Say what came of the rows and what it cost."""
+        totals, counts = self._judge.totals, Counter(verdict.status for verdict in self._verdicts)
+        mean = f", mean reward {self._rewards / counts['ok']:.3f}" if counts["ok"] else ""
+        return (
+            f"{len(self._verdicts):,} rows ({', '.join(f'{status} {n:,}' for status, n in counts.most_common())}){mean};"
+            f" {totals.annotations:,} answers billed, {_dollars(totals.cost_usd)};"
+            f" {totals.ledger_hits:,} from the ledger, {totals.rules:,} by rule"
+        )
+
+    def _judged(self, rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], list[Verdict]]]:
+        under_way: deque[tuple[list[Row], Pending]] = deque()
+        while chunk := list(islice(rows, size)):
+            under_way.append((chunk, self._judge.submit([completion for _, completion in chunk])))
+            if len(under_way) == _CHUNKS:
+                yield self._waited(*under_way.popleft())
+        while under_way:
+            yield self._waited(*under_way.popleft())
+
+    def _waited(self, chunk: list[Row], pending: Pending) -> tuple[list[Row], list[Verdict]]:
+        while not pending.ready(_TOLD_EVERY_S):
+            self._say()
+        return chunk, pending.result()
+
+    def _say(self) -> None:
+        done = len(self._verdicts)
+        if self._interrupts.received:
+            raise Interrupted(
+                f"{self._interrupts.received.name} received; {done:,} of {self._total:,} rows were judged"
+            )
+        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed")
+
+    def _count(self, verdict: Verdict) -> None:
+        ok, rule = verdict.status == "ok", verdict.provenance == "rule"
+        like = (verdict.status, "" if ok else verdict.reason, rule)
+        self._verdicts.append(self._alike.setdefault(like, verdict))
+        self._rewards += verdict.reward or 0.0
+        if ok:
+            # A reward by rule does not show that the judge answers.
+            self._barren = self._barren if rule else []
+            return
+        self._failed += 1
+        self._barren.append(verdict)
+        if self._failed > self._share * self._total:
+            check_failures(self._verdicts, self._share, self._judge.describe())
+        if len(self._barren) >= self._barren_at:
+            check_failures(self._barren, self._share, self._judge.describe())
+            self._barren = []
+
+
+def _checked(given: Path) -> int:
+    """Count the rows; find what is wrong with any before the first is paid for."""
+    total = 0
+    for row, _ in read_completions(given):
+        total += 1
+        if taken := [name for name in _COLUMNS if f"{_KEPT}{name}" in row and name in row]:
+            raise SettingError(
+                f"{given}: it has both {taken[0]} and {_KEPT}{taken[0]}, under which the former would be kept; rename one"
+            )
+    if not total:
+        raise SettingError(f"{given}: it has no rows; expected one object a line")
+    return total
+
+
+def _size(settings: Settings) -> int:
+    """Say how many rows to submit at once: what is under way must be answered within a batch's deadline."""
+    rate = settings.requests_per_minute
+    in_time = rate * settings.batch_deadline_s / 60 / 2 / _CHUNKS if rate else settings.concurrency
+    return max(1, min(settings.concurrency, int(in_time)))
+
+
+def _kept(row: dict[str, Any]) -> dict[str, Any]:
+    """Keep columns of the input that are called as ours: another judge's, say."""
+    return {f"{_KEPT}{name}" if name in _COLUMNS else name: value for name, value in row.items()}
+
+
+def _columns(verdict: Verdict) -> dict[str, Any]:
+    found = verdict.distribution
+    values = (verdict.status, verdict.reward, verdict.reason, verdict.served_model, found and found.probabilities)
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    (line,) = to_lines([row])
+    try:
+        return line.encode()
+    except UnicodeEncodeError:  # half a character, which JSON can hold and UTF-8 cannot
+        return f"{json.dumps(json.loads(line))}\n".encode()
+
+
+def _dollars(cost_usd: float | None) -> str:
+    return "cost unknown" if cost_usd is None else f"{cost_usd:,.4f} US dollars"
