@@ -80,8 +80,9 @@ class _Work:
         """Say what came of the rows and what it cost."""
         totals, counts = self._judge.totals, Counter(verdict.status for verdict in self._verdicts)
         mean = f", mean reward {self._rewards / counts['ok']:.3f}" if counts["ok"] else ""
+        by_status = ", ".join(f"{status} {count:,}" for status, count in counts.most_common())
         return (
-            f"{len(self._verdicts):,} rows ({', '.join(f'{status} {n:,}' for status, n in counts.most_common())}){mean};"
+            f"{len(self._verdicts):,} rows ({by_status}){mean};"
             f" {totals.annotations:,} answers billed, {_dollars(totals.cost_usd)};"
             f" {totals.ledger_hits:,} from the ledger, {totals.rules:,} by rule"
         )
@@ -133,7 +134,8 @@ def _checked(given: Path) -> int:
         total += 1
         if taken := [name for name in _COLUMNS if f"{_KEPT}{name}" in row and name in row]:
             raise SettingError(
-                f"{given}: it has both {taken[0]} and {_KEPT}{taken[0]}, under which the former would be kept; rename one"
+                f"{given}: it has both {taken[0]!r} and {_KEPT + taken[0]!r}, the name under which the former would be"
+                " kept; rename one"
             )
     if not total:
         raise SettingError(f"{given}: it has no rows; expected one object a line")

@@ -35,9 +35,10 @@ class Logged:
         """Tick off the completion that an answer is about."""
         pair = _pair(row.prompt, row.completion)
         self._missing.pop(pair, None)
-        if pair in self._unlike and verdict.reward is not None:
-            if abs(self._unlike[pair][0] - verdict.reward) < 1e-6:
-                del self._unlike[pair]
+        reward, _ = self._unlike.get(pair, (None, ""))
+        # Another machine may round the exponentials otherwise.
+        if reward is not None and verdict.reward is not None and abs(reward - verdict.reward) < 1e-6:
+            del self._unlike[pair]
 
     def findings(self) -> list[str]:
         """Say what was not found."""
