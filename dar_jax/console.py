@@ -93,11 +93,10 @@ class Console:
         """Show how far a long work is, told how many of `total` are done and what else to say: a bar on a terminal,
         elsewhere a line now and then.
         """
-        columns = (TextColumn(escape(what)), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[said]}"))
+        said = (TextColumn("{task.fields[said]}"), TextColumn("left"), Remaining())
+        columns = (TextColumn(escape(what)), MofNCompleteColumn(), BarColumn(), *said)
         began = said_at = time.perf_counter()
-        with Progress(
-            *columns, TextColumn("left"), Remaining(), console=self._rich, disable=self.mode != "rich"
-        ) as bar:
+        with Progress(*columns, console=self._rich, disable=self.mode != "rich") as bar:
             task = bar.add_task("", total=total, said="")
 
             def tell(done: int, more: str) -> None:

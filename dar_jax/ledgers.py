@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console as Rich
 from rich.markup import escape
 from rich.table import Table
@@ -70,7 +71,7 @@ def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
 def _show(found: Statistics, out: Rich) -> None:
     for judge, description in found.judges.items():
         out.print(escape(label(judge, description)), soft_wrap=True)
-        table = Table("served model", *_HEADINGS)
+        table = Table("served model", *_HEADINGS, box=SIMPLE)
         for (of, model), sums in found.served.items():
             if of == judge:
                 table.add_row(escape(model or "(no name)"), *_cells(sums))

@@ -103,10 +103,8 @@ class _Work:
 
     def _say(self) -> None:
         done = len(self._verdicts)
-        if self._interrupts.received:
-            raise Interrupted(
-                f"{self._interrupts.received.name} received; {done:,} of {self._total:,} rows were judged"
-            )
+        if signal := self._interrupts.received:
+            raise Interrupted(f"{signal.name} received; {done:,} of {self._total:,} rows were judged")
         self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed")
 
     def _count(self, verdict: Verdict) -> None:

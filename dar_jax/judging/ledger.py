@@ -111,7 +111,7 @@ class Ledger:
         await asyncio.wrap_future(written)
 
     def add(self, rows: Sequence[Row]) -> int:
-        """File answers of another ledger, safe on disk at the return. Return how many came: those there already stay."""
+        """File another ledger's answers, safe on disk at the return. Return how many came: those there already stay."""
         return self._on_writer(self._add, rows)
 
     def close(self) -> None:

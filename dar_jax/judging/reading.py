@@ -48,9 +48,8 @@ class LedgerFile:
         # Without a log nobody has the file open, and SQLite need not make one to read it.
         kind = "mode=ro" if log_bytes(self.path) or self._shared() else "immutable=1"
         try:
-            with closing(
-                sqlite3.connect(f"{self.path.absolute().as_uri()}?{kind}", uri=True, timeout=60.0)
-            ) as database:
+            address = f"{self.path.absolute().as_uri()}?{kind}"
+            with closing(sqlite3.connect(address, uri=True, timeout=60.0)) as database:
                 check_end(database, self.path)
                 check_kind(database, self.path)
                 yield database
