@@ -14,9 +14,8 @@ def test_it_appears_when_the_block_ends_well(tmp_path):
 
 
 def test_it_does_not_appear_after_an_error(tmp_path):
-    with pytest.raises(RuntimeError), new_file(tmp_path / "a.txt") as scratch:
-        scratch.write_text("half")
-        raise RuntimeError
+    with pytest.raises(DarError), new_file(tmp_path / "a.txt") as scratch:
+        (scratch.write_text("half"), (tmp_path / "no" / "b").read_text())
     assert not list(tmp_path.iterdir())
 
 
@@ -27,8 +26,7 @@ def test_nothing_is_overwritten(tmp_path):
         raise AssertionError
     path.unlink()
     with pytest.raises(SettingError, match="it is there already"), new_file(path) as scratch:
-        scratch.write_text("later")
-        path.write_text("meanwhile")
+        (scratch.write_text("later"), path.write_text("meanwhile"))
     assert path.read_text() == "meanwhile"
 
 

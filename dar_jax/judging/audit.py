@@ -45,8 +45,8 @@ class Logged:
         missing, found = self._missing, []
         unlike = [where for pair, (_, where) in self._unlike.items() if pair not in missing]
         for wheres, what in (
-            (list(missing.values()), "have a reward in completions.jsonl and no answer in the ledger"),
-            (unlike, "have another reward in completions.jsonl than their answer gives"),
+            (list(missing.values()), "with a reward in completions.jsonl and no answer in the ledger"),
+            (unlike, "with another reward in completions.jsonl than the answer gives"),
         ):
             if wheres:
                 found.append(f"{_counted(len(wheres), 'completion')} {what}, the first: {wheres[0]}")

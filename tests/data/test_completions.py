@@ -38,10 +38,7 @@ def test_strings_and_messages_are_read_and_columns_kept(tmp_path):
         ('{"completion": "c"}\n', r"line 2: no column 'prompt'"),
         ('{"prompt": 3, "completion": "c"}\n', r"line 2, column 'prompt': expected a string or a list of messages"),
         ('{"prompt": "p", "completion": null}\n', r"line 2, column 'completion': expected a string"),
-        (
-            '{"prompt": [{"role": "assistant", "content": ""}], "completion": "c"}\n',
-            r"column 'prompt': .*assistant turn",
-        ),
+        ('{"prompt": [{"role": "assistant", "content": ""}]}\n', r"line 2, column 'prompt': .*assistant turn"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path, line, said):

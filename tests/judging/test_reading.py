@@ -108,6 +108,6 @@ def test_what_is_no_ledger_is_said(tmp_path):
     database.close()
     with pytest.raises(SettingError, match="something else"):
         texts(path)
-    path.write_bytes(b"not a database" * 100)
+    path.write_bytes(b"not a database!!" * 256)
     with pytest.raises(SettingError, match=r"ledger\.sqlite cannot be read: file is not a database"):
         texts(path)
