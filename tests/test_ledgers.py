@@ -6,6 +6,7 @@ import pytest
 
 from dar_jax.cli import main
 from dar_jax.judging import ScriptedJudge, reading
+from dar_jax.ledgers import _floor
 from dar_jax.reporting.steps import completion_rows
 from dar_jax.runlog import layout
 from tests.judging.questions import completions
@@ -72,7 +73,7 @@ def test_an_unusable_answer_is_exported_without_a_number(tmp_path, capsys):
     put(tmp_path / "a.sqlite", question("a"))
     said(capsys, "ledger", "export", tmp_path / "a.sqlite", "--output", tmp_path / "o.jsonl")
     row = json.loads((tmp_path / "o.jsonl").read_text())
-    assert (row["verdict"], row["reward"], row["distribution"]) == ("unparsable", None, None)
+    assert (row["verdict"], row["reward"], row["distribution"]) == ("failed", None, None)
 
 
 def test_merged_answers_are_free(tmp_path, capsys):
@@ -123,10 +124,7 @@ def test_a_run_under_a_url(url, tmp_path, capsys):
     assert judged(tmp_path / "o.sqlite", TEXTS)[1].annotations == 0
 
 
-def test_a_runs_floor_is_used_unless_one_is_given(run, tmp_path, capsys):
-    for floor, ways in ((0.25, []), (0.75, ["--mass-floor", "0.75"])):
-        import dar_jax.ledgers
-
-        assert dar_jax.ledgers._floor(run, float(ways[1]) if ways else None) == floor
+def test_a_runs_floor_is_used_unless_one_is_given(run, capsys):
+    assert [_floor(run, None), _floor(run, 0.75), _floor(run / "ledger.sqlite", None)] == [0.25, 0.75, 0.5]
     assert main(["ledger", "audit", str(run), "--mass-floor", "7"]) == 2
     assert "expected a share" in capsys.readouterr().err

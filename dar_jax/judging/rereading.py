@@ -23,6 +23,8 @@ def reread(row: Row, mass_floor: float) -> Verdict:
     try:
         answer, request = Answer.from_json(row.answer), json.loads(row.request)
         protocol = Protocol(rubric="", count=len(request["choices"]))
+        if not protocol.labels:
+            raise ValueError("the request asked for no level")
         mode, asked = _mode(request), int(request["n"])
     except (ValueError, KeyError, TypeError) as fault:
         return replace(billed, reason=f"what is stored cannot be read: {' '.join(str(fault).split())}")

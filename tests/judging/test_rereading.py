@@ -53,7 +53,15 @@ def test_the_floor_is_the_readers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [{"answer": "{"}, {"request": "[]"}, {"request": "{}"}, {"answer": '{"choices": 1}'}, {"request": "x"}]
+    "damage",
+    [
+        {"answer": "{"},
+        {"request": "[]"},
+        {"request": "{}"},
+        {"request": '{"choices": [], "n": 1, "top_logprobs": 0, "seed": null}'},
+        {"answer": '{"choices": 1}'},
+        {"request": "x"},
+    ],
 )
 def test_a_damaged_row_is_said(damage, tmp_path):
     with serve() as server:
