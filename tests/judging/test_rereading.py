@@ -52,15 +52,18 @@ def test_the_floor_is_the_readers(tmp_path):
     assert [reread(row, floor).status for floor in (0.5, 0.0)] == ["unparsable", "ok"]
 
 
+NOTHING_ASKED = '{"choices": [], "n": 1, "top_logprobs": 0, "seed": null}'
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         {"answer": "{"},
-        {"request": "[]"},
-        {"request": "{}"},
-        {"request": '{"choices": [], "n": 1, "top_logprobs": 0, "seed": null}'},
         {"answer": '{"choices": 1}'},
         {"request": "x"},
+        {"request": "[]"},
+        {"request": "{}"},
+        {"request": NOTHING_ASKED},
     ],
 )
 def test_a_damaged_row_is_said(damage, tmp_path):
