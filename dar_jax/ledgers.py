@@ -6,10 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console as Rich
-from rich.markup import escape
-from rich.table import Table
 
 from dar_jax.errors import SettingError
 from dar_jax.judging import reading
@@ -18,9 +15,10 @@ from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.rereading import reread, usage
 from dar_jax.judging.section import Settings, parse_judge
 from dar_jax.judging.segments import Row
-from dar_jax.judging.statistics import Statistics, Sums, date, label, statistics
+from dar_jax.judging.statistics import date, statistics
 from dar_jax.judging.terms import Judging
 from dar_jax.new_file import new_file
+from dar_jax.reporting.ledger_table import show
 from dar_jax.runlog import layout
 from dar_jax.runlog.rows import to_lines
 
@@ -32,9 +30,9 @@ def stats(place: Place, out: Rich, *, as_json: bool) -> None:
     """Print the sums by judge and served model, or one JSON object."""
     found = statistics(reading.distinct(reading.find(place), reading.billing), _judge_of(place))
     if as_json:
-        out.print_json(json.dumps(found.to_plain()))
+        print(json.dumps(found.to_plain(), indent=1))
     else:
-        _show(found, out)
+        show(found, out)
 
 
 def export(place: Place, output: Path, mass_floor: float | None) -> str:
@@ -66,29 +64,6 @@ def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
     found = Audit(ledgers, _floor(place, mass_floor), logged)
     of_log = f", {logged.count:,} completions with a reward" if logged else ""
     return [*found.findings(), *faults], f"{place}: {found.answers:,} answers{of_log}"
-
-
-def _show(found: Statistics, out: Rich) -> None:
-    for judge, description in found.judges.items():
-        out.print(escape(label(judge, description)), soft_wrap=True)
-        table = Table("served model", *_HEADINGS, box=SIMPLE)
-        for (of, model), sums in found.served.items():
-            if of == judge:
-                table.add_row(escape(model or "(no name)"), *_cells(sums))
-        out.print(table)
-    total = dict(zip(_HEADINGS, _cells(found.total), strict=True))
-    out.print("all: " + ", ".join(f"{name} {value}" for name, value in total.items()), soft_wrap=True)
-
-
-_HEADINGS = ("answers", "attempts", "no usage", "input", "cached", "output", "US dollars", "first (UTC)", "last (UTC)")
-
-
-def _cells(sums: Sums) -> list[str]:
-    counts = (sums.answers, sums.attempts, sums.without_usage)
-    tokens = (sums.input_tokens, sums.cached_tokens, sums.output_tokens)
-    dollars = "unknown" if sums.cost_usd is None else f"{sums.cost_usd:,.4f}"
-    dates = ((date(at) or "none")[:16].replace("T", " ") for at in (sums.first, sums.last))
-    return [*(f"{count:,}" for count in (*counts, *tokens)), dollars, *dates]
 
 
 def _exported(row: Row, mass_floor: float) -> dict[str, Any]:

@@ -4,27 +4,22 @@ The answers lie in a ledger beside the output before they are used: starting aga
 appears at the end, whole.
 """
 
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from dar_jax.console import Console
 from dar_jax.data.completions import read_completions
 from dar_jax.errors import Interrupted, JudgeStopped, SettingError
 from dar_jax.interrupts import Interrupts
+from dar_jax.judged_rows import Row, count_rows, to_line
 from dar_jax.judging import Judge, Pending, check_failures
 from dar_jax.judging.section import Settings
 from dar_jax.new_file import new_file, refuse_taken
-from dar_jax.records import Completion, Verdict
-from dar_jax.runlog.rows import to_lines
+from dar_jax.records import Verdict
 
-Row = tuple[dict[str, Any], Completion]
-_COLUMNS = ("status", "reward", "reason", "served_model", "probabilities")
-# Before the name of a column of the input that is called as one of these.
-_KEPT = "given_"
 # Chunks under way at once, of as many rows as the judge is asked at once: it never waits for the slowest of a chunk.
 _CHUNKS = 4
 _TOLD_EVERY_S = 0.25
@@ -40,7 +35,7 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
     """
     refuse_taken(output)
     ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
-    total, interrupts = _checked(given), Interrupts()
+    total, interrupts = count_rows(given), Interrupts()
     with new_file(output) as scratch, settings.open(ledger) as judge, interrupts.caught():
         console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
         work = _Work(judge, interrupts, settings.max_failure_share, total)
@@ -70,10 +65,12 @@ class _Work:
         """Judge the rows, `size` a chunk, and write them in their order. Raises JudgeStopped, Interrupted."""
         self._tell, self._barren_at = tell, max(_BARREN, _CHUNKS * size)
         for chunk, verdicts in self._judged(rows, size):
-            for (row, _), verdict in zip(chunk, verdicts, strict=True):
-                file.write(_line(_kept(row) | _columns(verdict)))
+            for row, verdict in zip(chunk, verdicts, strict=True):
+                file.write(to_line(row, verdict))
                 self._count(verdict)
             self._say()
+        if len(self._verdicts) != self._total:
+            raise SettingError("--input: its rows changed meanwhile; name a file that nobody writes, and start again")
         check_failures(self._verdicts, self._share, self._judge.describe())
 
     def summary(self) -> str:
@@ -125,45 +122,11 @@ class _Work:
             self._barren = []
 
 
-def _checked(given: Path) -> int:
-    """Count the rows; find what is wrong with any before the first is paid for."""
-    total = 0
-    for row, _ in read_completions(given):
-        total += 1
-        if taken := [name for name in _COLUMNS if f"{_KEPT}{name}" in row and name in row]:
-            raise SettingError(
-                f"{given}: it has both {taken[0]!r} and {_KEPT + taken[0]!r}, the name under which the former would be"
-                " kept; rename one"
-            )
-    if not total:
-        raise SettingError(f"{given}: it has no rows; expected one object a line")
-    return total
-
-
 def _size(settings: Settings) -> int:
     """Say how many rows to submit at once: what is under way must be answered within a batch's deadline."""
     rate = settings.requests_per_minute
     in_time = rate * settings.batch_deadline_s / 60 / 2 / _CHUNKS if rate else settings.concurrency
     return max(1, min(settings.concurrency, int(in_time)))
-
-
-def _kept(row: dict[str, Any]) -> dict[str, Any]:
-    """Keep columns of the input that are called as ours: another judge's, say."""
-    return {f"{_KEPT}{name}" if name in _COLUMNS else name: value for name, value in row.items()}
-
-
-def _columns(verdict: Verdict) -> dict[str, Any]:
-    found = verdict.distribution
-    values = (verdict.status, verdict.reward, verdict.reason, verdict.served_model, found and found.probabilities)
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    (line,) = to_lines([row])
-    try:
-        return line.encode()
-    except UnicodeEncodeError:  # half a character, which JSON can hold and UTF-8 cannot
-        return f"{json.dumps(json.loads(line))}\n".encode()
 
 
 def _dollars(cost_usd: float | None) -> str:

@@ -166,6 +166,15 @@ def test_a_bad_row_is_told_before_the_first_is_paid_for(bad, tmp_path, capsys):
     assert len(told.splitlines()) == 1
 
 
+def test_an_input_that_changes_is_said(tmp_path, capsys, monkeypatch):
+    """Or one that can be read once only, as a pipe."""
+    monkeypatch.setattr("dar_jax.relabel.count_rows", lambda given: 2)
+    with serve() as server:
+        assert main(job(tmp_path, server, asked(1))) == 2
+    assert "--input: its rows changed" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_a_ledger_may_be_shared(tmp_path, capsys):
     with serve(model=Echo().model) as server:
         command = job(tmp_path, server, asked(5))

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dar_jax.errors import SettingError
+from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.ledger import check_end, check_kind, log_bytes
 from dar_jax.judging.segments import Row, Segments
 from dar_jax.runlog.local import RunFolder
-from dar_jax.runlog.objects import Objects
+from dar_jax.runlog.objects import HASTY, Objects
 
 _COLUMNS = ", ".join(Row._fields[1:])
 _ROWS = f"SELECT coalesce(description, ''), {_COLUMNS} FROM answers LEFT JOIN judges ON judge = id"
@@ -84,8 +84,7 @@ Stored = LedgerFile | LedgerSegments
 def find(place: Path | str) -> list[Stored]:
     """Find the ledgers of a file, a run folder or a run's URL. Raises SettingError where there is none."""
     if "://" in str(place):
-        url = str(place).rstrip("/")
-        found: list[Stored] = [LedgerSegments(url)] if Objects(url).under("ledger") else []
+        found: list[Stored] = _under_url(str(place).rstrip("/"))
     elif (path := Path(place)).is_dir():
         folder = RunFolder(path)
         files = [folder.ledger_of(0), *folder.other_ledgers(0)]
@@ -95,6 +94,13 @@ def find(place: Path | str) -> list[Stored]:
     if not found:
         raise SettingError(f"{place}: there is no ledger; name a ledger's file, a run folder or a run's URL")
     return found
+
+
+def _under_url(url: str) -> list[Stored]:
+    try:
+        return [LedgerSegments(url)] if Objects(url, HASTY).under("ledger") else []
+    except DarError as fault:  # no finding of an audit
+        raise SettingError(str(fault)) from None
 
 
 def distinct(ledgers: Sequence[Stored], by: Callable[[Row], object]) -> Iterator[Row]:
