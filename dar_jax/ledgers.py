@@ -24,6 +24,8 @@ from dar_jax.runlog.rows import to_lines
 
 Place = Path | str
 _AT_ONCE = 1024
+# Of a row of completions.jsonl, what an audit looks at.
+_LOGGED = {"step", "prompt_id", "sample", "prompt", "completion", "verdict", "provenance", "reward"}
 
 
 def stats(place: Place, out: Rich, *, as_json: bool) -> None:
@@ -128,5 +130,7 @@ def _completions(place: Place, faults: list[str]) -> Iterator[Mapping[str, Any]]
             except ValueError as fault:
                 faults.append(f"{path}, line {number}: damaged: {fault}")
                 continue
-            if row is not None:
+            if isinstance(row, dict) and row.keys() >= _LOGGED:
                 yield row
+            elif row is not None:
+                faults.append(f"{path}, line {number}: damaged: no row of a judged completion")

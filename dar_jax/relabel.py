@@ -4,6 +4,7 @@ The answers lie in a ledger beside the output before they are used: starting aga
 appears at the end, whole.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -43,6 +44,7 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
             with scratch.open("wb") as file, console.counting("judged", total) as tell:
                 work.run(read_completions(given), _size(settings), file, tell)
         except (JudgeStopped, Interrupted) as stop:
+            work.settle(settings.attempt_timeout_s)
             kept = f"no output was written; the answers are kept in {ledger}: the same command goes on from there"
             raise type(stop)(f"{stop}\n  {kept}") from None
         said = work.summary()
@@ -58,6 +60,7 @@ class _Work:
         self._alike: dict[tuple[str, str, bool], Verdict] = {}
         self._verdicts: list[Verdict] = []
         self._barren: list[Verdict] = []
+        self._under_way: deque[tuple[list[Row], Pending]] = deque()
         self._failed = 0
         self._rewards = 0.0
 
@@ -73,6 +76,12 @@ class _Work:
             raise SettingError("--input: its rows changed meanwhile; name a file that nobody writes, and start again")
         check_failures(self._verdicts, self._share, self._judge.describe())
 
+    def settle(self, within_s: float) -> None:
+        """Let what is under way reach the ledger, for so long at most: it is billed all the same."""
+        until = time.monotonic() + within_s
+        for _, pending in self._under_way:
+            pending.ready(max(0.0, until - time.monotonic()))
+
     def summary(self) -> str:
         """Say what came of the rows and what it cost."""
         totals, counts = self._judge.totals, Counter(verdict.status for verdict in self._verdicts)
@@ -85,17 +94,18 @@ class _Work:
         )
 
     def _judged(self, rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], list[Verdict]]]:
-        under_way: deque[tuple[list[Row], Pending]] = deque()
+        under_way = self._under_way
         while chunk := list(islice(rows, size)):
             under_way.append((chunk, self._judge.submit([completion for _, completion in chunk])))
             if len(under_way) == _CHUNKS:
-                yield self._waited(*under_way.popleft())
+                yield self._first()
         while under_way:
-            yield self._waited(*under_way.popleft())
+            yield self._first()
 
-    def _waited(self, chunk: list[Row], pending: Pending) -> tuple[list[Row], list[Verdict]]:
-        while not pending.ready(_TOLD_EVERY_S):
+    def _first(self) -> tuple[list[Row], list[Verdict]]:
+        while not self._under_way[0][1].ready(_TOLD_EVERY_S):
             self._say()
+        chunk, pending = self._under_way.popleft()
         return chunk, pending.result()
 
     def _say(self) -> None:

@@ -102,13 +102,14 @@ def test_a_sound_run_is_said_so(run, capsys):
 def test_findings_are_lines_and_status_1(run, capsys):
     log = run / "completions.jsonl"
     first = json.loads(log.read_text().splitlines()[0])
-    log.write_text(log.read_text() + "{\n" + json.dumps(first | {"completion": "new"}) + "\n" + '{"half')
+    log.write_text(log.read_text() + '{\n{"step": 1}\n' + json.dumps(first | {"completion": "new"}) + "\n" + '{"half')
     assert main(["ledger", "audit", str(run)]) == 1
     captured = capsys.readouterr()
-    missing, damaged = captured.out.splitlines()
+    missing, damaged, strange = captured.out.splitlines()
     assert missing.startswith("1 completion with a reward in completions.jsonl and no answer in the ledger")
     assert "completions.jsonl, line 4: damaged" in damaged
-    assert "2 findings" in captured.err
+    assert "completions.jsonl, line 5: damaged: no row" in strange
+    assert "3 findings" in captured.err
 
 
 def test_a_run_under_a_url(url, tmp_path, capsys):

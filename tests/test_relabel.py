@@ -88,7 +88,8 @@ def test_starting_again_pays_for_the_rest_alone(tmp_path, capsys):
     assert [row["reward"] for row in rows_of(tmp_path)] == pytest.approx([1 + i % 10 for i in range(60)])
 
 
-def test_a_signal_leaves_the_ledger_and_no_output(tmp_path):
+def test_a_signal_leaves_the_ledger_and_no_output(tmp_path, capsys):
+    """What was on its way is waited for: it is billed, and not billed again."""
     with serve(ServerSettings(port=0, latency_s=0.1), Echo().model) as server:
         command = job(tmp_path, server, asked(60), concurrency=4)
         program = [sys.executable, "-m", "dar_jax", *command]
@@ -97,11 +98,14 @@ def test_a_signal_leaves_the_ledger_and_no_output(tmp_path):
                 time.sleep(0.01)
             process.terminate()
             told = process.stderr.read()
-    assert process.returncode == 5
+        assert process.returncode == 5
+        assert {path.name for path in tmp_path.iterdir()} == {"j.yaml", "in.jsonl", "out.jsonl.ledger.sqlite"}
+        assert server.asked.total() < 60
+        assert main(command) == 0
+        assert set(server.asked.values()) == {1}
     assert "SIGTERM received; " in told
     assert "of 60 rows were judged" in told
     assert "the answers are kept in" in told
-    assert {path.name for path in tmp_path.iterdir()} == {"j.yaml", "in.jsonl", "out.jsonl.ledger.sqlite"}
 
 
 def test_the_next_judge_keeps_the_first_ones_columns(tmp_path, capsys):
