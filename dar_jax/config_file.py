@@ -1,6 +1,6 @@
 """From a YAML file of differences and `key.sub=value` overrides to a RunConfig.
 
-OmegaConf reads and merges (it takes 1e-6 for a number), pydantic validates. A mistake is a SettingError with one
+OmegaConf reads and merges (yaml_settings.py), pydantic validates. A mistake is a SettingError with one
 line each: the key, what came, what was expected, the way out.
 """
 
