@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from dar_jax.console import Console
 from dar_jax.data.completions import read_completions
-from dar_jax.errors import Interrupted, JudgeStopped, SettingError
+from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.interrupts import Interrupts
 from dar_jax.judged_rows import Row, count_rows, to_line
 from dar_jax.judging import Judge, Pending, check_failures
@@ -43,10 +43,13 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
         try:
             with scratch.open("wb") as file, console.counting("judged", total) as tell:
                 work.run(read_completions(given), _size(settings), file, tell)
-        except (JudgeStopped, Interrupted) as stop:
+        except SettingError:
+            raise
+        except DarError as stop:
             work.settle(settings.attempt_timeout_s)
             kept = f"no output was written; the answers are kept in {ledger}: the same command goes on from there"
-            raise type(stop)(f"{stop}\n  {kept}") from None
+            stop.args = (f"{stop}\n  {kept}",)
+            raise
         said = work.summary()
     console.note(f"{output}: {said}")
 
