@@ -1,6 +1,6 @@
 """From a YAML file of differences and `key.sub=value` overrides to a RunConfig.
 
-OmegaConf reads and merges (it takes 1e-6 for a number), pydantic validates. A mistake is a SettingError with one
+OmegaConf reads and merges (yaml_settings.py), pydantic validates. A mistake is a SettingError with one
 line each: the key, what came, what was expected, the way out.
 """
 
@@ -10,35 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from yaml import YAMLError
 
 from dar_jax.config import RunConfig, field_names, to_plain, validate
 from dar_jax.errors import SettingError
+from dar_jax.yaml_settings import merged, read_text
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file, with overrides on top. Raises SettingError."""
-    if not path.is_file():
-        raise SettingError(f"{path}: there is no such config file{_similar_file(path)}")
-    return parse_config(path.read_text(encoding="utf-8"), overrides, where=str(path))
+    return parse_config(read_text(path), overrides, where=str(path))
 
 
 def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> RunConfig:
     """Read a config from YAML text, with overrides on top. Raises SettingError."""
-    try:
-        file = OmegaConf.create(text)
-        if not OmegaConf.is_dict(file):
-            raise SettingError(f"{where}: expected `key: value` lines, got a list")
-        changes = _overrides(overrides)
-        _drop_replaced(file, changes)
-        merged = OmegaConf.merge(file, changes)
-        settings = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except (YAMLError, OmegaConfBaseException, ValueError) as fault:
-        raise SettingError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from None
-    assert isinstance(settings, dict)
-    named = {str(key): value for key, value in settings.items()}
+    named = merged(text, overrides, where=where)
     try:
         return validate(named)
     except ValidationError as fault:
@@ -49,32 +35,6 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
 def to_yaml(config: RunConfig) -> str:
     """Write the resolved settings, without secrets."""
     return str(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
-
-
-def _overrides(overrides: Sequence[str]) -> Any:
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key.strip("."):
-            raise SettingError(f"{override!r}: not an override; write key.sub=value, such as steps=10")
-    return OmegaConf.from_dotlist(list(overrides))
-
-
-def _drop_replaced(file: Any, changes: Any) -> None:
-    """Forget the settings of a component where the overrides name another kind: they would not fit it."""
-    for key in changes:
-        before, after = file.get(key), changes[key]
-        if not (OmegaConf.is_dict(before) and OmegaConf.is_dict(after)):
-            continue
-        if "name" in after and "name" in before and after.name != before.name:
-            del file[key]
-        else:
-            _drop_replaced(before, after)
-
-
-def _similar_file(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path()
-    near = difflib.get_close_matches(path.name, [each.name for each in folder.glob("*.yaml")], 1)
-    return f"; did you mean {folder / near[0]}?" if near else ""
 
 
 def _explain(error: Any, settings: dict[str, Any]) -> str:

@@ -22,6 +22,9 @@ from rich.table import Table
 
 from dar_jax.settings import STRICT
 
+# Of a long work, where no bar can be shown.
+_LINE_EVERY_S = 30.0
+
 Mode = Literal["auto", "rich", "plain", "json", "quiet"]
 
 
@@ -84,6 +87,30 @@ class Console:
             yield tell
         seconds = time.perf_counter() - began
         self.note(f"read {what}: {total / 1e6:,.0f} MB in {seconds:.1f} s", megabytes=total / 1e6, seconds=seconds)
+
+    @contextlib.contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        """Show how far a long work is, told how many of `total` are done and what else to say: a bar on a terminal,
+        elsewhere a line now and then.
+        """
+        said = (TextColumn("{task.fields[said]}"), TextColumn("left"), Remaining())
+        columns = (TextColumn(escape(what)), MofNCompleteColumn(), BarColumn(), *said)
+        began = said_at = time.perf_counter()
+        with Progress(*columns, console=self._rich, disable=self.mode != "rich") as bar:
+            task = bar.add_task("", total=total, said="")
+
+            def tell(done: int, more: str) -> None:
+                nonlocal said_at
+                now = time.perf_counter()
+                rate = done / max(now - began, 1e-9)
+                bar.update(task, completed=done, said=escape(f"{rate:,.1f}/s  {more}"))
+                if self.mode != "rich" and now - said_at >= _LINE_EVERY_S:
+                    said_at = now
+                    left = f"{(total - done) / rate / 60:,.0f} min left" if rate else "no end in sight"
+                    line = f"{what} {done:,}/{total:,}  {rate:,.1f}/s  {more}  {left}"
+                    self.note(line, done=done, total=total, per_second=rate)
+
+            yield tell
 
     def start(self, total: int, done: int) -> None:
         """Open the progress bar at `done` of `total` steps."""

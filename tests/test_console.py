@@ -28,6 +28,28 @@ def test_plain_is_lines():
     assert "\x1b" not in said
 
 
+def test_a_long_work_is_a_line_now_and_then(monkeypatch):
+    clock = iter([0.0, 10.0, 40.0, 50.0, 80.0])
+    monkeypatch.setattr("dar_jax.console.time.perf_counter", lambda: next(clock))
+    file = io.StringIO()
+    with Console("plain", file).counting("judged", 1000) as tell:
+        for done in (100, 400, 500, 800):
+            tell(done, "0.1 US dollars  [2] failed")
+    assert file.getvalue().splitlines() == [
+        "judged 400/1,000  10.0/s  0.1 US dollars  [2] failed  1 min left",
+        "judged 800/1,000  10.0/s  0.1 US dollars  [2] failed  0 min left",
+    ]
+
+
+def test_a_long_work_is_a_bar_on_a_terminal():
+    console = Console("rich", io.StringIO())
+    console._rich = rich.console.Console(file=console._rich.file, force_terminal=True, width=120)
+    with console.counting("judged", 10) as tell:
+        tell(4, "[x] failed")
+    assert "4/10" in console._rich.file.getvalue()
+    assert "[x] failed" in console._rich.file.getvalue()
+
+
 def test_json_is_one_object_a_line():
     objects = [json.loads(line) for line in _say("json").splitlines()]
     assert {"step": 4, "loss": 0.5} in objects

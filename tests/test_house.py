@@ -50,7 +50,7 @@ def test_the_readmes_commands_are_those_of_the_package():
     from dar_jax.cli import _parser
 
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"dar-jax ((?:train|export|serve|plan)[^\n`#]*)", text)
+    commands = re.findall(r"dar-jax ((?:train|export|serve|plan|judge|ledger)[^\n`#]*)", text)
     assert commands
     for command in commands:
         if "..." not in command and "CONFIG" not in command:

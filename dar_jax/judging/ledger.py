@@ -110,6 +110,10 @@ class Ledger:
         self._writer.submit(self._commit)
         await asyncio.wrap_future(written)
 
+    def add(self, rows: Sequence[Row]) -> int:
+        """File another ledger's answers, safe on disk at the return. Return how many came: those there already stay."""
+        return self._on_writer(self._add, rows)
+
     def close(self) -> None:
         """Write what waits, and close the file. Closing twice does nothing."""
         try:
@@ -150,12 +154,19 @@ class Ledger:
         for _, written in batch:
             written.set_result(None)
 
-    def _insert(self, rows: list[Row]) -> None:
+    def _add(self, rows: Sequence[Row]) -> int:
+        try:
+            return self._insert(rows)
+        except sqlite3.Error as error:
+            raise DarError(f"the ledger {self._place} cannot be written: {error}") from None
+
+    def _insert(self, rows: Sequence[Row]) -> int:
         with self._database:
             judges = {(row.judge, row.description) for row in rows if row.description}
             self._database.executemany("INSERT OR IGNORE INTO judges VALUES (?, ?)", judges)
             marks = ", ".join("?" * len(Row._fields[1:]))
-            self._database.executemany(f"INSERT OR IGNORE INTO answers VALUES ({marks})", [row[1:] for row in rows])
+            insert = f"INSERT OR IGNORE INTO answers VALUES ({marks})"
+            return self._database.executemany(insert, [row[1:] for row in rows]).rowcount
 
     def _copy(self, segments: Segments) -> None:
         self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
@@ -197,32 +208,42 @@ _WAY_OUT = "restore it from a copy, or move it away and pay for its answers agai
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    # SQLite reads a last page that was cut off as if zeros followed. With a log beside the file it is still repaired.
-    if not _log(path) and path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
-        raise SettingError(f"the ledger {path} is damaged: its end is missing; {_WAY_OUT}")
+    check_end(database, path)
     database.execute("PRAGMA journal_mode = WAL")
     # FULL: a commit survives a power cut too; gathering commits pays for it.
     database.execute("PRAGMA synchronous = FULL")
     with database:
         database.execute("BEGIN IMMEDIATE")
-        mark, version = (
-            database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
+        mark = database.execute("PRAGMA application_id").fetchone()[0]
         if not mark and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in (*_SCHEMA.split(";")[:-1], f"PRAGMA application_id = {_APPLICATION_ID}"):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {_VERSION}")
             return
-    if mark != _APPLICATION_ID:
-        raise SettingError(f"the ledger {path} is an SQLite file of something else; choose another place")
-    if version != _VERSION:
-        raise SettingError(f"the ledger {path} has version {version}, this package writes {_VERSION}; {_WAY_OUT}")
+    check_kind(database, path)
     found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise SettingError(f"the ledger {path} is damaged: {found}; {_WAY_OUT}")
 
 
-def _log(path: Path) -> int:
+def check_end(database: sqlite3.Connection, path: Path) -> None:
+    """Raise SettingError where the end of the file is missing."""
+    # SQLite reads a last page that was cut off as if zeros followed. With a log beside the file it is still repaired.
+    if not log_bytes(path) and path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
+        raise SettingError(f"the ledger {path} is damaged: its end is missing; {_WAY_OUT}")
+
+
+def check_kind(database: sqlite3.Connection, path: Path) -> None:
+    """Raise SettingError where the file is no ledger, or one of another version."""
+    mark, version = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if mark != _APPLICATION_ID:
+        raise SettingError(f"the ledger {path} is an SQLite file of something else; choose another place")
+    if version != _VERSION:
+        raise SettingError(f"the ledger {path} has version {version}, this package writes {_VERSION}; {_WAY_OUT}")
+
+
+def log_bytes(path: Path) -> int:
+    """Return the size of the write-ahead log beside a ledger: what is in it is not yet in the file."""
     log = path.with_name(f"{path.name}-wal")
     return log.stat().st_size if log.exists() else 0
 

@@ -1,0 +1,126 @@
+"""Ledgers as they lie, for those who only read them: a file, the files of a run folder, the segments under a URL.
+
+Nothing is changed by it, and a run may write meanwhile: a reader sees what was safe on disk when it began.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dar_jax.errors import DarError, SettingError
+from dar_jax.judging.ledger import check_end, check_kind, log_bytes
+from dar_jax.judging.segments import Row, Segments
+from dar_jax.runlog.local import RunFolder
+from dar_jax.runlog.objects import HASTY, Objects
+
+_COLUMNS = ", ".join(Row._fields[1:])
+_ROWS = f"SELECT coalesce(description, ''), {_COLUMNS} FROM answers LEFT JOIN judges ON judge = id"
+_MOST_FAULTS = 10
+
+
+@dataclass(frozen=True)
+class LedgerFile:
+    """A ledger in a file."""
+
+    path: Path
+
+    def rows(self) -> Iterator[Row]:
+        """Read the answers in the order filed; a judge that the ledger does not know has no description.
+
+        Raises SettingError where this is no whole ledger.
+        """
+        with self._opened() as database:
+            yield from map(Row._make, database.execute(f"{_ROWS} ORDER BY answers.rowid"))
+
+    def faults(self) -> list[str]:
+        """Let SQLite look at the whole file; say what is wrong with it."""
+        try:
+            with self._opened() as database:
+                found = [row[0] for row in database.execute(f"PRAGMA quick_check({_MOST_FAULTS})")]
+        except SettingError as fault:
+            return [str(fault)]
+        return [f"{self.path}: {' '.join(fault.split())}" for fault in found if fault != "ok"]
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        # Without a log nobody has the file open, and SQLite need not make one to read it.
+        kind = "mode=ro" if log_bytes(self.path) or self._shared() else "immutable=1"
+        try:
+            address = f"{self.path.absolute().as_uri()}?{kind}"
+            with closing(sqlite3.connect(address, uri=True, timeout=60.0)) as database:
+                check_end(database, self.path)
+                check_kind(database, self.path)
+                yield database
+        except (sqlite3.Error, OSError) as fault:
+            raise SettingError(f"the ledger {self.path} cannot be read: {fault}; {_WAY_OUT}") from None
+
+    def _shared(self) -> bool:
+        return self.path.with_name(f"{self.path.name}-shm").exists()
+
+
+@dataclass(frozen=True)
+class LedgerSegments:
+    """The ledger of a run under a URL."""
+
+    url: str
+
+    def rows(self) -> Iterator[Row]:
+        """Read the answers of all processes. Raises SettingError where a segment is damaged."""
+        known: dict[str, str] = {}
+        for rows in Segments(f"{self.url}/ledger/0").read():
+            known |= {row.judge: row.description for row in rows if row.description}
+            yield from (row._replace(description=known.get(row.judge, "")) for row in rows)
+
+    def faults(self) -> list[str]:
+        """Say nothing: each segment is looked at when it is read."""
+        return []
+
+
+Stored = LedgerFile | LedgerSegments
+
+
+def find(place: Path | str) -> list[Stored]:
+    """Find the ledgers of a file, a run folder or a run's URL. Raises SettingError where there is none."""
+    if "://" in str(place):
+        found: list[Stored] = _under_url(str(place).rstrip("/"))
+    elif (path := Path(place)).is_dir():
+        folder = RunFolder(path)
+        files = [folder.ledger_of(0), *folder.other_ledgers(0)]
+        found = [LedgerFile(file) for file in files if file.is_file()]
+    else:
+        found = [LedgerFile(path)] if path.is_file() else []
+    if not found:
+        raise SettingError(f"{place}: there is no ledger; name a ledger's file, a run folder or a run's URL")
+    return found
+
+
+def _under_url(url: str) -> list[Stored]:
+    try:
+        return [LedgerSegments(url)] if Objects(url, HASTY).under("ledger") else []
+    except DarError as fault:  # no finding of an audit
+        raise SettingError(str(fault)) from None
+
+
+def distinct(ledgers: Sequence[Stored], by: Callable[[Row], object]) -> Iterator[Row]:
+    """Read the answers of several ledgers; of those that are the same `by` something, the first."""
+    seen: set[object] = set()
+    for ledger in ledgers:
+        for row in ledger.rows():
+            if (mark := by(row)) not in seen:
+                seen.add(mark)
+                yield row
+
+
+def key(row: Row) -> str:
+    """Take the answers to one question for the same."""
+    return row.key
+
+
+def billing(row: Row) -> tuple[str, float]:
+    """Take only copies of one answer for the same: two hosts that asked the same question have both paid."""
+    return row.key, row.answered_at
+
+
+_WAY_OUT = "restore it from a copy, or name another"

@@ -1,0 +1,51 @@
+"""The judge of a config file, read without the rest of it (and without jax)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from dar_jax.errors import SettingError
+from dar_jax.judging import JUDGES, GeminiJudge, OpenAIJudge, ScriptedJudge
+from dar_jax.settings import one_of
+from dar_jax.yaml_settings import merged, read_text
+
+Settings = OpenAIJudge | GeminiJudge | ScriptedJudge
+_JUDGE: TypeAdapter[Settings] = TypeAdapter(one_of(JUDGES))
+
+
+def read_judge(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read the `judge:` section of a config file, with overrides `judge.key=value` on top. Raises SettingError."""
+    for override in overrides:
+        if not override.startswith("judge."):
+            raise SettingError(f"{override!r}: only the judge is used here; write judge.key=value, or leave it out")
+    found = parse_judge(read_text(path), overrides, where=str(path))
+    if found is None:
+        raise SettingError(f"{path}: it has no judge; state one, such as judge: {{name: openai, model: ...}}")
+    return found
+
+
+def parse_judge(text: str, overrides: Sequence[str] = (), *, where: str) -> Settings | None:
+    """Read the judge of YAML text; None where it has none. Raises SettingError, one line a mistake."""
+    section = merged(text, overrides, where=where).get("judge")
+    if section is None:
+        return None
+    try:
+        return _JUDGE.validate_python(section)
+    except ValidationError as fault:
+        lines = dict.fromkeys(_explain(error) for error in fault.errors())
+        raise SettingError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def _explain(error: Any) -> str:
+    kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    # Pydantic puts the name chosen before the keys.
+    key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in JUDGES)])
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return f"judge.name: expected one of {', '.join(JUDGES)}"
+    if kind == "unexpected_keyword_argument":
+        return f"{key}: there is no such setting of this judge; see docs/judging.md"
+    if kind == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: got {error.get('input')!r}, expected {message}"

@@ -1,0 +1,99 @@
+"""What the answers of a ledger were, and cost: sums by judge and by the model that served them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dar_jax.judging.prices import Price
+from dar_jax.judging.rereading import described, price, usage
+from dar_jax.judging.segments import Row
+
+_RUBRIC_WORDS = 8
+
+
+@dataclass(kw_only=True)
+class Sums:
+    """Sums over answers. Tokens are of the answers whose usage is known; `cost_usd` is None as soon as one answer's
+    cost is unknown; `first` and `last` are Unix seconds.
+    """
+
+    answers: int = 0
+    attempts: int = 0
+    without_usage: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+    first: float | None = None
+    last: float | None = None
+
+    def add(self, row: Row, price: Price | None) -> None:
+        """Add an answer."""
+        used, at = usage(row), row.answered_at
+        cost = price.cost_usd(used) if price else None
+        self.answers += 1
+        self.attempts += row.attempts
+        self.without_usage += used is None
+        if used:
+            self.input_tokens += used.input_tokens
+            self.cached_tokens += used.cached_tokens
+            self.output_tokens += used.output_tokens
+        self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+        self.first = at if self.first is None else min(self.first, at)
+        self.last = at if self.last is None else max(self.last, at)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the sums as JSON has them, dates in ISO form, UTC."""
+        return vars(self) | {"first": date(self.first), "last": date(self.last)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Sums by judge and served model, and over all. `judges` holds what the ledger says of each judge."""
+
+    judges: Mapping[str, Mapping[str, Any]]
+    served: Mapping[tuple[str, str], Sums]
+    total: Sums
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return all as JSON has it."""
+        judges = [
+            {"judge": judge, "description": dict(description), "served_models": self._served_by(judge)}
+            for judge, description in self.judges.items()
+        ]
+        return {"judges": judges, "total": self.total.to_plain()}
+
+    def _served_by(self, judge: str) -> list[dict[str, Any]]:
+        found = ((model, sums) for (of, model), sums in self.served.items() if of == judge)
+        return [{"served_model": model} | sums.to_plain() for model, sums in found]
+
+
+def statistics(rows: Iterable[Row], stated: Any = None) -> Statistics:
+    """Sum answers up; `stated` are the settings of a judge whose prices count before the list's."""
+    judges: dict[str, Mapping[str, Any]] = {}
+    prices: dict[str, Price | None] = {}
+    served: dict[tuple[str, str], Sums] = {}
+    total = Sums()
+    for row in rows:
+        if row.judge not in judges:
+            judges[row.judge] = described(row)
+            prices[row.judge] = price(judges[row.judge], stated)
+        for sums in (total, served.setdefault((row.judge, row.served_model), Sums())):
+            sums.add(row, prices[row.judge])
+    return Statistics(judges=judges, served=served, total=total)
+
+
+def label(judge: str, description: Mapping[str, Any]) -> str:
+    """Name a judge for people: model, address, the first words of its rubric, the start of its id."""
+    if not description:
+        return f"unknown judge ({judge[:8]})"
+    words = str(description.get("rubric", "")).split()
+    rubric = " ".join(words[:_RUBRIC_WORDS]) + " ..." * (len(words) > _RUBRIC_WORDS)
+    place = f" at {description['endpoint']}" if "endpoint" in description else ""
+    return f'{description.get("model")}{place}, "{rubric}" ({judge[:8]})'
+
+
+def date(seconds: float | None) -> str | None:
+    """Write Unix seconds as an ISO date, UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

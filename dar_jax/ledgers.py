@@ -1,0 +1,136 @@
+"""What can be done with a ledger beside judging: look at it, write it out, put several into one, audit it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as Rich
+
+from dar_jax.errors import SettingError
+from dar_jax.judging import reading
+from dar_jax.judging.audit import Audit, Logged
+from dar_jax.judging.ledger import Ledger
+from dar_jax.judging.rereading import reread, usage
+from dar_jax.judging.section import Settings, parse_judge
+from dar_jax.judging.segments import Row
+from dar_jax.judging.statistics import date, statistics
+from dar_jax.judging.terms import Judging
+from dar_jax.new_file import new_file
+from dar_jax.reporting.ledger_table import show
+from dar_jax.runlog import layout
+from dar_jax.runlog.rows import to_lines
+
+Place = Path | str
+_AT_ONCE = 1024
+# Of a row of completions.jsonl, what an audit looks at.
+_LOGGED = {"step", "prompt_id", "sample", "prompt", "completion", "verdict", "provenance", "reward"}
+
+
+def stats(place: Place, out: Rich, *, as_json: bool) -> None:
+    """Print the sums by judge and served model, or one JSON object."""
+    found = statistics(reading.distinct(reading.find(place), reading.billing), _judge_of(place))
+    if as_json:
+        print(json.dumps(found.to_plain(), indent=1))
+    else:
+        show(found, out)
+
+
+def export(place: Place, output: Path, mass_floor: float | None) -> str:
+    """Write one JSON object an answer to a new file; return what to say of it."""
+    ledgers, floor, count = reading.find(place), _floor(place, mass_floor), 0
+    with new_file(output) as scratch, scratch.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for row in reading.distinct(ledgers, reading.key):
+            file.writelines(to_lines([_exported(row, floor)]))
+            count += 1
+    return f"{output}: {count:,} answers"
+
+
+def merge(places: Sequence[Place], output: Path) -> str:
+    """Put the answers of several ledgers into a new one, the first of each key; return what to say of it."""
+    ledgers = [ledger for place in places for ledger in reading.find(place)]
+    read = kept = 0
+    with new_file(output) as scratch, Ledger(scratch) as merged:
+        for ledger in ledgers:
+            for rows in _some(ledger.rows()):
+                read += len(rows)
+                kept += merged.add(rows)
+    return f"{output}: {kept:,} answers; {read - kept:,} more had the key of one before them, which was kept"
+
+
+def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
+    """Look for what is wrong; return the findings, a line each, and what was looked at."""
+    ledgers, faults = reading.find(place), list[str]()
+    logged = Logged(_completions(place, faults)) if "://" in str(place) or Path(place).is_dir() else None
+    found = Audit(ledgers, _floor(place, mass_floor), logged)
+    of_log = f", {logged.count:,} completions with a reward" if logged else ""
+    return [*found.findings(), *faults], f"{place}: {found.answers:,} answers{of_log}"
+
+
+def _exported(row: Row, mass_floor: float) -> dict[str, Any]:
+    verdict, used = reread(row, mass_floor), usage(row)
+    return {
+        "prompt": row.prompt,
+        "completion": row.completion,
+        "verdict": verdict.status,
+        "reason": verdict.reason,
+        "provenance": verdict.provenance,
+        "reward": verdict.reward,
+        "distribution": asdict(verdict.distribution) if verdict.distribution else None,
+        "served_model": row.served_model,
+        "usage": asdict(used) if used else None,
+        "attempts": row.attempts,
+        "answered_at": date(row.answered_at),
+        "judge": row.judge,
+        "key": row.key,
+    }
+
+
+def _some(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _judge_of(place: Place) -> Settings | None:
+    """Read the judge of a run; None of a ledger that lies alone."""
+    if "://" not in str(place) and not Path(place).is_dir():
+        return None
+    folder = layout(place)(place)
+    if not folder.is_run():
+        return None
+    return parse_judge(folder.config_yaml(), where=f"{folder.path}/config.yaml")
+
+
+def _floor(place: Place, given: float | None) -> float:
+    if given is not None and not 0 <= given <= 1:
+        raise SettingError(f"--mass-floor {given:g}: expected a share from 0 to 1")
+    judge = _judge_of(place) if given is None else None
+    return given if given is not None else (judge or Judging()).mass_floor
+
+
+def _completions(place: Place, faults: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Read a run's completions one by one; a whole line that is none is a fault."""
+    if "://" in str(place):
+        yield from layout(place)(place).read("completions")
+        return
+    path = Path(place) / "completions.jsonl"
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="\n", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.endswith("\n") else None
+            except ValueError as fault:
+                faults.append(f"{path}, line {number}: damaged: {fault}")
+                continue
+            if isinstance(row, dict) and row.keys() >= _LOGGED:
+                yield row
+            elif row is not None:
+                faults.append(f"{path}, line {number}: damaged: no row of a judged completion")

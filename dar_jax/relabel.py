@@ -1,0 +1,146 @@
+"""Score a file of completions with the judge of a config.
+
+The answers lie in a ledger beside the output before they are used: starting again pays for the rest alone. The output
+appears at the end, whole.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from dar_jax.console import Console
+from dar_jax.data.completions import read_completions
+from dar_jax.errors import DarError, Interrupted, SettingError
+from dar_jax.interrupts import Interrupts
+from dar_jax.judged_rows import Row, count_rows, to_line
+from dar_jax.judging import Judge, Pending, check_failures
+from dar_jax.judging.section import Settings
+from dar_jax.new_file import new_file, refuse_taken
+from dar_jax.records import Verdict
+
+# Chunks under way at once, of as many rows as the judge is asked at once: it never waits for the slowest of a chunk.
+_CHUNKS = 4
+_TOLD_EVERY_S = 0.25
+# So many failures in a row, or four chunks if that is more, and the judge is asked no further.
+_BARREN = 32
+
+
+def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, console: Console) -> None:
+    """Judge every row of `given`, write the rows with their verdicts to the new file `output`, say what came of it.
+
+    Raises SettingError where a file cannot be used, JudgeStopped where too many judgements failed, Interrupted at a
+    signal; then there is no output, and the ledger holds what was paid for.
+    """
+    refuse_taken(output)
+    ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
+    total, interrupts = count_rows(given), Interrupts()
+    with new_file(output) as scratch, settings.open(ledger) as judge, interrupts.caught():
+        console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
+        work = _Work(judge, interrupts, settings.max_failure_share, total)
+        try:
+            with scratch.open("wb") as file, console.counting("judged", total) as tell:
+                work.run(read_completions(given), _size(settings), file, tell)
+        except SettingError:
+            raise
+        except DarError as stop:
+            work.settle(settings.attempt_timeout_s)
+            kept = f"no output was written; the answers are kept in {ledger}: the same command goes on from there"
+            stop.args = (f"{stop}\n  {kept}",)
+            raise
+        said = work.summary()
+    console.note(f"{output}: {said}")
+
+
+class _Work:
+    """A file on its way through the judge."""
+
+    def __init__(self, judge: Judge, interrupts: Interrupts, share: float, total: int) -> None:
+        self._judge, self._interrupts, self._share, self._total = judge, interrupts, share, total
+        # One verdict stands for all that are like it: millions of rows are as many pointers.
+        self._alike: dict[tuple[str, str, bool], Verdict] = {}
+        self._verdicts: list[Verdict] = []
+        self._barren: list[Verdict] = []
+        self._under_way: deque[tuple[list[Row], Pending]] = deque()
+        self._failed = 0
+        self._rewards = 0.0
+
+    def run(self, rows: Iterator[Row], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
+        """Judge the rows, `size` a chunk, and write them in their order. Raises JudgeStopped, Interrupted."""
+        self._tell, self._barren_at = tell, max(_BARREN, _CHUNKS * size)
+        for chunk, verdicts in self._judged(rows, size):
+            for row, verdict in zip(chunk, verdicts, strict=True):
+                file.write(to_line(row, verdict))
+                self._count(verdict)
+            self._say()
+        if len(self._verdicts) != self._total:
+            raise SettingError("--input: its rows changed meanwhile; name a file that nobody writes, and start again")
+        check_failures(self._verdicts, self._share, self._judge.describe())
+
+    def settle(self, within_s: float) -> None:
+        """Let what is under way reach the ledger, for so long at most: it is billed all the same."""
+        until = time.monotonic() + within_s
+        for _, pending in self._under_way:
+            pending.ready(max(0.0, until - time.monotonic()))
+
+    def summary(self) -> str:
+        """Say what came of the rows and what it cost."""
+        totals, counts = self._judge.totals, Counter(verdict.status for verdict in self._verdicts)
+        mean = f", mean reward {self._rewards / counts['ok']:.3f}" if counts["ok"] else ""
+        by_status = ", ".join(f"{status} {count:,}" for status, count in counts.most_common())
+        return (
+            f"{len(self._verdicts):,} rows ({by_status}){mean};"
+            f" {totals.annotations:,} answers billed, {_dollars(totals.cost_usd)};"
+            f" {totals.ledger_hits:,} from the ledger, {totals.rules:,} by rule"
+        )
+
+    def _judged(self, rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], list[Verdict]]]:
+        under_way = self._under_way
+        while chunk := list(islice(rows, size)):
+            under_way.append((chunk, self._judge.submit([completion for _, completion in chunk])))
+            if len(under_way) == _CHUNKS:
+                yield self._first()
+        while under_way:
+            yield self._first()
+
+    def _first(self) -> tuple[list[Row], list[Verdict]]:
+        while not self._under_way[0][1].ready(_TOLD_EVERY_S):
+            self._say()
+        chunk, pending = self._under_way.popleft()
+        return chunk, pending.result()
+
+    def _say(self) -> None:
+        done = len(self._verdicts)
+        if signal := self._interrupts.received:
+            raise Interrupted(f"{signal.name} received; {done:,} of {self._total:,} rows were judged")
+        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed")
+
+    def _count(self, verdict: Verdict) -> None:
+        ok, rule = verdict.status == "ok", verdict.provenance == "rule"
+        like = (verdict.status, "" if ok else verdict.reason, rule)
+        self._verdicts.append(self._alike.setdefault(like, verdict))
+        self._rewards += verdict.reward or 0.0
+        if ok:
+            # A reward by rule does not show that the judge answers.
+            self._barren = self._barren if rule else []
+            return
+        self._failed += 1
+        self._barren.append(verdict)
+        if self._failed > self._share * self._total:
+            check_failures(self._verdicts, self._share, self._judge.describe())
+        if len(self._barren) >= self._barren_at:
+            check_failures(self._barren, self._share, self._judge.describe())
+            self._barren = []
+
+
+def _size(settings: Settings) -> int:
+    """Say how many rows to submit at once: what is under way must be answered within a batch's deadline."""
+    rate = settings.requests_per_minute
+    in_time = rate * settings.batch_deadline_s / 60 / 2 / _CHUNKS if rate else settings.concurrency
+    return max(1, min(settings.concurrency, int(in_time)))
+
+
+def _dollars(cost_usd: float | None) -> str:
+    return "cost unknown" if cost_usd is None else f"{cost_usd:,.4f} US dollars"

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+
+import pytest
+
+from dar_jax.errors import SettingError
+from dar_jax.judging import OpenAIJudge, ScriptedJudge
+from dar_jax.judging.section import parse_judge, read_judge
+
+RUN = "policy: {path: a/model}\ndata: {path: b}\njudge: {name: openai, model: m, levels: 5}\nsteps: 3\n"
+
+
+def test_the_judge_of_a_run_is_read_and_the_rest_left(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+    assert read_judge(path) == OpenAIJudge(model="m", levels=5)
+    assert read_judge(path, ["judge.mode=single"]) == OpenAIJudge(model="m", levels=5, mode="single")
+    assert read_judge(path, ["judge.name=scripted"]) == ScriptedJudge()
+
+
+def test_a_config_may_be_a_judge_alone():
+    assert parse_judge("judge: {name: scripted, temperature: 1e-6}", where="x") == ScriptedJudge(temperature=1e-6)
+    assert parse_judge("steps: 3", where="x") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "said"),
+    [
+        ("steps: 3", [], "it has no judge"),
+        (RUN, ["steps=4"], "only the judge is used here"),
+        (RUN, ["judge.levle=4"], r"judge\.levle: there is no such setting"),
+        (RUN, ["judge.levels=99"], r"judge\.levels: got 99, expected less than or equal to 10"),
+        (RUN, ["judge.name=nobody"], r"judge\.name: expected one of openai, gemini, scripted"),
+        ("judge: {name: scripted, rubric_text: ' '}", [], "judge: rubric_text is empty"),
+        ("judge: 3", [], "judge"),
+        ("- a", [], "expected `key: value` lines"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, text, overrides, said):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=said) as caught:
+        read_judge(path, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_jax_is_not_needed():
+    code = "import sys, dar_jax.ledgers, dar_jax.relabel, dar_jax.cli; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
