@@ -29,6 +29,7 @@ from typing import TypeVar
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.segments import Row, Segments
+from dar_jax.judging.spent import Paid, Spent, size, total
 
 T = TypeVar("T")
 _APPLICATION_ID = 0x6461726A
@@ -84,8 +85,15 @@ class Ledger:
             for database in self._others:
                 opened.callback(self._on_writer, database.close)
             if self._segments:
-                self._on_writer(self._copy, self._segments)
+                self._spent = self._on_writer(self._copy, self._segments)
+            else:
+                self._spent = self._on_writer(_spent, (self._database, *self._others))
             self._opened = opened.pop_all()
+
+    @property
+    def spent(self) -> Spent:
+        """What the answers cost that it held when it was opened, those of the others too."""
+        return self._spent
 
     def __enter__(self) -> "Ledger":
         return self
@@ -157,10 +165,16 @@ class Ledger:
             marks = ", ".join("?" * len(Row._fields[1:]))
             self._database.executemany(f"INSERT OR IGNORE INTO answers VALUES ({marks})", [row[1:] for row in rows])
 
-    def _copy(self, segments: Segments) -> None:
+    def _copy(self, segments: Segments) -> Spent:
         self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
+        spent, seen = Spent(), set[tuple[str, float]]()
         for rows in segments.read():
             self._insert(rows)
+            # Two hosts may both have paid for a question; a row that lies there twice was paid for once.
+            fresh = {(row.key, row.answered_at): row for row in rows if (row.key, row.answered_at) not in seen}
+            seen.update(fresh)
+            spent += total(map(_paid, fresh.values()))
+        return spent
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -191,6 +205,17 @@ def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
                 database.close()
             raise SettingError(f"the ledger {path} cannot be read: {error}; {_WAY_OUT}") from None
     return opened
+
+
+def _spent(databases: Sequence[sqlite3.Connection]) -> Spent:
+    columns = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens"
+    rows = (row for database in databases for row in database.execute(f"SELECT {columns} FROM answers"))
+    return total(Paid(*row) for row in rows)
+
+
+def _paid(row: Row) -> Paid:
+    written = len(row.prompt) + len(row.completion)
+    return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens)
 
 
 _WAY_OUT = "restore it from a copy, or move it away and pay for its answers again"
@@ -231,6 +256,7 @@ def _row(question: Question, answer: Answer, attempts: int) -> Row:
     usage, request = answer.usage, asdict(question.request)
     # The messages are the rubric, kept with the judge, around texts that have their own columns.
     del request["messages"]
+    request["bytes"] = size(question.request)
     return Row(
         description=json.dumps(question.judge, sort_keys=True),
         key=question.key,

@@ -19,7 +19,7 @@ from tests.nano import write_policy
 from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
-BILLS = ("judge/billed", "judge/from_ledger", "judge/cost")
+BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
 
 
 def on_two(config, folder, *overrides, where=None, **settings):
