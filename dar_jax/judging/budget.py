@@ -108,7 +108,7 @@ def check_budget(verdicts: Sequence[Verdict], spent: Spent, price: Price | None)
     dollars = "" if usd is None else f" for {usd:.6g} US dollars"
     stop = BudgetSpent(
         f"the judge's budget is spent: {missing[0].reason}; the run has bought {spent.annotations} answers{dollars},"
-        f" lacks {len(missing)} of {len(verdicts)} judgements, and has learnt nothing from the others of their step"
+        f" lacks {len(missing)} of {len(verdicts)} judgements, and makes no use of the others"
     )
     stop.setting = missing[0].provenance
     raise stop

@@ -8,6 +8,8 @@ machine may share a ledger; SQLite's WAL does not work over network file systems
     answers  key                   hash of the judge, the question and the sampling parameters
              judge, prompt, completion, request, answer, raw, served_model, attempts,
              input_tokens, cached_tokens, output_tokens (NULL: the server did not say), answered_at (Unix seconds)
+
+`request` is JSON, with the size of its messages (`bytes`) in their place.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -87,7 +89,7 @@ class Ledger:
             if self._segments:
                 self._spent = self._on_writer(self._copy, self._segments)
             else:
-                self._spent = self._on_writer(_spent, (self._database, *self._others))
+                self._spent = self._on_writer(self._add_up)
             self._opened = opened.pop_all()
 
     @property
@@ -136,9 +138,18 @@ class Ledger:
                 if row is not None:
                     return Answer.from_json(row[0])
         except (sqlite3.Error, ValueError) as error:
-            where = ", ".join(map(str, (self._place, *self._other_places)))
-            raise DarError(f"the ledger {where} cannot be read: {error}; {_WAY_OUT}") from None
+            raise DarError(self._unreadable(error)) from None
         return None
+
+    def _add_up(self) -> Spent:
+        try:
+            return total(_payments((self._database, *self._others)))
+        except (sqlite3.Error, ValueError) as error:
+            raise SettingError(self._unreadable(error)) from None
+
+    def _unreadable(self, error: Exception) -> str:
+        where = ", ".join(map(str, (self._place, *self._other_places)))
+        return f"the ledger {where} cannot be read: {error}; {_WAY_OUT}"
 
     def _commit(self) -> None:
         with self._lock:
@@ -207,10 +218,11 @@ def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
     return opened
 
 
-def _spent(databases: Sequence[sqlite3.Connection]) -> Spent:
+def _payments(databases: Sequence[sqlite3.Connection]) -> Iterator[Paid]:
     columns = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens"
-    rows = (row for database in databases for row in database.execute(f"SELECT {columns} FROM answers"))
-    return total(Paid(*row) for row in rows)
+    for database in databases:
+        for row in database.execute(f"SELECT {columns} FROM answers"):
+            yield Paid(*row)
 
 
 def _paid(row: Row) -> Paid:

@@ -57,7 +57,7 @@ class Judging:
     max_failure_share: float = Field(default=0.2, ge=0.0, le=1.0)
     prices: Price | None = None
     endpoint: str | None = None
-    budget_usd: PositiveFloat | None = None
+    budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     budget_annotations: PositiveInt | None = None
 
     @model_validator(mode="after")
