@@ -8,7 +8,7 @@ import pytest
 from dar_jax.cli import main
 from dar_jax.config_file import parse_config
 from dar_jax.errors import BudgetSpent
-from dar_jax.runlog import RunFolder
+from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.train import resume, train
 from tests.nano import run_text
 
@@ -103,3 +103,17 @@ def test_an_evaluation_that_found_no_room_is_caught_up_on(config_text, done, tmp
     _assert_same(run, done)
     resume(run.path, [])
     _assert_same(run, done)
+
+
+def test_a_run_under_a_url_counts_and_catches_up_too(config_text, done, tmp_path):
+    limit, url = done.read("metrics")[-1]["judge/spent_annotations"] + 1, f"file://{tmp_path}/run"
+    with pytest.raises(BudgetSpent, match=f"{limit} spent"):
+        train(parse_config(config_text, [PRICED, f"judge.budget_annotations={limit}"], where="run.yaml"), url)
+    with pytest.raises(BudgetSpent, match=f"{limit} spent"):
+        resume(url, [])
+    for _ in range(2):
+        resume(url, ["judge.budget_annotations=1000"])
+        run = RemoteFolder(url)
+        assert [_lasting(run, log) for log in ("metrics", "evaluations")] == [
+            _lasting(done, log) for log in ("metrics", "evaluations")
+        ]
