@@ -40,6 +40,8 @@ FREE_ON_RESUME = (
     "judge.batch_deadline_s",
     "judge.max_failure_share",
     "judge.prices",
+    "judge.budget_usd",
+    "judge.budget_annotations",
     "judge.endpoint",
 )
 

@@ -3,6 +3,7 @@
     DarError                1   anything this package raises on purpose
     +-- SettingError        2   the user's setting, file or command: one line, no traceback, no run folder
     +-- JudgeStopped        3   the judge failed too often: checkpointed, resumable
+    +-- BudgetSpent         4   what the judge may cost is spent: checkpointed, resumable with more
     +-- Interrupted         5   a signal asked the run to leave: checkpointed, resumable
     +-- HostLost            6   another host of the run is gone, or never came: as last checkpointed, resumable
 
@@ -27,6 +28,13 @@ class JudgeStopped(DarError):
     """Too large a share of judgements failed to go on learning from the rest."""
 
     exit_status = 3
+
+
+class BudgetSpent(DarError):
+    """What the run may pay its judge is spent; `setting` says which limit."""
+
+    exit_status = 4
+    setting = ""
 
 
 class Interrupted(DarError):

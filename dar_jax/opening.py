@@ -85,11 +85,12 @@ def console(config: RunConfig) -> Console:
 
 
 def judge(settings: OpenAIJudge | GeminiJudge | ScriptedJudge, folder: Folder) -> Judge:
-    """Open this host's judge, with its share of the rates and a ledger of its own.
+    """Open this host's judge, with its share of the rates and the budget and a ledger of its own.
 
     What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
     """
     with hosts.together("ledgers"):
         own, others = folder.ledger_of(hosts.index()), folder.other_ledgers(hosts.index())
     with hosts.together("judge"):
-        return settings.share(hosts.index(), hosts.count()).open(own, others)
+        index, count = hosts.index(), hosts.count()
+        return settings.share(index, count).open(own, others, index, count)

@@ -65,6 +65,20 @@ class Usage:
     cached_tokens: int = 0
     output_tokens: int = 0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens - other.input_tokens,
+            cached_tokens=self.cached_tokens - other.cached_tokens,
+            output_tokens=self.output_tokens - other.output_tokens,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -72,7 +86,7 @@ class Verdict:
 
     `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before: its usage, calls
     and cost are then 0;
-    `provenance` is how the judge answered (`logprobs`, `samples`, `single`, `rule`).
+    `provenance` is how the judge answered (`logprobs`, `samples`, `single`, `rule`), of `over_budget` the setting.
     """
 
     status: Status

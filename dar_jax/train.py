@@ -23,15 +23,25 @@ from dar_jax.checkpoints import RunState
 from dar_jax.config import RunConfig
 from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
-from dar_jax.errors import Interrupted, JudgeStopped, SettingError
+from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
 from dar_jax.interrupts import Interrupts
-from dar_jax.judging import Judge, Pending, check_failures
+from dar_jax.judging import Judge, Pending, Spent, check_budget, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
 from dar_jax.records import Completion, Verdict
-from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, samples, shown, speed, warnings
+from dar_jax.reporting import (
+    averaged,
+    closing,
+    completion_rows,
+    judge_metrics,
+    samples,
+    shown,
+    speed,
+    spent_metrics,
+    warnings,
+)
 from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.sampling import own_completions, rewards
 from dar_jax.session import Purpose, Session, checksum, open_session
@@ -39,13 +49,16 @@ from dar_jax.session import Purpose, Session, checksum, open_session
 
 @dataclass
 class Progress:
-    """Where a run is: whole steps done, updates done of the step under way, what that step measured."""
+    """Where a run is: whole steps done, updates done of the step under way, what that step measured; whether the last
+    whole step is still to be evaluated.
+    """
 
     step: int = 0
     update: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
     updates: list[dict[str, float]] = field(default_factory=list)
     start_checksum: int = 0
+    evaluation_due: bool = False
 
 
 def train(config: RunConfig, run_dir: Path | str) -> None:
@@ -118,11 +131,15 @@ class Run:
         try:
             # A judge's thread that ran a program of several hosts would run it in an order of its own.
             with self.interrupts.caught(), jax.thread_guard(True):
+                self.evaluate_if_due()
                 while self.progress.step < self.config.steps:
                     self.step()
         except JudgeStopped as stop:
             self.save()
             raise JudgeStopped(f"{stop}\n{self._saved_where()}") from None
+        except BudgetSpent as stop:
+            self.save()
+            raise BudgetSpent(f"{stop}\n{self._saved_where(f' {stop.setting}=...')}") from None
         self.console.finish()
         if hosts.is_first():
             for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
@@ -137,11 +154,10 @@ class Run:
         self.batch = None
         self.seconds["step"] += time.perf_counter() - began
         self.report()
-        done = self.progress.step + 1
-        self.progress = Progress(step=done, start_checksum=self.progress.start_checksum)
-        last = self.config.steps
-        if self.config.evaluation and self.config.evaluation.due(done, last):
-            self.evaluate(done)
+        done, last = self.progress.step + 1, self.config.steps
+        due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
+        self.progress = Progress(step=done, start_checksum=self.progress.start_checksum, evaluation_due=due)
+        self.evaluate_if_due()
         if done % self.config.checkpoints.every_steps == 0 or done == last:
             self.save()
         self.leave_if_asked()
@@ -169,11 +185,12 @@ class Run:
             while not all(hosts.gather("judge ready", pending.ready(within_s=0.5), bool)):
                 self.leave_if_asked()
             verdicts = _everyones(words, pending)
+        paid = self._paid(verdicts)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timed("weigh"):
             batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
-            self.progress.measured = _floats(metrics) | judge_metrics(verdicts)
+            self.progress.measured = _floats(metrics) | judge_metrics(verdicts) | paid
         self._log_completions(words, verdicts, columns)
         return batch
 
@@ -209,6 +226,12 @@ class Run:
         for warning in warnings(metrics):
             self.console.warn(f"step {step}: {warning}")
 
+    def evaluate_if_due(self) -> None:
+        """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""
+        if self.progress.evaluation_due and self.config.evaluation:
+            self.evaluate(self.progress.step)
+        self.progress.evaluation_due = False
+
     def evaluate(self, step: int) -> None:
         """Have the judge compare the policy with its start on held-out prompts."""
         settings, held_out = self.config.evaluation, self.session.held_out
@@ -225,6 +248,7 @@ class Run:
             asked.append((words, self._judge.submit(list(words.values()))))
         lengths = [hosts.union("lengths", {row: each.token_count for row, each in w.items()}, int) for w, _ in asked]
         verdicts = [_everyones(words, pending) for words, pending in asked]
+        self._paid([verdict for each in verdicts for verdict in each])
         outcome = compare(lengths[0], verdicts[0], lengths[1], verdicts[1])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
@@ -260,6 +284,9 @@ class Run:
         step, within = self.progress.step, self.progress.update > 0
         if hosts.is_first():
             self.folder.forget_after(step, completions=step + within)
+        if self.progress.evaluation_due:  # unless a later start has caught up on it
+            logged = hosts.is_first() and any(row["step"] == step for row in self.folder.read("evaluations"))
+            self.progress.evaluation_due = not any(hosts.gather("evaluated", logged, bool))
         self.console.note(f"resumed {self.folder.path} after step {step}, update {self.progress.update}")
 
     def leave_if_asked(self) -> None:
@@ -286,6 +313,15 @@ class Run:
         assert self.judge is not None
         return self.judge
 
+    def _paid(self, verdicts: list[Verdict]) -> dict[str, float]:
+        """Name what the run has paid its judge so far, on all hosts. Raises BudgetSpent where that kept a question from
+        being asked.
+        """
+        judge = self._judge
+        spent = sum(hosts.gather("spent", judge.spent, Spent), judge.spent_before)
+        check_budget(verdicts, spent, judge.price)
+        return spent_metrics(spent.annotations, spent.usd(judge.price))
+
     def _log_completions(
         self, words: dict[int, Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]
     ) -> None:
@@ -301,8 +337,8 @@ class Run:
         if hosts.is_first():
             self.folder.write(log, rows)
 
-    def _saved_where(self) -> str:
-        return f"Saved; go on with: dar-jax train --resume {self.folder.path}"
+    def _saved_where(self, override: str = "") -> str:
+        return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
 
 
 def _everyones(words: dict[int, Completion], pending: Pending) -> list[Verdict]:

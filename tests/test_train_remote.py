@@ -17,7 +17,7 @@ from tests.kept_runs import same
 from tests.nano import run_text
 
 LOGS = ("metrics", "completions", "evaluations")
-PASSING = ("seconds/", "throughput/", "judge/billed", "judge/from_ledger", "judge/cost")
+PASSING = ("seconds/", "throughput/", "judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@
 #   --no-checks           do not check versions, bucket, secrets and a collective over all hosts before
 #   -- key.sub=value      overrides
 #
-# After a signal, a crash or a reboot the run goes on by itself; after status 0 (done), 2 (a setting cannot be used) and
-# 3 (the judge failed too often) it does not. Hosts that are taken away are watch.sh's business.
+# After a signal, a crash or a reboot the run goes on by itself; after status 0 (done), 2 (a setting cannot be used),
+# 3 (the judge failed too often) and 4 (its budget is spent) it does not. Hosts that are taken away are watch.sh's business.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=settings.sh

@@ -16,11 +16,13 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
-from dar_jax.errors import DarError, HostLost, Interrupted, JudgeStopped, SettingError
+from dar_jax.errors import BudgetSpent, DarError, HostLost, Interrupted, JudgeStopped, SettingError
 
 T = TypeVar("T")
 
-_ERRORS = {kind.exit_status: kind for kind in (DarError, SettingError, JudgeStopped, Interrupted, HostLost)}
+_ERRORS = {
+    kind.exit_status: kind for kind in (DarError, SettingError, JudgeStopped, BudgetSpent, Interrupted, HostLost)
+}
 # How often all hosts together look whether the others have answered.
 _LOOKS_PER_S = 1000
 

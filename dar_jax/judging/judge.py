@@ -14,10 +14,12 @@ from dar_jax.chat.errors import ChatError, TooSlow
 from dar_jax.chat.retry import ask
 from dar_jax.chat.wire import Answer, Chat
 from dar_jax.errors import DarError
+from dar_jax.judging.budget import Budget, Refusal
 from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.judging.parsing import Unusable, read
 from dar_jax.judging.prices import Price
 from dar_jax.judging.rules import is_degenerate
+from dar_jax.judging.spent import Spent, billed, estimate
 from dar_jax.judging.terms import Judging
 from dar_jax.judging.totals import Totals
 from dar_jax.records import Completion, Distribution, Status, Usage, Verdict
@@ -28,12 +30,13 @@ _GRACE_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one question: an answer, or the error that stands in its place."""
+    """What became of one question: an answer, or what stands in its place: an error, or no room in the budget."""
 
     answer: Answer | None = None
     error: ChatError | None = None
     calls: int = 0
     paid_before: bool = False
+    refused: Refusal | None = None
 
 
 class Pending:
@@ -76,10 +79,12 @@ class Judge:
         *,
         identity: Mapping[str, object],
         price: Price | None,
+        budget: Budget,
         describe: str,
     ) -> None:
         self._judging, self._chat, self._ledger = judging, chat, ledger
-        self._identity, self._price, self._describe = identity, price, describe
+        self._identity, self._describe = identity, describe
+        self._price, self._budget = price, budget
         self._ask = functools.partial(ask, chat, patience=judging.patience(), limits=judging.limits())
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
         self._late: set[asyncio.Task[Verdict]] = set()
@@ -100,6 +105,21 @@ class Judge:
         """The sums so far."""
         with self._lock:
             return self._totals
+
+    @property
+    def price(self) -> Price | None:
+        """What a token costs; None: unknown."""
+        return self._price
+
+    @property
+    def spent_before(self) -> Spent:
+        """What the run had paid when this judge was opened, on all hosts."""
+        return self._budget.before
+
+    @property
+    def spent(self) -> Spent:
+        """What this judge has paid since."""
+        return self._budget.spent
 
     @property
     def max_failure_share(self) -> float:
@@ -173,19 +193,27 @@ class Judge:
     async def _answer(self, key: str, question: Question, start_by: float) -> Outcome:
         if known := await self._ledger.get(key):
             return Outcome(answer=known, paid_before=True)
+        amount, paid = estimate(question.request), Spent()
+        if refused := await self._budget.reserve(amount):
+            return Outcome(refused=refused)
         try:
             answer, calls = await self._ask(request=question.request, start_by=start_by)
+            await self._ledger.put(question, answer, calls)
+            paid = billed(question.request, answer.usage)
         except ChatError as error:
             with self._lock:
                 self._totals = replace(self._totals, calls=self._totals.calls + error.attempts)
             return Outcome(error=error, calls=error.attempts)
-        await self._ledger.put(question, answer, calls)
+        finally:
+            self._budget.settle(amount, paid)
         with self._lock:
             self._totals = self._totals.billed(answer, calls, self._price)
         return Outcome(answer=answer, calls=calls)
 
     def _read(self, outcome: Outcome) -> Verdict:
-        judging, answer = self._judging, outcome.answer
+        judging, answer, refused = self._judging, outcome.answer, outcome.refused
+        if refused:
+            return Verdict(status="over_budget", reason=refused.reason, provenance=refused.setting, cost_usd=0.0)
         if answer is None:
             status: Status = "timeout" if isinstance(outcome.error, TooSlow) else "failed"
             tried = f" ({outcome.calls} attempts)" if outcome.calls > 1 else ""

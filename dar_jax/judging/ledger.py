@@ -8,6 +8,8 @@ machine may share a ledger; SQLite's WAL does not work over network file systems
     answers  key                   hash of the judge, the question and the sampling parameters
              judge, prompt, completion, request, answer, raw, served_model, attempts,
              input_tokens, cached_tokens, output_tokens (NULL: the server did not say), answered_at (Unix seconds)
+
+`request` is JSON, with the size of its messages (`bytes`) in their place.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -29,6 +31,7 @@ from typing import TypeVar
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.segments import Row, Segments
+from dar_jax.judging.spent import Paid, Spent, size, total
 
 T = TypeVar("T")
 _APPLICATION_ID = 0x6461726A
@@ -84,8 +87,15 @@ class Ledger:
             for database in self._others:
                 opened.callback(self._on_writer, database.close)
             if self._segments:
-                self._on_writer(self._copy, self._segments)
+                self._spent = self._on_writer(self._copy, self._segments)
+            else:
+                self._spent = self._on_writer(self._add_up)
             self._opened = opened.pop_all()
+
+    @property
+    def spent(self) -> Spent:
+        """What the answers cost that it held when it was opened, those of the others too."""
+        return self._spent
 
     def __enter__(self) -> "Ledger":
         return self
@@ -132,9 +142,18 @@ class Ledger:
                 if row is not None:
                     return Answer.from_json(row[0])
         except (sqlite3.Error, ValueError) as error:
-            where = ", ".join(map(str, (self._place, *self._other_places)))
-            raise DarError(f"the ledger {where} cannot be read: {error}; {_WAY_OUT}") from None
+            raise DarError(self._unreadable(error)) from None
         return None
+
+    def _add_up(self) -> Spent:
+        try:
+            return total(_payments((self._database, *self._others)))
+        except (sqlite3.Error, ValueError) as error:
+            raise SettingError(self._unreadable(error)) from None
+
+    def _unreadable(self, error: Exception) -> str:
+        where = ", ".join(map(str, (self._place, *self._other_places)))
+        return f"the ledger {where} cannot be read: {error}; {_WAY_OUT}"
 
     def _commit(self) -> None:
         with self._lock:
@@ -168,10 +187,16 @@ class Ledger:
             insert = f"INSERT OR IGNORE INTO answers VALUES ({marks})"
             return self._database.executemany(insert, [row[1:] for row in rows]).rowcount
 
-    def _copy(self, segments: Segments) -> None:
+    def _copy(self, segments: Segments) -> Spent:
         self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
+        spent, seen = Spent(), set[tuple[str, float]]()
         for rows in segments.read():
             self._insert(rows)
+            # Two hosts may both have paid for a question; a row that lies there twice was paid for once.
+            fresh = {(row.key, row.answered_at): row for row in rows if (row.key, row.answered_at) not in seen}
+            seen.update(fresh)
+            spent += total(map(_paid, fresh.values()))
+        return spent
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -202,6 +227,18 @@ def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
                 database.close()
             raise SettingError(f"the ledger {path} cannot be read: {error}; {_WAY_OUT}") from None
     return opened
+
+
+def _payments(databases: Sequence[sqlite3.Connection]) -> Iterator[Paid]:
+    columns = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens"
+    for database in databases:
+        for row in database.execute(f"SELECT {columns} FROM answers"):
+            yield Paid(*row)
+
+
+def _paid(row: Row) -> Paid:
+    written = len(row.prompt) + len(row.completion)
+    return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens)
 
 
 _WAY_OUT = "restore it from a copy, or move it away and pay for its answers again"
@@ -252,6 +289,7 @@ def _row(question: Question, answer: Answer, attempts: int) -> Row:
     usage, request = answer.usage, asdict(question.request)
     # The messages are the rubric, kept with the judge, around texts that have their own columns.
     del request["messages"]
+    request["bytes"] = size(question.request)
     return Row(
         description=json.dumps(question.judge, sort_keys=True),
         key=question.key,

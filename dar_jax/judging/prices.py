@@ -29,6 +29,12 @@ class Price:
         cached = usage.cached_tokens * (self.cached or 0.0)
         return (fresh * self.input + cached + usage.output_tokens * self.output) / 1e6
 
+    def at_most_usd(self, usage: Usage) -> float:
+        """Price tokens for a budget: cached ones as fresh ones where their own price is unknown."""
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - usage.cached_tokens
+        return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1e6
+
 
 def _row(input: float, cached: float, output: float) -> Price:
     return Price(input=input, cached=cached, output=output, date="2026-11")

@@ -20,7 +20,7 @@ from dar_jax.settings import STRICT
 
 
 def open_judge(
-    judging: Judging, wire: WireSettings, price: Price | None, ledger_place: Path | str, others: Sequence[Path]
+    judging: Judging, wire: WireSettings, ledger_place: Path | str, others: Sequence[Path], index: int, count: int
 ) -> Judge:
     """Open the ledger, then the wire; both close with the judge. Raises SettingError."""
     protocol = judging.protocol
@@ -35,16 +35,18 @@ def open_judge(
     except BaseException:
         ledger.close()
         raise
-    return Judge(judging, chat, ledger, identity=identity, price=price, describe=describe)
+    price = judging.price
+    budget = judging.budget(price, ledger.spent, index, count)
+    return Judge(judging, chat, ledger, identity=identity, price=price, budget=budget, describe=describe)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptedJudge(ScriptedWire, Judging):
     """A rule in this process, see `chat/scripted.py`: no key, no network, no cost."""
 
-    def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
-        """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
-        return open_judge(self, self, self.price, ledger_place, others)
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
+        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        return open_judge(self, self, ledger_place, others, index, count)
 
     @property
     def price(self) -> Price:
@@ -56,9 +58,9 @@ class ScriptedJudge(ScriptedWire, Judging):
 class OpenAIJudge(OpenAIWire, Judging):
     """A model behind any server that speaks OpenAI's chat completions."""
 
-    def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
-        """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
-        return open_judge(self, self, self.price, ledger_place, others)
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
+        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        return open_judge(self, self, ledger_place, others, index, count)
 
     @property
     def price(self) -> Price | None:
@@ -72,9 +74,9 @@ class GeminiJudge(GeminiWire, Judging):
 
     mode: Mode = "samples"
 
-    def open(self, ledger_place: Path | str, others: Sequence[Path] = ()) -> Judge:
-        """Start judging, with answers kept in the ledger given; those of the `others` are used as well."""
-        return open_judge(self, self, self.price, ledger_place, others)
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
+        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        return open_judge(self, self, ledger_place, others, index, count)
 
     @property
     def price(self) -> Price | None:

@@ -9,11 +9,13 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.chat.wire import Request
+from dar_jax.judging.budget import Budget, annotations_limit, usd_limit
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import Price
 from dar_jax.judging.protocol import Protocol, content_seed
 from dar_jax.judging.rubrics import RUBRICS
 from dar_jax.judging.rules import cut
+from dar_jax.judging.spent import Spent
 from dar_jax.records import Completion
 from dar_jax.settings import STRICT
 
@@ -32,7 +34,8 @@ class Judging:
     Completions over `max_completion_chars` are shown cut, and the judge is told; `too_long: refuse` fails them.
     Times in seconds: one attempt, one call with its retries, one batch. More than `max_failure_share` of a
     batch without a reward stops the run. `prices` overrides the built-in list; `endpoint` is the address's
-    name in the ledger, for a server that moves.
+    name in the ledger, for a server that moves. A run stops before it has paid its judge more than `budget_usd` US
+    dollars or `budget_annotations` answers, its earlier parts and its evaluations included.
     """
 
     rubric: Literal["general", "tldr", "docstring"] = "general"
@@ -54,6 +57,8 @@ class Judging:
     max_failure_share: float = Field(default=0.2, ge=0.0, le=1.0)
     prices: Price | None = None
     endpoint: str | None = None
+    budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    budget_annotations: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _one_rubric(self) -> Self:
@@ -62,6 +67,20 @@ class Judging:
         if self.rubric_text is not None and self.rubric != "general":
             raise ValueError("rubric and rubric_text are both given; keep one")
         return self
+
+    @model_validator(mode="after")
+    def _dollars_can_be_counted(self) -> Self:
+        if self.budget_usd is not None and self.price is None:
+            raise ValueError(
+                f"budget_usd is {self.budget_usd:g}, but this judge's price is unknown, not 0; state judge.prices, or"
+                " bound its answers by judge.budget_annotations"
+            )
+        return self
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs; None: unknown."""
+        return self.prices
 
     @property
     def protocol(self) -> Protocol:
@@ -97,6 +116,15 @@ class Judging:
         calls = self.concurrency // count + (index < self.concurrency % count)
         rate = self.requests_per_minute and self.requests_per_minute / count
         return dataclasses.replace(self, concurrency=max(1, calls), requests_per_minute=rate)
+
+    def budget(self, price: Price | None, before: Spent, index: int = 0, count: int = 1) -> Budget:
+        """A new budget for host `index` of `count`, of a run that has spent so much `before`."""
+        limits = []
+        if self.budget_annotations is not None:
+            limits.append(annotations_limit(self.budget_annotations, before, index, count))
+        if self.budget_usd is not None and price is not None:
+            limits.append(usd_limit(self.budget_usd, price, before, count))
+        return Budget(limits, before)
 
     def limits(self) -> Limits:
         """A new gate for the calls of one judge."""

@@ -36,7 +36,7 @@ class Totals:
             self,
             annotations=self.annotations + 1,
             calls=self.calls + attempts,
-            usage=_sum(self.usage, answer.usage or Usage()),
+            usage=self.usage + (answer.usage or Usage()),
             cost_usd=None if cost is None or self.cost_usd is None else self.cost_usd + cost,
             served_models=Counter(self.served_models) + Counter([answer.served_model]),
         )
@@ -44,9 +44,3 @@ class Totals:
     def failed(self, status: str) -> "Totals":
         """Count a verdict without a reward."""
         return dataclasses.replace(self, failures=Counter(self.failures) + Counter([status]))
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
-    total = [a + b for a, b in pairs]
-    return Usage(input_tokens=total[0], cached_tokens=total[1], output_tokens=total[2])

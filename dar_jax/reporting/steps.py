@@ -72,6 +72,11 @@ def judge_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     }
 
 
+def spent_metrics(annotations: int, usd: float | None) -> dict[str, float]:
+    """Name what the whole run has paid its judge: answers, and US dollars where the price is known."""
+    return {"judge/spent_annotations": annotations} | ({} if usd is None else {"judge/spent_usd": usd})
+
+
 def averaged(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest."""
     means = {key: sum(each[key] for each in updates) / len(updates) for key in updates[0]}

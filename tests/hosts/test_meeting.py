@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dar_jax import hosts
-from dar_jax.errors import DarError, HostLost, JudgeStopped
+from dar_jax.errors import BudgetSpent, DarError, HostLost, JudgeStopped
 from dar_jax.hosts.meeting import Meeting
 from dar_jax.records import Distribution, Verdict
 
@@ -83,14 +83,15 @@ def test_nothing_gathers_in_the_store():
     assert len(shelf.values) <= 2 * 3
 
 
-def test_what_one_host_raises_all_raise_as_the_same():
+@pytest.mark.parametrize("kind", [JudgeStopped, BudgetSpent])
+def test_what_one_host_raises_all_raise_as_the_same(kind):
     def talk(meeting):
         with meeting.together("judging"):
             if meeting.index == 1:
-                raise JudgeStopped("it is unfit")
+                raise kind("it is unfit")
 
     errors = on_each(Shelf(), talk)
-    assert [type(error) for error in errors] == [JudgeStopped] * 3
+    assert [type(error) for error in errors] == [kind] * 3
     assert str(errors[1]) == "it is unfit"
     assert str(errors[0]) == str(errors[2])
     assert str(errors[0]).startswith("host 1 (")

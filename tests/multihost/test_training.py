@@ -19,7 +19,7 @@ from tests.nano import write_policy
 from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
-BILLS = ("judge/billed", "judge/from_ledger", "judge/cost")
+BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
 
 
 def on_two(config, folder, *overrides, where=None, **settings):
@@ -130,6 +130,26 @@ def test_one_hosts_failing_judge_stops_all(config, tmp_path):
     (tmp_path / "run" / "config.yaml").write_text(config.replace("fails-on-host-1", "overlap"))
     assert again_on_two(tmp_path).wait() == [0, 0]
     assert [row["judge/failed"] for row in RunFolder(tmp_path / "run").read("metrics")] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_spent_budget_on_one_host_stops_all(config, alone, tmp_path):
+    """Each has half of what is left; together they never pay more, and with more the run is the one on one host."""
+    first, second = (row["judge/spent_annotations"] for row in alone.read("metrics"))
+    limit = (first + second) // 2
+    hosts = on_two(config, tmp_path, f"judge.budget_annotations={limit}")
+    assert hosts.wait() == [4, 4], hosts.said(0) + hosts.said(1)
+    for host in (0, 1):
+        assert f"judge.budget_annotations={limit} has no room for this question" in hosts.said(host)
+        assert f"--resume {tmp_path}/run judge.budget_annotations=..." in hosts.last(host)
+    assert [row["step"] for row in RunFolder(tmp_path / "run").read("metrics")] == [1]
+    ledgers = [tmp_path / "run" / name for name in ("ledger.sqlite", "ledger-1.sqlite")]
+    assert sum(len(answers(each)) for each in ledgers) <= limit
+    again = start(TRAIN, ["--resume", str(tmp_path / "run"), "judge.budget_annotations=1000"], tmp_path / "again")
+    assert again.wait() == [0, 0], again.said(0) + again.said(1)
+    run = RunFolder(tmp_path / "run")
+    assert_same(run, alone, CLOCKS + BILLS)
+    assert run.read("metrics")[-1]["judge/spent_annotations"] <= sum(len(answers(each)) for each in ledgers)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 import pytest
 
 from dar_jax.records import Completion, Distribution, Prompt, Usage, Verdict
-from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, shown, speed, warnings
+from dar_jax.reporting import averaged, closing, completion_rows, judge_metrics, shown, speed, spent_metrics, warnings
 
 OK = Verdict(
     status="ok",
@@ -29,6 +29,8 @@ def test_an_unknown_price_is_no_price():
     """Trap: an unknown model does not cost 0 dollars."""
     unknown = Verdict(status="refused", reason="no", calls=1, cost_usd=None)
     assert "judge/cost_usd" not in judge_metrics([OK, unknown])
+    assert spent_metrics(3, None) == {"judge/spent_annotations": 3}
+    assert spent_metrics(3, 0.5) == {"judge/spent_annotations": 3, "judge/spent_usd": 0.5}
 
 
 def test_a_failed_judgement_is_logged_without_a_reward():

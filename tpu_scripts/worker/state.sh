@@ -4,7 +4,7 @@
 #   absent   never started here
 #   running  under way, or about to be started again
 #   done     ended with status 0
-#   ended    stopped, or given up: EXIT_STATUS says why (2 a setting, 3 the judge, 5 stopped)
+#   ended    stopped, or given up: EXIT_STATUS says why (2 a setting, 3 the judge, 4 its budget, 5 stopped)
 set -euo pipefail
 
 show() { systemctl show dar-jax --property="$1" | cut -d= -f2-; }

@@ -1,0 +1,85 @@
+import asyncio
+import dataclasses
+
+import pytest
+
+from dar_jax.chat.wire import Request
+from dar_jax.judging.ledger import Ledger
+from dar_jax.judging.prices import FREE, Price
+from dar_jax.judging.spent import Paid, Spent, billed, estimate, size, total
+from dar_jax.records import Message, Usage
+from tests.judging.test_ledger import ANSWER, put, question
+
+PRICE = Price(input=1.0, cached=0.1, output=10.0, date="2026-11")
+SILENT = dataclasses.replace(ANSWER, usage=None)
+
+
+def asked(text: str, **settings: int) -> Request:
+    return Request(messages=(Message(role="user", content=text),), **{"max_tokens": 16} | settings)
+
+
+def test_an_estimate_is_the_questions_size_and_all_the_output_allowed():
+    assert estimate(asked("x" * 40, n=8)).usage == Usage(input_tokens=10, output_tokens=8 * 16)
+    assert estimate(asked("x" * 41)).usage.input_tokens == 11
+    assert size(asked("你好")) == 6
+    assert estimate(asked("half a character: \ud83d")).annotations == 1
+
+
+def test_what_the_server_says_takes_the_place_of_the_estimate():
+    usage = Usage(input_tokens=7, cached_tokens=2, output_tokens=1)
+    assert billed(asked("x" * 40), usage) == Spent(annotations=1, usage=usage)
+    assert billed(asked("x" * 40), None) == estimate(asked("x" * 40))
+
+
+def test_an_unknown_price_gives_unknown_dollars():
+    spent = Spent(annotations=2, usage=Usage(input_tokens=1000, cached_tokens=400, output_tokens=10))
+    assert spent.usd(None) is None
+    assert spent.usd(FREE) == 0.0
+    assert spent.usd(PRICE) == pytest.approx(740e-6)
+    assert spent.usd(dataclasses.replace(PRICE, cached=None)) == pytest.approx(1100e-6)
+
+
+def test_sums_do_not_depend_on_the_order():
+    rows = [Paid("{}", 0, tokens, tokens // 3, 1) for tokens in range(50)]
+    assert total(rows) == total(rows[::-1])
+    assert total(rows) - total(rows[:20]) == total(rows[20:])
+    assert total([]) == Spent()
+
+
+def spent(place, *others) -> Spent:
+    with Ledger(place, others) as ledger:
+        return ledger.spent
+
+
+@pytest.fixture(params=["file", "url"])
+def places(request, tmp_path):
+    """Where two hosts of a run keep their answers."""
+    if request.param == "file":
+        return tmp_path / "ledger.sqlite", tmp_path / "ledger-1.sqlite"
+    return f"file://{tmp_path}/ledger/0", f"file://{tmp_path}/ledger/1"
+
+
+def test_a_ledger_says_what_all_hosts_have_paid(places):
+    """Also for a question that both have paid for: the sum is the run's, whoever opens it."""
+    one, other = places
+    for place, text in ((one, "a"), (one, "both"), (other, "both"), (other, "b"), (other, "c")):
+        put(place, question(text))
+    usage = ANSWER.usage
+    five = Spent(annotations=5, usage=usage + usage + usage + usage + usage)
+    for own, others in ((one, [other]), (other, [one])):
+        assert spent(own, *([] if isinstance(own, str) else others)) == five
+
+
+def test_many_small_objects_count_once(tmp_path):
+    """They become one, which is theirs again."""
+    place = f"file://{tmp_path}/ledger/0"
+    with Ledger(place) as ledger:
+        assert ledger.spent == Spent()
+        for number in range(70):
+            asyncio.run(ledger.put(question(str(number)), ANSWER, 1))
+    assert spent(place).annotations == 70
+
+
+def test_an_answer_without_usage_counts_alike_when_it_is_given_and_in_a_resume(places):
+    put(places[0], question("a long question"), SILENT)
+    assert spent(places[0]) == billed(question("a long question").request, None)
