@@ -16,7 +16,7 @@ from dar_jax.data.completions import read_completions
 from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.interrupts import Interrupts
 from dar_jax.judged_rows import Row, count_rows, to_line
-from dar_jax.judging import Judge, Pending, check_failures
+from dar_jax.judging import Judge, Pending, check_budget, check_failures
 from dar_jax.judging.section import Settings
 from dar_jax.new_file import new_file, refuse_taken
 from dar_jax.records import Verdict
@@ -31,8 +31,8 @@ _BARREN = 32
 def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, console: Console) -> None:
     """Judge every row of `given`, write the rows with their verdicts to the new file `output`, say what came of it.
 
-    Raises SettingError where a file cannot be used, JudgeStopped where too many judgements failed, Interrupted at a
-    signal; then there is no output, and the ledger holds what was paid for.
+    Raises SettingError where a file cannot be used, JudgeStopped where too many judgements failed, BudgetSpent where
+    the judge may cost no more, Interrupted at a signal; then there is no output, and the ledger holds what was paid for.
     """
     refuse_taken(output)
     ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
@@ -68,9 +68,10 @@ class _Work:
         self._rewards = 0.0
 
     def run(self, rows: Iterator[Row], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
-        """Judge the rows, `size` a chunk, and write them in their order. Raises JudgeStopped, Interrupted."""
+        """Judge the rows, `size` a chunk, and write them in their order. Raises JudgeStopped, BudgetSpent, Interrupted."""
         self._tell, self._barren_at = tell, max(_BARREN, _CHUNKS * size)
         for chunk, verdicts in self._judged(rows, size):
+            check_budget(verdicts, self._judge.spent_before + self._judge.spent, self._judge.price)
             for row, verdict in zip(chunk, verdicts, strict=True):
                 file.write(to_line(row, verdict))
                 self._count(verdict)

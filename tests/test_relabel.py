@@ -135,6 +135,18 @@ def test_a_judge_that_fails_too_often_leaves_no_output(fault, said, tmp_path, ca
     assert (tmp_path / "out.jsonl.ledger.sqlite").exists()
 
 
+def test_a_budget_stops_it_and_more_goes_on(tmp_path, capsys):
+    with serve(model=Echo().model) as server:
+        assert main(job(tmp_path, server, asked(12), budget_annotations=5)) == 4
+        told = capsys.readouterr().err
+        assert "judge.budget_annotations=5 has no room" in told
+        assert "no output was written; the answers are kept in" in told
+        assert not (tmp_path / "out.jsonl").exists()
+        assert main(job(tmp_path, server, asked(12), budget_annotations=12)) == 0
+    assert "7 answers billed" in capsys.readouterr().out
+    assert len(rows_of(tmp_path)) == 12
+
+
 def test_some_failures_are_rows_without_a_reward(tmp_path):
     with serve(ServerSettings(port=0, faults={"prose": 0.2}, seed=1), Echo().model) as server:
         command = job(tmp_path, server, asked(40))
