@@ -175,7 +175,7 @@ def main() -> int:
     parser.add_argument("--peer", metavar="COMMAND")
     options = parser.parse_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    report: dict[str, Any] = {
+    report: dict[str, Any] = (kept if options.only else {}) | {
         "command": shlex.join(["python", *map(_named, sys.argv)]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "libtpu")},
@@ -187,7 +187,7 @@ def main() -> int:
         "peer": lambda: peers(options.peer, options.only) if options.peer else {},
     }
     for name, found in sections.items():
-        report[name] = (kept.get(name, {}) if options.only else {}) | found()
+        report[name] = report.get(name, {}) | found()
         if options.write:
             RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     report["budgets"] = list(budgets(report))

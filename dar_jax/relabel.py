@@ -32,7 +32,7 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
     """Judge every row of `given`, write the rows with their verdicts to the new file `output`, say what came of it.
 
     Raises SettingError where a file cannot be used, JudgeStopped where too many judgements failed, BudgetSpent where
-    the judge may cost no more, Interrupted at a signal; then there is no output, and the ledger holds what was paid for.
+    the judge may cost no more, Interrupted at a signal; then there is no output, and the ledger holds what was paid.
     """
     refuse_taken(output)
     ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
@@ -68,7 +68,7 @@ class _Work:
         self._rewards = 0.0
 
     def run(self, rows: Iterator[Row], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
-        """Judge the rows, `size` a chunk, and write them in their order. Raises JudgeStopped, BudgetSpent, Interrupted."""
+        """Judge the rows, `size` a chunk, and write them in their order. Raises what `relabel` does."""
         self._tell, self._barren_at = tell, max(_BARREN, _CHUNKS * size)
         for chunk, verdicts in self._judged(rows, size):
             check_budget(verdicts, self._judge.spent_before + self._judge.spent, self._judge.price)
