@@ -16,8 +16,8 @@ adds status, reward (null unless the status is ok), reason, served_model and pro
 before they are used: started again after a kill, it pays for the rest alone. The output appears at the end, whole.
 """
 _JUDGE_STATUS = """\
-exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 5 stopped by a signal.
-After 3 and 5 there is no output; the same command goes on.
+exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 4 its budget is spent;
+5 stopped by a signal. After 3, 4 and 5 there is no output; the same command goes on.
 """
 _LEDGER = """\
 Look at the answers that judges gave. PATH is a ledger's file, a run folder (with the ledgers of its other hosts) or a
