@@ -38,7 +38,7 @@ class Judging:
     dollars or `budget_annotations` answers, its earlier parts and its evaluations included.
     """
 
-    rubric: Literal["general", "tldr", "docstring"] = "general"
+    rubric: Literal["general", "tldr", "helpful", "harmless", "docstring"] = "general"
     rubric_text: str | None = None
     levels: int = Field(default=10, ge=2, le=10)
     mode: Mode = "logprobs"
