@@ -87,9 +87,10 @@ def test_a_killed_host_ends_the_other_and_is_named(tmp_path, victim):
     assert time.monotonic() - began < 4 + 10
     assert statuses[victim] == -signal.SIGKILL
     assert statuses[1 - victim] == 6
-    assert f"host {victim} (" in hosts.last(1 - victim)
-    assert "is gone" in hosts.last(1 - victim)
-    assert "--resume" in hosts.last(1 - victim)
+    # Not always its last line: jax's own threads may still say that the connection broke.
+    (told,) = [line for line in hosts.said(1 - victim).splitlines() if "is gone" in line]
+    assert f"host {victim} (" in told
+    assert "--resume" in told
 
 
 @pytest.mark.slow

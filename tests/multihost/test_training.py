@@ -111,7 +111,8 @@ def test_a_killed_host_ends_the_run_which_goes_on_later(config, alone, tmp_path,
     statuses = hosts.wait(60)
     assert time.monotonic() - began < 5 + 10
     assert (statuses[victim], statuses[1 - victim]) == (-signal.SIGKILL, 6)
-    assert f"host {victim} (" in hosts.last(1 - victim)
+    # Not always its last line: jax's own threads may still say that the connection broke.
+    assert f"host {victim} (" in hosts.said(1 - victim)
     resume(tmp_path / "run", ["mesh.devices=4", "display.mode=quiet"])
     assert_same(RunFolder(tmp_path / "run"), alone, CLOCKS + BILLS)
 
