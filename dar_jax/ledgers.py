@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from dar_jax.errors import SettingError
 from dar_jax.judging import reading
 from dar_jax.judging.audit import Audit, Logged
 from dar_jax.judging.ledger import Ledger
-from dar_jax.judging.rereading import reread, usage
+from dar_jax.judging.rereading import reread
 from dar_jax.judging.section import Settings, parse_judge
 from dar_jax.judging.segments import Row
+from dar_jax.judging.spent import usage
 from dar_jax.judging.statistics import date, statistics
 from dar_jax.judging.terms import Judging
 from dar_jax.new_file import new_file
@@ -53,9 +55,10 @@ def merge(places: Sequence[Place], output: Path) -> str:
     read = kept = 0
     with new_file(output) as scratch, Ledger(scratch) as merged:
         for ledger in ledgers:
-            for rows in _some(ledger.rows()):
-                read += len(rows)
-                kept += merged.add(rows)
+            rows = ledger.rows()
+            while some := list(islice(rows, _AT_ONCE)):
+                read += len(some)
+                kept += merged.add(some)
     return f"{output}: {kept:,} answers; {read - kept:,} more had the key of one before them, which was kept"
 
 
@@ -85,17 +88,6 @@ def _exported(row: Row, mass_floor: float) -> dict[str, Any]:
         "judge": row.judge,
         "key": row.key,
     }
-
-
-def _some(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _judge_of(place: Place) -> Settings | None:

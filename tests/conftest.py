@@ -21,6 +21,14 @@ jax.config.update("jax_compilation_cache_dir", cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(scope="module")
+def config_text(tmp_path_factory):
+    """The settings of a small run, and what they name; a module may have others."""
+    from tests.nano import run_text  # after jax knows its devices
+
+    return run_text(tmp_path_factory.mktemp("nano"))
+
+
 @pytest.fixture(scope="session")
 def gcs_server():
     with FakeGCS() as server:

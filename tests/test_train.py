@@ -16,14 +16,8 @@ from dar_jax.config_file import parse_config
 from dar_jax.errors import Interrupted, SettingError
 from dar_jax.runlog import RunFolder
 from dar_jax.train import Run, resume, train
-from tests.nano import run_text
 
 CLOCKS = ("seconds/", "throughput/")
-
-
-@pytest.fixture(scope="module")
-def config_text(tmp_path_factory):
-    return run_text(tmp_path_factory.mktemp("nano"))
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,9 @@ from dar_jax.config_file import parse_config
 from dar_jax.errors import BudgetSpent
 from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.train import resume, train
-from tests.nano import run_text
+from tests.nano import lasting
 
 PRICED = "judge.prices={input: 1.0, cached: 0.5, output: 8.0, date: 2026-11-01}"
-PASSING = ("seconds/", "throughput/", "judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
-
-
-@pytest.fixture(scope="module")
-def config_text(tmp_path_factory):
-    return run_text(tmp_path_factory.mktemp("nano"))
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +24,7 @@ def done(config_text, tmp_path_factory):
 
 
 def _lasting(folder, log):
-    rows = folder.read(log)
-    return [{key: value for key, value in row.items() if not key.startswith(PASSING)} for row in rows]
+    return lasting(folder.read(log))
 
 
 def _stored(folder):

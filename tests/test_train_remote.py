@@ -12,17 +12,11 @@ from dar_jax.export import export
 from dar_jax.policy import is_run, open_policy
 from dar_jax.runlog import RemoteFolder, RunFolder, objects
 from dar_jax.train import Run, resume, train
+from tests import nano
 from tests.fake_gcs import BRIEF, NEEDS_GCSFS
 from tests.kept_runs import same
-from tests.nano import run_text
 
 LOGS = ("metrics", "completions", "evaluations")
-PASSING = ("seconds/", "throughput/", "judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
-
-
-@pytest.fixture(scope="module")
-def config_text(tmp_path_factory):
-    return run_text(tmp_path_factory.mktemp("nano"))
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +29,7 @@ def plain(config_text, tmp_path_factory):
 
 def lasting(folder):
     """Drop what the clock and the ledger put into the logs."""
-    rows = [row for log in LOGS for row in folder.read(log)]
-    return [{key: value for key, value in row.items() if not key.startswith(PASSING)} for row in rows]
+    return nano.lasting([row for log in LOGS for row in folder.read(log)])
 
 
 def cut_back(url, number):

@@ -8,8 +8,9 @@ from typing import Any
 
 from dar_jax.errors import SettingError
 from dar_jax.judging.reading import Stored
-from dar_jax.judging.rereading import described, reread, usage
+from dar_jax.judging.rereading import described, reread
 from dar_jax.judging.segments import Row
+from dar_jax.judging.spent import usage
 from dar_jax.judging.statistics import label
 from dar_jax.records import Verdict
 

@@ -12,7 +12,7 @@ from dar_jax.records import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """One setting: how much of `unit` the run may spend, and the mark (`ceiling`) at which this host stops."""
+    """One setting: how much of what `measure` counts a run may spend, and where this host stops (`ceiling`)."""
 
     setting: str
     limit: float

@@ -11,6 +11,7 @@ from dar_jax.judging.parsing import Mode, Unusable, read
 from dar_jax.judging.prices import FREE, Price, list_price
 from dar_jax.judging.protocol import Protocol
 from dar_jax.judging.segments import Row
+from dar_jax.judging.spent import usage
 from dar_jax.records import Usage, Verdict
 
 
@@ -32,14 +33,6 @@ def reread(row: Row, mass_floor: float) -> Verdict:
     if isinstance(found, Unusable):
         return replace(billed, status=found.status, reason=found.reason, provenance=mode)
     return replace(billed, status="ok", distribution=found, provenance=mode)
-
-
-def usage(row: Row) -> Usage | None:
-    """Return the tokens billed for an answer, None where the server did not say."""
-    if row.input_tokens is None or row.output_tokens is None:
-        return None
-    cached = row.cached_tokens or 0
-    return Usage(input_tokens=row.input_tokens, cached_tokens=cached, output_tokens=row.output_tokens)
 
 
 def described(row: Row) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dar_jax.chat.wire import Request
 from dar_jax.judging.prices import Price
+from dar_jax.judging.segments import Row
 from dar_jax.records import Usage
 
 _BYTES_PER_TOKEN = 4
@@ -62,12 +63,20 @@ def total(rows: Iterable[Paid]) -> Spent:
     return sum(map(_billed, rows), Spent())
 
 
-def _billed(row: Paid) -> Spent:
+def usage(row: Paid | Row) -> Usage | None:
+    """Return the tokens billed for an answer, None where the server did not say."""
     if row.input_tokens is None or row.output_tokens is None:
+        return None
+    cached = row.cached_tokens or 0
+    return Usage(input_tokens=row.input_tokens, cached_tokens=cached, output_tokens=row.output_tokens)
+
+
+def _billed(row: Paid) -> Spent:
+    used = usage(row)
+    if used is None:
         request = json.loads(row.request)
         return _estimate(request.get("bytes", row.written), request["n"] * request["max_tokens"])
-    usage = Usage(input_tokens=row.input_tokens, cached_tokens=row.cached_tokens or 0, output_tokens=row.output_tokens)
-    return Spent(annotations=1, usage=usage)
+    return Spent(annotations=1, usage=used)
 
 
 def _estimate(bytes_asked: int, output_tokens: int) -> Spent:

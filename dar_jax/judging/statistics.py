@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dar_jax.judging.prices import Price
-from dar_jax.judging.rereading import described, price, usage
+from dar_jax.judging.rereading import described, price
 from dar_jax.judging.segments import Row
+from dar_jax.judging.spent import usage
 
 _RUBRIC_WORDS = 8
 
