@@ -11,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Format
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -101,7 +102,7 @@ class Learner:
         config: DecoderConfig,
         algorithm: Algorithm,
         mesh: Mesh,
-        decode_mesh: Mesh | None = None,
+        decode_places: Params | None = None,
     ) -> None:
         self.settings, self.config, self.algorithm, self.mesh = settings, config, algorithm, mesh
         axes, shapes = models.logical_axes(config), models.abstract(config)
@@ -109,11 +110,11 @@ class Learner:
         self.optimizer = settings.optimizer.build(models.split(axes, config.lora)[0])
         self.param_shardings = parallel.shardings(shapes, axes, mesh)
         self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
-        decode = parallel.shardings(shapes, axes, decode_mesh or parallel.decode_mesh(mesh, config.kv_heads))
-        self._decode_shardings, self._frozen_decode = models.split(decode, config.lora)
+        decode_places = decode_places or parallel.shardings(shapes, axes, parallel.decode_mesh(mesh, config.kv_heads))
+        self._decode_places, self._frozen_decode_places = models.split(decode_places, config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
-        self._lay_out = jax.jit(self._laid_out, out_shardings=self._decode_shardings)
+        self._lay_out = jax.jit(self._laid_out, out_shardings=self._decode_places)
         self._scores = jax.jit(self._score, static_argnames="length")
         self._weigh = jax.jit(algorithm.weigh)
         self._take = jax.jit(Batch.take)
@@ -153,7 +154,7 @@ class Learner:
         return self._for_decode(*models.split(self._fetched(reference), self.config.lora))
 
     def _for_decode(self, moving: Params, frozen: Params) -> Params:
-        return models.join(jax.device_put(frozen, self._frozen_decode), self._lay_out(moving))
+        return models.join(jax.device_put(frozen, self._frozen_decode_places), self._lay_out(moving))
 
     def recall(self, state: State, reference: Params | None, rollouts: Rollouts) -> Rollouts:
         """Add log pi_t and log pi_ref, as the algorithm needs them.
@@ -204,7 +205,7 @@ class Learner:
             frozen=parallel.placed(cast(frozen), self.frozen_shardings),
         )
         computing = models.join(state.frozen, parallel.placed(cast(moving), self._moving_shardings))
-        decode = models.join(self._frozen_decode, self._decode_shardings)
+        decode = models.join(self._frozen_decode_places, self._decode_places)
         return Abstract(state=state, computing=computing, decode=parallel.placed(computing, decode))
 
     def lower_compute_params(self) -> Lowered:
@@ -265,7 +266,7 @@ class Learner:
         def lay(layer: Params) -> Params:
             return jax.tree.map(jax.lax.with_sharding_constraint, self._cast(layer), places)
 
-        places = jax.tree.map(_without_layers, self._decode_shardings["layers"])
+        places = jax.tree.map(_without_layers, self._decode_places["layers"])
         layers = jax.lax.map(lay, params["layers"])
         return {**self._cast({name: leaf for name, leaf in params.items() if name != "layers"}), "layers": layers}
 
@@ -339,9 +340,11 @@ class Learner:
         return State(params=params, optimizer=optimizer, update=state.update + 1), metrics
 
 
-def _without_layers(place: NamedSharding) -> NamedSharding:
-    """Lay one layer out as the stack of all is."""
-    return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
+def _without_layers(place: NamedSharding | Format) -> NamedSharding:
+    """Place one layer as the stack of all is."""
+    stacked = place.sharding if isinstance(place, Format) else place
+    assert isinstance(stacked, NamedSharding)
+    return NamedSharding(stacked.mesh, PartitionSpec(*stacked.spec[1:]))
 
 
 def _micro_batches(tree: Any, size: int | None) -> Any:

@@ -86,17 +86,7 @@ class Session:
 
     def sampler(self, temperature: float | None = None) -> Sampler:
         """Build the sampler, at another temperature if one is given."""
-        settings = self.config.sampling
-        if temperature is not None:
-            settings = dataclasses.replace(settings, temperature=temperature)
-        return Sampler(
-            settings,
-            self.decoder,
-            self.decode_mesh,
-            eos_ids=self.tokenizer.eos_ids,
-            pad_id=self.tokenizer.pad_id,
-            logprob_temperature=self.config.learning.logprob_temperature,
-        )
+        return _sampler(self.config, self.decoder, self.decode_mesh, self.tokenizer, temperature)
 
     def sample(
         self, sampler: Sampler, params: Params, prompts: Sequence[Prompt], group_size: int, key: jax.Array
@@ -138,7 +128,6 @@ def _open(config: RunConfig, console: Console) -> Session:
         config.judge.check()
     mesh = config.mesh.build()
     decoder = read_decoder(config, mesh)
-    decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
     _check_rows(config, mesh)
@@ -147,16 +136,40 @@ def _open(config: RunConfig, console: Console) -> Session:
         prompts.source.completion(prompts.ids[0])
     evaluated = config.evaluation
     held_out = _prompts(config, evaluated.data, tokenizer, console) if evaluated else None
+    decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
+    sampler = _sampler(config, decoder, decode_mesh, tokenizer)
     return Session(
         config=config,
         mesh=mesh,
         decode_mesh=decode_mesh,
         tokenizer=tokenizer,
         decoder=decoder,
-        learner=Learner(config.learning, decoder, config.algorithm, mesh, decode_mesh),
+        learner=Learner(config.learning, decoder, config.algorithm, mesh, decode_places(config, sampler)),
         prompts=prompts,
         held_out=held_out,
     )
+
+
+def _sampler(
+    config: RunConfig, decoder: DecoderConfig, mesh: Mesh, tokenizer: Tokenizer, temperature: float | None = None
+) -> Sampler:
+    settings = config.sampling
+    if temperature is not None:
+        settings = dataclasses.replace(settings, temperature=temperature)
+    return Sampler(
+        settings,
+        decoder,
+        mesh,
+        eos_ids=tokenizer.eos_ids,
+        pad_id=tokenizer.pad_id,
+        logprob_temperature=config.learning.logprob_temperature,
+    )
+
+
+def decode_places(config: RunConfig, sampler: Sampler) -> Params:
+    """Say where a run's parameters lie while it samples: as its steps ask for, where it samples every step."""
+    dtype = jnp.dtype(config.learning.compute_dtype)
+    return sampler.places(config.prompts_per_step, config.group_size, dtype) if config.online else sampler.shardings
 
 
 def read_decoder(config: RunConfig, mesh: Mesh) -> DecoderConfig:

@@ -231,11 +231,12 @@ def test_ctrl_c_at_the_prompt_leaves_quietly(model, capsys, monkeypatch):
 
 def test_turns_of_nearly_one_length_share_a_program(greedy):
     """Prompts are padded to buckets: a conversation does not compile anew for each turn."""
-    program = greedy._sampler._run
-    program.clear_cache()
+    programs = greedy._sampler._prefill, greedy._sampler._decode
+    for program in programs:
+        program.clear_cache()
     for words in ("the cat", "the cat sat", "the cat sat on", "a dog"):
         _directly(greedy, ("user", words))
-    assert program._cache_size() == 1
+    assert [program._cache_size() for program in programs] == [1, 1]
 
 
 # --- mistakes ------------------------------------------------------------------------------------

@@ -92,4 +92,6 @@ class Mlp(nnx.Module):
     def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
         """Transform every position by itself."""
         hidden_BTD = constrain(hidden_BTD, "batch_at_mlp", None, None)
-        return self.down(self.activate(self.gate(hidden_BTD)) * self.up(hidden_BTD))
+        # As a matrix of positions: a TPU's compiler would else want other layouts of the weights for one token a row.
+        hidden_XD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+        return self.down(self.activate(self.gate(hidden_XD)) * self.up(hidden_XD)).reshape(hidden_BTD.shape)

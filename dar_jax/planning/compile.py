@@ -19,10 +19,11 @@ from dar_jax import parallel
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
 from dar_jax.config import RunConfig
 from dar_jax.learner import Learner
-from dar_jax.models import DecoderConfig
+from dar_jax.models import DecoderConfig, Params
 from dar_jax.planning.costs import Program, program_costs
 from dar_jax.planning.topologies import GIB
 from dar_jax.sampling import Sampler
+from dar_jax.session import decode_places
 
 Progress = Callable[[str], None]
 STAGES = ("decode_params", "sample", "compute_params", "recall", "regress")
@@ -84,21 +85,23 @@ class Programs:
 
     def __init__(self, config: RunConfig, decoder: DecoderConfig, mesh: Mesh) -> None:
         self.config, self.mesh = config, mesh
-        decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
-        self.learner = Learner(config.learning, decoder, config.algorithm, mesh, decode_mesh)
         ends = decoder.eos_token_id
         self.sampler = Sampler(
             config.sampling,
             decoder,
-            decode_mesh,
+            parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode),
             eos_ids=frozenset({ends or 0} if isinstance(ends, int | None) else ends),
             pad_id=decoder.pad_token_id or 0,
             logprob_temperature=config.learning.logprob_temperature,
         )
+        # What a run holds is the same in whatever layout.
+        self.learner = self._learner(decoder, self.sampler.shardings)
 
     def compile(self, tell: Progress, only: Collection[str] = STAGES) -> list[Compiled]:
         """Compile those of the stages named; takes seconds for small models, minutes for large ones."""
         with jax.set_mesh(self.mesh), _uncached():
+            if {"decode_params", "sample"} & set(only):
+                self.learner = self._laid_out()
             return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
 
     def cache(self) -> Any:
@@ -106,6 +109,17 @@ class Programs:
         config = self.config
         dtype = jnp.dtype(config.learning.compute_dtype)
         return self.sampler.abstract_cache(config.rows_per_step, dtype) if config.online else None
+
+    def _learner(self, decoder: DecoderConfig, places: Params) -> Learner:
+        return Learner(self.config.learning, decoder, self.config.algorithm, self.mesh, places)
+
+    def _laid_out(self) -> Learner:
+        """Give the learner that lays the parameters out as decoding asks for; as ever where that does not fit."""
+        try:
+            return self._learner(self.sampler.config, decode_places(self.config, self.sampler))
+        except jax.errors.JaxRuntimeError as error:
+            _needed(error)
+            return self.learner
 
     def _stages(self) -> list[Stage]:
         config, learner = self.config, self.learner

@@ -185,7 +185,7 @@ def _per_token(name: str) -> int:
 
 
 def _tokens(name: str, config: RunConfig) -> int:
-    """Count what a program reads: each row's prompt and completion, or, sampling, each prompt once."""
+    """Count what a program reads: each row's prompt and completion; sampling, each prompt once, then completions."""
     prompt, completion = config.sampling.max_prompt_length, config.sampling.max_completion_length
     rows = config.rows_per_step
     if name == "regress":
@@ -193,7 +193,7 @@ def _tokens(name: str, config: RunConfig) -> int:
         return rows // parts * (prompt + completion)
     if name == "recall":
         return rows * (prompt + completion)
-    return config.prompts_per_step * prompt + rows * completion
+    return config.prompts_per_step * prompt if name == "prefill" else rows * completion
 
 
 def _seconds(work: Costs, chip: Chip) -> Seconds:

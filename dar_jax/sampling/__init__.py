@@ -1,8 +1,8 @@
 """How pi_t speaks: our own KV-cache sampler, and its tokens read as words."""
 
 from dar_jax.sampling.choose import Choice
-from dar_jax.sampling.decode import Sampler, Sampling
 from dar_jax.sampling.recorded import recorded
+from dar_jax.sampling.sampler import Sampler, Sampling
 from dar_jax.sampling.words import completions, own_completions, rewards
 
 __all__ = ["Choice", "Sampler", "Sampling", "completions", "own_completions", "recorded", "rewards"]

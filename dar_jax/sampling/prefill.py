@@ -13,13 +13,11 @@ from dar_jax.parallel import constrain, parts
 _TOKENS = 2048
 
 
-def prefill(
-    model: Decoder, token_PS: jax.Array, mask_PS: jax.Array, group_size: int, positions: int
-) -> tuple[jax.Array, Cache]:
+def prefill(model: Decoder, prompts_P: Inputs, group_size: int, positions: int) -> tuple[jax.Array, Cache]:
     """Return the hidden states of each prompt's last token `[P, D]`, and the cache of all its completions: `positions`
     for each of P x G rows, those of the prompt filled.
     """
-    prompts, size = token_PS.shape
+    prompts, size = prompts_P.token_BT.shape
     turns = _turns(prompts, size)
     each = prompts // turns
 
@@ -40,7 +38,7 @@ def prefill(
         return constrain(jnp.zeros((layers, each, turns, group_size, *rest), leaf.dtype), *_CUT_AXES)
 
     shapes = jax.eval_shape(lambda: Cache.zeros(model.config, prompts, positions, model.embed.dtype))
-    turns_xs = cut(token_PS), cut(mask_PS), jnp.arange(turns)
+    turns_xs = cut(prompts_P.token_BT), cut(prompts_P.mask_BS), jnp.arange(turns)
     cache, hidden_ACD = jax.lax.scan(read, jax.tree.map(empty, shapes), turns_xs)
     return hidden_ACD.swapaxes(0, 1).reshape(prompts, -1), jax.tree.map(_by_rows, cache)
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from dar_jax import parallel
 from dar_jax.batches import Inputs, Rollouts, check
-from dar_jax.sampling.decode import bucket
+from dar_jax.sampling.sampler import bucket
 from dar_jax.tokens import pad
 
 

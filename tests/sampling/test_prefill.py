@@ -43,7 +43,7 @@ def test_what_follows_a_shared_prefill_is_the_full_pass(tokens, shape, turns, te
     def start(prompt_PS, mask_PS):
         assert module._turns(PROMPTS, WIDTH) == turns
         model = models.bind(TINY, params)
-        hidden_PD, cache = prefill(model, prompt_PS, mask_PS, GROUP, WIDTH + MORE)
+        hidden_PD, cache = prefill(model, Inputs(token_BT=prompt_PS, mask_BS=mask_PS), GROUP, WIDTH + MORE)
         return model.logits(hidden_PD), cache
 
     @jax.jit

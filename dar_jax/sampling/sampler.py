@@ -1,0 +1,171 @@
+"""Our own sampler: one prefill a prompt, shared by its completions, then one loop over the KV cache, donated to it."""
+
+import functools as ft
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.layout import Format, Layout
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Lowered
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+
+from dar_jax import models, parallel
+from dar_jax.batches import Inputs, Rollouts, check
+from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
+from dar_jax.sampling.choose import Choice
+from dar_jax.sampling.decode import Speech, decode
+from dar_jax.sampling.prefill import prefill
+from dar_jax.settings import STRICT
+from dar_jax.tokens import pad
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sampling(Choice):
+    """How completions are sampled; lengths are in tokens, the completion's includes its EOS."""
+
+    max_prompt_length: PositiveInt = 512
+    max_completion_length: PositiveInt = 512
+
+
+def bucket(longest: int, limit: int) -> int:
+    """Round a prompt length up to 16, 24, 32, 48, 64, ... so that a run compiles a handful of programs."""
+    size = 16
+    while size < longest:
+        size += size // 2 if size & (size - 1) == 0 else size // 3
+    return min(size, max(limit, longest))
+
+
+class Sampler:
+    """Sample completions of token prompts on a mesh, the decoder's (`parallel.decode_mesh`).
+
+    `eos_ids` is a set: any of them ends a completion and belongs to it. `logprob_temperature` is the learner's, so that
+    the reported log-probs differ from the scorer's by numerics alone.
+    """
+
+    def __init__(
+        self,
+        settings: Sampling,
+        config: DecoderConfig,
+        mesh: Mesh,
+        *,
+        eos_ids: frozenset[int],
+        pad_id: int,
+        logprob_temperature: float = 1.0,
+    ) -> None:
+        self.settings, self.config, self.mesh, self.pad_id = settings, config, mesh, pad_id
+        # A CPU would copy each layer's weights and cache out of their stacks for every token: there they lie apart.
+        apart = mesh.size == 1 and mesh.devices.item().platform == "cpu"
+        self.shardings: Params = parallel.shardings(models.abstract(config), models.logical_axes(config), mesh)
+        length = settings.max_completion_length
+        self._prefill = jax.jit(ft.partial(_prefill, config, length, apart), static_argnums=0)
+        speech = Speech(
+            choice=settings,
+            length=length,
+            eos_ids=tuple(sorted(eos_ids)),
+            pad_id=pad_id,
+            temperature=logprob_temperature,
+        )
+        self._speak = ft.partial(decode, config, speech, apart)
+        self._decode = jax.jit(self._speak, static_argnums=0, donate_argnums=3)
+
+    def sample(
+        self,
+        params: Params,
+        prompts: Sequence[Sequence[int]],
+        prompt_ids: Sequence[int],
+        group_size: int,
+        key: jax.Array,
+    ) -> Rollouts:
+        """Sample `group_size` completions of each prompt, rows prompt-major.
+
+        The randomness of a completion is addressed by (key, prompt id, sample number): it does not depend on the batch
+        around it, on the device count or on restarts. A prompt that comes twice goes on counting its samples.
+        """
+        size = bucket(max(map(len, prompts)), self.settings.max_prompt_length)
+        token_PS, mask_PS = pad(prompts, self.pad_id, side="left", length=size)
+        address_P2 = _addresses(prompt_ids, group_size)
+        token_PS, mask_PS, address_P2 = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
+        prompts_P, key = Inputs(token_BT=token_PS, mask_BS=mask_PS), parallel.replicated(key, self.mesh)
+        with jax.set_mesh(self.mesh):
+            hidden_PD, cache = self._prefill(group_size, params, prompts_P)
+            rollouts, _ = self._decode(group_size, params, hidden_PD, cache, prompts_P, address_P2, key)
+            return check(rollouts)
+
+    def abstract_cache(self, rows: int, dtype: Any) -> Cache:
+        """Give the shapes of the cache of so many completions at their longest, with their places."""
+        size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
+        size += self.settings.max_completion_length
+        shapes = jax.eval_shape(lambda: Cache.zeros(self.config, rows, size, dtype))
+        places = parallel.shardings(shapes, jax.tree.map(lambda _: CACHE_AXES, shapes), self.mesh)
+        cache: Cache = parallel.placed(shapes, places)
+        return cache
+
+    def places(self, prompts: int, group_size: int, dtype: Any) -> Params:
+        """Say where the parameters are to lie for sampling so many prompts at a time, leaf by leaf.
+
+        On a TPU also in which layout, since of a matrix that lies otherwise than decoding reads it the program would
+        hold a copy: row-major, but for those with heads, of which the compiler is asked (one compilation).
+        """
+        if self.mesh.devices.flat[0].platform != "tpu":
+            return self.shardings
+        shapes = models.abstract(self.config)
+        asked = jax.tree.map(_layout, shapes, self.shardings)
+        rest = self._abstract(prompts, group_size, dtype)
+        in_shardings = asked, *(jax.tree.map(lambda leaf: leaf.sharding, each) for each in rest)
+        decode = jax.jit(ft.partial(self._speak, group_size), in_shardings=in_shardings, donate_argnums=2)
+        with jax.set_mesh(self.mesh):
+            compiled = decode.lower(jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes), *rest).compile()
+        chosen: Params = compiled.input_formats[0][0]
+        return chosen
+
+    def lower(self, params: Params, prompts: int, group_size: int) -> dict[str, Lowered]:
+        """Lower the sampling of so many prompts of the greatest length, for abstract parameters; by program's name."""
+        hidden_PD, cache, prompts_P, *rest = self._abstract(prompts, group_size, params["embed"].dtype)
+        with jax.set_mesh(self.mesh):
+            return {
+                "prefill": self._prefill.lower(group_size, params, prompts_P),
+                "decode": self._decode.lower(group_size, params, hidden_PD, cache, prompts_P, *rest),
+            }
+
+    def _abstract(self, prompts: int, group_size: int, dtype: Any) -> tuple[Any, ...]:
+        """Give the shapes of what decoding is given beside the parameters, for prompts of the greatest length."""
+        size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
+        shapes = (
+            jax.ShapeDtypeStruct((prompts, self.config.width), dtype),
+            jax.ShapeDtypeStruct((prompts, size), jnp.int32),
+            jax.ShapeDtypeStruct((prompts, size), jnp.bool_),
+            jax.ShapeDtypeStruct((prompts, 2), jnp.uint32),
+        )
+        hidden_PD, token_PS, mask_PS, address_P2 = parallel.abstract_rows(shapes, self.mesh)
+        cache, prompts_P = self.abstract_cache(prompts * group_size, dtype), Inputs(token_BT=token_PS, mask_BS=mask_PS)
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        key = parallel.placed(jax.eval_shape(lambda: jax.random.key(0)), whole)
+        return hidden_PD, cache, prompts_P, address_P2, key
+
+
+def _layout(shape: jax.ShapeDtypeStruct, place: NamedSharding) -> Format:
+    headed = shape.ndim == 4
+    return Format(Layout.AUTO if headed else Layout(major_to_minor=tuple(range(shape.ndim))), place)
+
+
+def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:
+    """Pair each prompt's id with the number of its first sample in this batch."""
+    seen: Counter[int] = Counter()
+    pairs = []
+    for prompt_id in prompt_ids:
+        pairs.append((prompt_id, seen[prompt_id] * group_size))
+        seen[prompt_id] += 1
+    return np.asarray(pairs, np.uint32).reshape(-1, 2)
+
+
+def _prefill(
+    config: DecoderConfig, length: int, apart: bool, group_size: int, params: Params, prompts_P: Inputs
+) -> tuple[jax.Array, Cache]:
+    positions = prompts_P.token_BT.shape[1] + length
+    hidden_PD, cache = prefill(models.bind(config, params), prompts_P, group_size, positions)
+    return parallel.constrain(hidden_PD, "batch", None), models.listed(cache) if apart else cache
