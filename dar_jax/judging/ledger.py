@@ -14,6 +14,7 @@ machine may share a ledger; SQLite's WAL does not work over network file systems
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import json
 import sqlite3
@@ -23,10 +24,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
@@ -56,10 +57,10 @@ class Question:
     prompt: str
     completion: str
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash all that decides the answer."""
-        return _hash({"judge": self.judge, "request": asdict(self.request)})
+        return _hash({"judge": self.judge, "request": _plain(self.request)})
 
 
 class Ledger:
@@ -286,7 +287,7 @@ def log_bytes(path: Path) -> int:
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> Row:
-    usage, request = answer.usage, asdict(question.request)
+    usage, request = answer.usage, _plain(question.request)
     # The messages are the rubric, kept with the judge, around texts that have their own columns.
     del request["messages"]
     request["bytes"] = size(question.request)
@@ -306,6 +307,11 @@ def _row(question: Question, answer: Answer, attempts: int) -> Row:
         output_tokens=usage.output_tokens if usage else None,
         answered_at=time.time(),
     )
+
+
+def _plain(request: Request) -> dict[str, Any]:
+    # asdict copies every string's neighbourhood through a recursion: a tenth of a judgement's CPU time.
+    return vars(request) | {"messages": [vars(message) for message in request.messages]}
 
 
 def _storable(text: str) -> str:
