@@ -97,8 +97,8 @@ class OpenAIChat:
 
         arguments = self._arguments(request)
         try:
-            # Not `create`: it walks through the whole request once more, by the types of its every field, and takes half
-            # of a call's CPU time for it.
+            # Not `create`: it goes through the whole request again by the types of its every field, which takes half of
+            # a call's CPU time.
             reply = await self._client.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
