@@ -1,6 +1,7 @@
 """How OpenAI's and Gemini's protocols write a request and an answer: the server's side of both."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,9 +56,9 @@ def _read_openai(body: Any) -> Request:
 
 def _write_openai(answer: Answer, body: Any) -> dict[str, Any]:
     schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
-    choices = [_openai_choice(i, choice, schema) for i, choice in enumerate(answer.choices)]
+    choices = [_openai_choice(choice, schema) for choice in answer.choices]
     if answer.blocked:
-        choices = [_openai_choice(0, Choice(text=None, finish="blocked"), None)]
+        choices = [_openai_choice(Choice(text=None, finish="blocked", index=0), None)]
     return {
         "id": "chatcmpl-scripted",
         "object": "chat.completion",
@@ -68,7 +69,7 @@ def _write_openai(answer: Answer, body: Any) -> dict[str, Any]:
     }
 
 
-def _openai_choice(index: int, choice: Choice, schema: Any) -> dict[str, Any]:
+def _openai_choice(choice: Choice, schema: Any) -> dict[str, Any]:
     refused = choice.finish == "refusal"
     message = {
         "role": "assistant",
@@ -80,7 +81,7 @@ def _openai_choice(index: int, choice: Choice, schema: Any) -> dict[str, Any]:
         top = [{"token": t.token, "logprob": t.logprob, "bytes": None} for t in choice.top]
         logprobs = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
     finish = _OPENAI_FINISH[choice.finish]
-    return {"index": index, "message": message, "finish_reason": finish, "logprobs": logprobs}
+    return _index(choice) | {"message": message, "finish_reason": finish, "logprobs": logprobs}
 
 
 def _openai_usage(usage: Usage) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _write_gemini(answer: Answer, body: Any) -> dict[str, Any]:
     schema = (body.get("generationConfig") or {}).get("responseSchema")
     usage = answer.usage or Usage()
     reply = {
-        "candidates": [_gemini_candidate(i, choice, schema) for i, choice in enumerate(answer.choices)],
+        "candidates": [_gemini_candidate(choice, schema) for choice in answer.choices],
         "modelVersion": answer.served_model,
         "usageMetadata": {
             "promptTokenCount": usage.input_tokens,
@@ -128,13 +129,14 @@ def _write_gemini(answer: Answer, body: Any) -> dict[str, Any]:
     return reply | ({"promptFeedback": {"blockReason": answer.blocked}} if answer.blocked else {})
 
 
-def _gemini_candidate(index: int, choice: Choice, schema: Any) -> dict[str, Any]:
-    candidate: dict[str, Any] = {"index": index, "finishReason": _GEMINI_FINISH[choice.finish]}
+def _gemini_candidate(choice: Choice, schema: Any) -> dict[str, Any]:
+    candidate: dict[str, Any] = _index(choice) | {"finishReason": _GEMINI_FINISH[choice.finish]}
     text = choice.text if choice.finish == "refusal" else _closed(choice, schema)
     if text is not None:
         candidate["content"] = {"role": "model", "parts": [{"text": text}]}
     if choice.top:
-        top = [{"token": t.token, "logProbability": t.logprob} for t in choice.top]
+        # A number that is none is a word in the JSON of protocol buffers.
+        top = [{"token": t.token, "logProbability": "NaN" if math.isnan(t.logprob) else t.logprob} for t in choice.top]
         candidate["logprobsResult"] = {"chosenCandidates": top[:1], "topCandidates": [{"candidates": top}]}
     return candidate
 
@@ -148,6 +150,10 @@ def _gemini_error(status: int, message: str, retry_after_s: float | None) -> dic
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after_s:g}s"})
     grpc = _GRPC_STATUS.get(status, "UNKNOWN")
     return {"error": {"code": status, "message": message, "status": grpc, "details": details}}
+
+
+def _index(choice: Choice) -> dict[str, Any]:
+    return {} if choice.index is None else {"index": choice.index}
 
 
 def _parts(content: Any) -> str:

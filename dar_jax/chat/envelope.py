@@ -2,7 +2,9 @@
 
 The texts travel as one line of JSON between two marks. The marks carry a hash of the content, so the same
 question is the same bytes on every run, and a text cannot hold its own hash. `<`, `>` and bracketed
-template tags are written as JSON escapes: no text can forge a mark or a chat template's control token.
+template tags are written as JSON escapes: no text can forge a mark or a chat template's control token. So are
+characters that the eye does not see and a model reads: control characters, other line ends, Unicode's tags, and those
+that turn the direction of writing. What joins or parts letters in living scripts stays.
 """
 
 import hashlib
@@ -10,7 +12,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-_TAG = re.compile(r"\[(?=/?[A-Z][A-Z_]*\])")
+# [INST], [/TOOL_CALLS], [|assistant|], and the few that families write in small letters; not [1], a[i] or [text](url).
+_TAG = re.compile(r"\[(?=\||/?(?:[A-Z][A-Z_]*|[gs]MASK|(?:start|end)_header_id|(?:extra_id_|unused|control_)\d+)\])")
+# The wide brackets become `<` and `>` where a tokenizer normalises.
+_UNSEEN = re.compile(
+    "[\u007f-\u009f\u00ad\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufe64\ufe65\uff1c\uff1e\U000e0000-\U000e0fff]"
+)
 _SEALED = re.compile(r"<<<DATA (?P<mark>[0-9a-f]{16})\n(?P<data>.*)\nDATA (?P=mark)>>>")
 _LABELS = re.compile(r"exactly one of: (?P<labels>[^\n]*?), and nothing else\.")
 
@@ -45,4 +52,5 @@ def _escaped(data: Mapping[str, str]) -> str:
     # ensure_ascii would turn every non-Latin text into escapes, which judges read badly.
     line = json.dumps(dict(data), ensure_ascii=False).encode("utf-8", "replace").decode()
     line = line.replace("<", "\\u003c").replace(">", "\\u003e")
+    line = _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], line)
     return _TAG.sub("\\\\u005b", line)

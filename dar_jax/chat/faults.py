@@ -6,22 +6,28 @@ does not depend on the order in which calls arrive, and a second run fails alike
 
 import dataclasses
 import hashlib
+import math
 import random
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from dar_jax.chat.wire import Answer, Choice
+from dar_jax.chat.wire import Alternative, Answer, Choice
 
 TransportFault = Literal[
     "rate_limit",  # 429
     "rate_limit_retry_after",  # 429 with a Retry-After of `retry_after_s`
+    "rate_limit_retry_date",  # the same as a date, by the server's own clock (`clock_ahead_s`)
     "quota",  # 429 that will not pass
     "server_error",  # 500
+    "bad_gateway",  # 502 and a web page
     "unavailable",  # 503
     "bad_key",  # 401, the key repeated in the message
-    "reset_before",  # the connection is closed before the question is answered
-    "reset_after",  # the same, after the answer was made
-    "cut_body",  # half of the answer, then the connection is closed
+    "reset_before",  # the connection is reset before the question is answered
+    "reset_during",  # half of the answer, then a reset
+    "reset_after",  # a reset once the answer was made, before any of it is sent
+    "cut_body",  # half of the answer, then the connection is closed as if that were all
+    "closed_idle",  # the whole answer, then the connection is closed without a word: the next call finds it dead
+    "drip",  # the answer in small pieces over `drip_s`
     "hang",  # nothing, for `hang_s`
     "html",  # 200 and a web page
     "truncated_json",  # 200 and half of the answer, as if it were whole
@@ -34,13 +40,21 @@ AnswerFault = Literal[
     "unknown_finish",  # a finish reason that nobody has heard of
     "length",  # the answer stops in the middle
     "no_logprobs",  # log-probabilities were asked for and are not there
+    "nan_logprobs",  # log-probabilities that are no numbers
     "low_mass",  # log-probabilities of anything but the choices
     "out_of_range",  # a number off the scale
+    "fraction",  # "8/10"
+    "word",  # a number in letters
     "prose",  # a sentence with a number in it
+    "wrong_index",  # the choice of a question that was not asked
+    "repeated_index",  # one choice twice
+    "missing_index",  # choices that do not say which they are
     "drifted_model",  # another model than the one asked for
 ]
 FAULTS: tuple[str, ...] = (*get_args(TransportFault), *get_args(AnswerFault))
 ANSWER_FAULTS: frozenset[str] = frozenset(get_args(AnswerFault))
+# An answer is made, and does not arrive whole.
+LOST_FAULTS = frozenset({"reset_during", "reset_after", "cut_body", "truncated_json"})
 
 
 def draw(faults: Mapping[str, float], seed: int, content: str, attempt: int) -> str | None:
@@ -62,7 +76,8 @@ def spoil(answer: Answer, fault: str) -> Answer:
         return dataclasses.replace(answer, choices=())
     if fault == "prompt_block":
         return dataclasses.replace(answer, choices=(), blocked="PROHIBITED_CONTENT")
-    return dataclasses.replace(answer, choices=tuple(_spoilt(choice, fault) for choice in answer.choices))
+    choices = answer.choices * 2 if fault == "repeated_index" and len(answer.choices) == 1 else answer.choices
+    return dataclasses.replace(answer, choices=tuple(_spoilt(choice, fault) for choice in choices))
 
 
 def _spoilt(choice: Choice, fault: str) -> Choice:
@@ -72,8 +87,18 @@ def _spoilt(choice: Choice, fault: str) -> Choice:
         "unknown_finish": {"finish": "unknown"},
         "length": {"text": "Let me think about this", "finish": "length"},
         "no_logprobs": {"top": None},
-        "low_mass": {"top": tuple(dataclasses.replace(t, token="The") for t in choice.top or ()) or None},
+        "nan_logprobs": {"top": _each(choice, logprob=math.nan)},
+        "low_mass": {"top": _each(choice, token="The")},
         "out_of_range": {"text": "42"},
+        "fraction": {"text": "8/10"},
+        "word": {"text": "seven"},
+        "wrong_index": {"index": 400},
+        "repeated_index": {"index": 0},
+        "missing_index": {"index": None},
         "prose": {"text": "I would give this an 8/10."},
     }
     return dataclasses.replace(choice, **changes.get(fault, {}))  # type: ignore[arg-type]
+
+
+def _each(choice: Choice, **changes: Any) -> tuple[Alternative, ...] | None:
+    return tuple(dataclasses.replace(each, **changes) for each in choice.top or ()) or None

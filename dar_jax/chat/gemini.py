@@ -173,6 +173,7 @@ class _Logprobs:
 class _Candidate:
     content: _Content | None = None
     finish_reason: str | int | None = None
+    index: int | None = None
     logprobs_result: _Logprobs | None = None
 
 
@@ -228,6 +229,7 @@ def _choice(candidate: _Candidate) -> Choice:
         finish=_FINISH.get(finish, "unknown"),
         finish_name=finish,
         top=_top(candidate.logprobs_result),
+        index=candidate.index,
     )
 
 

@@ -55,7 +55,9 @@ class ScriptedModel:
         top = _top(choices, weights, request.top_logprobs)
         spoken = sum(len(message.content.split()) for message in request.messages)
         return Answer(
-            choices=tuple(Choice(text=t, finish="stop", finish_name="stop", top=top) for t in texts),
+            choices=tuple(
+                Choice(text=t, finish="stop", finish_name="stop", top=top, index=i) for i, t in enumerate(texts)
+            ),
             served_model=self.name,
             usage=Usage(input_tokens=spoken, output_tokens=len(texts)),
             raw=json.dumps(texts),

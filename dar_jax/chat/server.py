@@ -27,7 +27,8 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat.background import BackgroundLoop
 from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect
 from dar_jax.chat.errors import Rejected
-from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, draw, spoil
+from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
+from dar_jax.chat.misbehaviour import deliver, instead, refuse
 from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
 from dar_jax.errors import SettingError
@@ -37,7 +38,7 @@ from dar_jax.settings import STRICT
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
     """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
-    of the calls, on the first `fault_attempts` attempts at a content (null: on all).
+    of the calls, on the first `fault_attempts` attempts at a content (null: on all). Times in seconds.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +50,8 @@ class ServerSettings:
     latency_s: NonNegativeFloat = 0.0
     retry_after_s: NonNegativeFloat = 1.0
     hang_s: NonNegativeFloat = 3600.0
+    drip_s: NonNegativeFloat = 60.0
+    clock_ahead_s: float = 0.0
 
     @field_validator("scorer")
     @classmethod
@@ -139,18 +142,18 @@ class Server:
             body = await request.json()
             asked = dialect.read(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return _status(dialect, 400, f"not a request of this protocol: {error!r}")
+            return refuse(dialect, 400, f"not a request of this protocol: {error!r}")
         content = content_key([message.content for message in asked.messages])
         self.asked[content] += 1
         self.bodies[content] = body
-        fault = self._fault(content)
-        await asyncio.sleep(self._settings.latency_s)
-        if (early := await self._instead(request, dialect, fault)) is not None:
+        fault, settings = self._fault(content), self._settings
+        await asyncio.sleep(settings.hang_s if fault == "hang" else settings.latency_s)
+        if (early := instead(request, dialect, fault, settings.retry_after_s, settings.clock_ahead_s)) is not None:
             return early
         try:
             answer = self._model.answer(asked)
         except Rejected as error:
-            return _status(dialect, 400, str(error))
+            return refuse(dialect, 400, str(error))
         text = json.dumps(dialect.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body))
         return await self._send(request, content, text, fault)
 
@@ -160,43 +163,17 @@ class Server:
             return ""
         return draw(settings.faults, settings.seed, content, attempt) or ""
 
-    async def _instead(self, request: web.Request, dialect: Dialect, fault: str) -> web.StreamResponse | None:
-        """Fail as the fault says before any answer is made."""
-        if fault == "hang":
-            await asyncio.sleep(self._settings.hang_s)
-        if fault == "reset_before":
-            return _cut_off(request)
-        if fault == "html":
-            return web.Response(text="<html><body>Welcome to the proxy</body></html>", content_type="text/html")
-        key = request.headers.get("authorization") or request.headers.get("x-goog-api-key")
-        statuses = {
-            "rate_limit": (429, "too many requests"),
-            "rate_limit_retry_after": (429, "too many requests"),
-            "quota": (429, "you exceeded your current quota"),
-            "server_error": (500, "something broke"),
-            "unavailable": (503, "overloaded"),
-            "bad_key": (401, f"incorrect API key provided: {key}"),
-        }
-        if fault not in statuses:
-            return None
-        after = self._settings.retry_after_s if fault == "rate_limit_retry_after" else None
-        return _status(dialect, *statuses[fault], after)
-
     async def _send(self, request: web.Request, content: str, text: str, fault: str) -> web.StreamResponse:
-        if fault in ("reset_after", "cut_body", "truncated_json"):
+        # Counted before it goes out: who has the answer may look at the counts at once.
+        counter = self.lost if fault in LOST_FAULTS else self.answered
+        counter[content] += 1
+        try:
+            return await deliver(request, text.encode(), fault, self._settings.drip_s)
+        except BaseException:
+            # The client has left before it had all of it.
+            counter -= Counter([content])
             self.lost[content] += 1
-        else:
-            self.answered[content] += 1
-        half = text.encode()[: len(text) // 2]
-        if fault == "reset_after":
-            return _cut_off(request)
-        if fault == "cut_body":
-            response = web.StreamResponse(headers={"content-type": "application/json"})
-            response.content_length = len(text.encode())
-            await response.prepare(request)
-            await response.write(half)
-            return _cut_off(request, response)
-        return web.Response(body=half if fault == "truncated_json" else text.encode(), content_type="application/json")
+            raise
 
 
 @contextmanager
@@ -252,14 +229,3 @@ def _explain(error: Any) -> str:
     return (
         f"{key}: {message}" if error["type"] == "value_error" else f"{key}: got {error['input']!r}, expected {message}"
     )
-
-
-def _status(dialect: Dialect, status: int, message: str, after_s: float | None = None) -> web.Response:
-    headers = {} if after_s is None else {"retry-after": f"{after_s:g}"}
-    return web.json_response(dialect.error(status, message, after_s), status=status, headers=headers)
-
-
-def _cut_off(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    if request.transport is not None:
-        request.transport.abort()
-    return response or web.Response()

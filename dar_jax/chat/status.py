@@ -36,7 +36,7 @@ def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None
         return milliseconds / 1000.0
     if after is not None:
         seconds = _number(after)
-        return seconds if seconds is not None else _until(after)
+        return seconds if seconds is not None else _until(after, lower.get("date", ""))
     delay = _DELAY.search(details)
     return float(delay["seconds"]) if delay else None
 
@@ -51,8 +51,14 @@ def _number(text: str | None) -> float | None:
     return float(text) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None
 
 
-def _until(date: str) -> float | None:
+def _until(date: str, sent: str) -> float | None:
+    """Count from when the server sent it, by the server's clock: ours may be wrong, or jump."""
+    until, since = _timestamp(date), _timestamp(sent)
+    return None if until is None else max(0.0, until - (time.time() if since is None else since))
+
+
+def _timestamp(date: str) -> float | None:
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(date).timestamp()
     except ValueError:
         return None

@@ -48,13 +48,15 @@ class Choice:
     """One of the n texts of an answer.
 
     `finish_name` is the server's own word for `finish`. `top` holds the alternatives of the first token
-    that is not white space, None where the server gave none.
+    that is not white space, None where the server gave none. `index` says which of the n it is, None where the
+    server did not say.
     """
 
     text: str | None
     finish: Finish
     finish_name: str = ""
     top: tuple[Alternative, ...] | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

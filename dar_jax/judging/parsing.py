@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dar_jax.chat.wire import SCORE, Answer, Choice
+from dar_jax.judging.indices import stray_index
 from dar_jax.judging.protocol import Protocol
 from dar_jax.records import Distribution, Status
 
@@ -35,6 +36,8 @@ def read(answer: Answer, protocol: Protocol, mode: Mode, mass_floor: float, aske
         return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
     if not answer.choices:
         return Unusable(status="unparsable", reason="the answer holds no choice")
+    if stray := stray_index(answer.choices, asked):
+        return Unusable(status="unparsable", reason=stray)
     if mode == "samples":
         return _average(answer.choices, protocol, mass_floor, asked)
     label = read_choice(answer.choices[0], protocol.labels)

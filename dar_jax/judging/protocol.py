@@ -7,6 +7,7 @@ nearly everywhere, none begins another, and models order them better than letter
 The rubric comes first and never changes within a run, so that servers can cache it.
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
@@ -32,12 +33,12 @@ class Protocol:
     rubric: str
     count: int = 10
 
-    @property
+    @functools.cached_property
     def labels(self) -> tuple[str, ...]:
         """The answers allowed, lowest first."""
         return tuple(str(label) for label in range(self.count))
 
-    @property
+    @functools.cached_property
     def levels(self) -> tuple[float, ...]:
         """The rewards that the labels stand for."""
         return tuple(float(label + 1) for label in range(self.count))

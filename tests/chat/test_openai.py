@@ -139,7 +139,7 @@ def test_what_is_sent(settings, top_logprobs, sent):
 def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
     async def ask():
         chat = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1").connect(1)
-        monkeypatch.setattr(chat, "_arguments", lambda request: {"no_such_argument": 1})
+        monkeypatch.setattr(chat, "_arguments", lambda request: {"model": object()})
         try:
             await chat.ask(REQUEST, 5.0)
         finally:

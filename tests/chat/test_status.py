@@ -30,6 +30,10 @@ def test_the_servers_delay_is_read_in_every_form():
     assert retry_after_s({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
     date = email.utils.formatdate(time.time() + 30, usegmt=True)
     assert retry_after_s({"retry-after": date}) == pytest.approx(30, abs=2)
+    # A clock of ours that is an hour off makes the wait neither an hour longer nor none.
+    for clock in (0, 3600, -3600):
+        sent, until = (email.utils.formatdate(time.time() + clock + wait, usegmt=True) for wait in (0, 30))
+        assert retry_after_s({"Retry-After": until, "Date": sent}) == pytest.approx(30, abs=1)
     assert retry_after_s({}, '{"retryDelay": "13s"}') == 13.0
     assert retry_after_s({"retry-after": "soon"}) is None
     assert retry_after_s({}) is None

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dar_jax.chat.faults import FAULTS
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.chat.wire import Answer
 from dar_jax.errors import DarError, SettingError
@@ -55,16 +56,20 @@ def test_rewards_are_finer_than_levels(wire, ledger):
 TRANSPORT = {
     "rate_limit": "failed",
     "rate_limit_retry_after": "failed",
+    "rate_limit_retry_date": "failed",
     "quota": "failed",
     "server_error": "failed",
+    "bad_gateway": "failed",
     "unavailable": "failed",
     "bad_key": "failed",
     "reset_before": "failed",
+    "reset_during": "failed",
     "reset_after": "failed",
     "cut_body": "failed",
     "html": "failed",
     "truncated_json": "failed",
     "hang": "timeout",
+    "drip": "timeout",
 }
 ANSWERS = {
     "refusal": "refused",
@@ -74,11 +79,18 @@ ANSWERS = {
     "unknown_finish": "unparsable",
     "length": "truncated",
     "no_logprobs": "unparsable",
+    "nan_logprobs": "unparsable",
     "low_mass": "unparsable",
     "out_of_range": "unparsable",
+    "fraction": "unparsable",
+    "word": "unparsable",
     "prose": "unparsable",
+    "wrong_index": "unparsable",
+    "repeated_index": "unparsable",
 }
+HARMLESS = ("drifted_model", "missing_index", "closed_idle")
 ONCE = ("quota", "bad_key")
+SLOW = ("hang", "drip")
 
 
 @pytest.mark.parametrize("fault", TRANSPORT)
@@ -89,7 +101,7 @@ def test_a_failed_call_never_becomes_a_number(wire, fault, ledger):
     # Attempts end all but the rate limits.
     deadline_s = 1.5 if fault.startswith("rate_limit") else 20.0
     with serve(settings) as server:
-        judge = judge_settings(wire, server, attempt_timeout_s=0.5 if fault == "hang" else 5.0, deadline_s=deadline_s)
+        judge = judge_settings(wire, server, attempt_timeout_s=0.5 if fault in SLOW else 5.0, deadline_s=deadline_s)
         (verdict,), totals = verdicts(judge, ledger, ["A completion."])
         asked = server.asked.total()
     assert (verdict.status, verdict.reward, totals.annotations) == (TRANSPORT[fault], None, 0)
@@ -97,7 +109,7 @@ def test_a_failed_call_never_becomes_a_number(wire, fault, ledger):
     assert verdict.calls == 1 if fault in ONCE else verdict.calls > 1
     # google-auth, below the ended SDK, repeats a 401 twice by itself and cannot be told not to.
     repeats = 2 if (wire, fault) == ("google-generativeai", "bad_key") else 0
-    assert asked == verdict.calls + repeats or fault == "hang" or fault.startswith("rate_limit")
+    assert asked == verdict.calls + repeats or fault in SLOW or fault.startswith("rate_limit")
     assert totals.failures == {TRANSPORT[fault]: 1}
 
 
@@ -114,6 +126,10 @@ def test_an_unusable_answer_is_typed_and_billed_once(wire, fault, ledger):
     assert (again.status, again.from_ledger, again.calls) == (expected, True, 0)
     assert (totals.annotations, more.annotations, more.ledger_hits) == (1, 0, 1)
     assert totals.usage.input_tokens > 0
+
+
+def test_every_fault_is_tried():
+    assert {*TRANSPORT, *ANSWERS, *HARMLESS} == set(FAULTS)
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -1,0 +1,66 @@
+"""Many coroutines' wishes to one thread: all that have gathered while it was busy are handed over at once.
+
+A hop to a thread and back costs more than a row of a database; here a batch shares one.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Generic, TypeVar
+
+from dar_jax.errors import DarError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_Waiting = list[tuple[Item, "asyncio.Future[Result]"]]
+
+
+class Gathering(Generic[Item, Result]):
+    """Call it with an item; it returns what `work`, on the thread, has made of that item among others.
+
+    Where `work` raises DarError, all of its callers do. A caller that is cancelled takes neither its item nor its
+    neighbours' results with it.
+    """
+
+    def __init__(self, thread: Executor, work: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+        self._thread, self._work = thread, work
+        self._waiting: _Waiting[Item, Result] = []
+        self._lock = threading.Lock()
+
+    async def __call__(self, item: Item) -> Result:
+        """Wait for the item's result."""
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiting.append((item, result))
+            is_first = len(self._waiting) == 1
+        if is_first:
+            self._thread.submit(self._drain)
+        return await result
+
+    def _drain(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        results: Sequence[Result] | DarError
+        try:
+            results = self._work([item for item, _ in batch])
+        except DarError as error:
+            results = error
+        futures = [future for _, future in batch]
+        for loop in {future.get_loop() for future in futures}:
+            # A loop that has ended meanwhile has nobody waiting.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, loop, futures, results)
+
+
+def _settle(
+    loop: asyncio.AbstractEventLoop, futures: Sequence["asyncio.Future[Result]"], results: Sequence[Result] | DarError
+) -> None:
+    for place, future in enumerate(futures):
+        if future.get_loop() is not loop or future.done():
+            continue
+        if isinstance(results, DarError):
+            future.set_exception(results)
+        else:
+            future.set_result(results[place])
