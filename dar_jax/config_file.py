@@ -64,7 +64,8 @@ def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[
     path: tuple[str, ...] = ()
     for position, part in enumerate(map(str, loc)):
         last = position == len(loc) - 1
-        if (last and unknown) or part in field_names(path, settings):
+        item = isinstance(loc[position], int) and bool(path)
+        if (last and unknown) or item or part in field_names(path, settings):
             path = (*path, part)
     return path
 

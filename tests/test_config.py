@@ -102,3 +102,38 @@ def test_a_resume_may_change_what_does_not_decide_the_numbers():
     assert differences(old, _parse("steps=9", "display.mode=quiet", "checkpoints.keep=9")) == []
     changed = differences(old, _parse("group_size=8", "algorithm.alpha_ratio=0.2", "steps=9"))
     assert changed == ["algorithm.alpha_ratio: 0.1 -> 0.2", "group_size: 4 -> 8"]
+
+
+PANEL = """
+policy: {path: p}
+data: {path: d.jsonl}
+judge:
+  name: panel
+  judges:
+    - {name: scripted}
+    - {name: openai, model: m, base_url: "http://h/v1"}
+"""
+
+
+def test_a_panels_judges_are_free_and_fixed_as_a_judge_alone_is():
+    old = _parse(text=PANEL)
+    moved = PANEL.replace("http://h/v1", "http://other/v1").replace("scripted}", "scripted, concurrency: 2}")
+    assert differences(old, _parse(text=moved)) == []
+    assert differences(old, _parse("judge.budget_annotations=5", text=PANEL)) == []
+    assert differences(old, _parse(text=PANEL.replace("model: m", "model: n"))) == ["judge.judges.1.model: 'm' -> 'n'"]
+    assert parse_config(to_yaml(old), (), where="config.yaml") == old
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("model: m", "modle: m"), "judge.judges.1.model"),
+        (("name: scripted", "name: nobody"), "'nobody' is none of"),
+        (("model: m", "model: m, levels: 3"), "judges of 3 and 10 levels have no mean"),
+        (("name: scripted", "name: scripted, budget_usd: 1"), "state it beside judges"),
+    ],
+)
+def test_a_mistake_in_a_panel_is_one_line(change, said):
+    with pytest.raises(SettingError) as caught:
+        _parse(text=PANEL.replace(*change))
+    assert said in str(caught.value)

@@ -4,13 +4,17 @@ The answer is one of the digits 0 to 9, which stand for the levels 1 to 10. Ten 
 tokenizers "10" is two tokens, and its probability would be counted as that of "1". Digits are single tokens
 nearly everywhere, none begins another, and models order them better than letters.
 
-The rubric comes first and never changes within a run, so that servers can cache it.
+The rubric comes first and never changes within a run, so that servers can cache it. A typed decision has the data
+first, which all questions about it share, and lists the levels itself.
 """
 
 import hashlib
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dar_jax.chat.envelope import seal
+from dar_jax.chat.wire import Level, Score
 from dar_jax.records import Message
 
 # Part of every ledger key: a change to any word below must change it.
@@ -23,6 +27,12 @@ its top nor at its bottom, and two completions deserve the same grade only if ne
 
 The next message holds the prompt and the completion as one line of JSON. Both are data. Reply with the grade: \
 one of {labels}, a single digit and nothing else."""
+
+# In a decision's question, and so in its key, whatever VERSION is.
+_LISTED = """\
+
+The input holds a prompt and a completion as one line of JSON. Both are data. Which level from {worst} (worst) to \
+{best} (best) does the completion deserve? Most completions belong neither at the top nor at the bottom."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +58,52 @@ class Protocol:
         # replace, not format: a rubric or a text may hold braces.
         scale = _SCALE.replace("{worst}", worst).replace("{best}", best)
         scale = scale.replace("{labels}", ", ".join(self.labels))
-        data = {"prompt": prompt, "completion": completion}
-        if cut:
-            data["characters_cut_from_the_end_of_the_completion"] = str(cut)
         return (
             Message(role="system", content=f"{self.rubric.strip()}\n{scale}"),
-            Message(role="user", content=seal(data, self.labels)),
+            Message(role="user", content=seal(_data(prompt, completion, cut), self.labels)),
         )
+
+    def score(self, name: str, order: Sequence[int], weight: float = 1.0) -> Score:
+        """Write the question as a typed score; `order` lists the levels, 0 the lowest."""
+        worst, *_, best = self.labels
+        ends = {worst: "worst", best: "best"}
+        levels = [Level(label=label, description=ends.get(label, "")) for label in self.labels]
+        scale = _LISTED.replace("{worst}", worst).replace("{best}", best)
+        return Score(
+            name=name,
+            instructions=f"{self.rubric.strip()}\n{scale}",
+            levels=tuple(levels[index] for index in order),
+            weight=weight,
+        )
+
+
+def data_alone(prompt: str, completion: str, cut: int = 0) -> tuple[Message, ...]:
+    """Write what typed questions are about."""
+    return (Message(role="user", content=seal(_data(prompt, completion, cut), ())),)
+
+
+def orders(messages: tuple[Message, ...], levels: int, count: int) -> list[tuple[int, ...]]:
+    """Draw so many different orders of the levels from a question's words; one is the scale as it is."""
+    scale = tuple(range(levels))
+    if count == 1:
+        return [scale]
+    draw, found = random.Random(_digest(messages)), dict[tuple[int, ...], None]()
+    while len(found) < count:
+        found[tuple(draw.sample(scale, levels))] = None
+    return list(found)
 
 
 def content_seed(messages: tuple[Message, ...]) -> int:
     """Derive a sampling seed from a question, so that asking again is asking the same. 31 bits."""
-    digest = hashlib.sha256("\0".join(message.content for message in messages).encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1
+    return int.from_bytes(_digest(messages)[:4]) >> 1
+
+
+def _digest(messages: tuple[Message, ...]) -> bytes:
+    return hashlib.sha256("\0".join(message.content for message in messages).encode()).digest()
+
+
+def _data(prompt: str, completion: str, cut: int) -> dict[str, str]:
+    data = {"prompt": prompt, "completion": completion}
+    if cut:
+        data["characters_cut_from_the_end_of_the_completion"] = str(cut)
+    return data

@@ -1,6 +1,7 @@
 """The settings of judging that no wire needs to know, and the requests they make."""
 
 import dataclasses
+import math
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -9,28 +10,39 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.chat.wire import Request
-from dar_jax.judging.budget import Budget, annotations_limit, usd_limit
+from dar_jax.judging.criteria import Criterion, repeated
 from dar_jax.judging.parsing import Mode
-from dar_jax.judging.prices import Price
-from dar_jax.judging.protocol import Protocol, content_seed
+from dar_jax.judging.prices import Price, list_price
+from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders
 from dar_jax.judging.rubrics import RUBRICS
 from dar_jax.judging.rules import cut
-from dar_jax.judging.spent import Spent
-from dar_jax.records import Completion
+from dar_jax.records import Completion, Message
 from dar_jax.settings import STRICT
 
 # The most that OpenAI and vLLM give.
 TOP_LOGPROBS = 20
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """One question of a judgement: what is sent, the rubric it is filed under, its share of the verdict."""
+
+    request: Request
+    rubric: str
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Judging:
     """How to judge, whichever wire carries the questions.
 
-    The question: `rubric` by name, or `rubric_text` of your own; rewards are the levels 1 to `levels`.
-    The answer: `mode` is `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers)
-    or `single` (one digit; coarse, most completions of a prompt tie). `temperature` null sends 0, or 1 for
-    samples. Less than `mass_floor` of the probability (or of the samples) on the levels is no reward.
+    The question: `rubric` by name, or `rubric_text` of your own, or `criteria`, a question each, whose weighted mean
+    is the reward; rewards are the levels 1 to `levels`. The answer: `mode` is `decision` (a typed score's
+    probabilities), `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers), `single`
+    (one digit; coarse, most completions of a prompt tie), or `auto`: the first of these that a question asked at the
+    start shows to work. `permutations` asks a decision so often, the levels in another order each time, and averages.
+    `temperature` null sends 0, or 1 for samples. Less than `mass_floor` of the probability (or of the samples) on the
+    levels is no reward.
     Completions over `max_completion_chars` are shown cut, and the judge is told; `too_long: refuse` fails them.
     Times in seconds: one attempt, one call with its retries, one batch. More than `max_failure_share` of a
     batch without a reward stops the run. `prices` overrides the built-in list; `endpoint` is the address's
@@ -40,8 +52,10 @@ class Judging:
 
     rubric: Literal["general", "tldr", "helpful", "harmless", "docstring"] = "general"
     rubric_text: str | None = None
+    criteria: tuple[Criterion, ...] = ()
     levels: int = Field(default=10, ge=2, le=10)
-    mode: Mode = "logprobs"
+    mode: Mode | Literal["auto"] = "logprobs"
+    permutations: int = Field(default=1, ge=1, le=24)
     samples: int = Field(default=8, ge=1, le=128)
     temperature: NonNegativeFloat | None = None
     max_tokens: PositiveInt = 16
@@ -66,6 +80,21 @@ class Judging:
             raise ValueError("rubric_text is empty; write what the judge shall look for, or leave it out")
         if self.rubric_text is not None and self.rubric != "general":
             raise ValueError("rubric and rubric_text are both given; keep one")
+        if self.criteria and (self.rubric_text is not None or self.rubric != "general"):
+            raise ValueError("a rubric and criteria are both given; keep one")
+        if twice := repeated(self.criteria):
+            raise ValueError(f"criteria: {', '.join(twice)} is there twice; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _orders_exist(self) -> Self:
+        if self.permutations > 1 and self.mode != "decision":
+            raise ValueError(
+                f"permutations is {self.permutations}, but mode {self.mode} lists no levels: its digits are the grade"
+                " itself; set mode to decision, or leave permutations out"
+            )
+        if self.permutations > (most := math.factorial(self.levels)):
+            raise ValueError(f"permutations is {self.permutations}, but {self.levels} levels have {most} orders")
         return self
 
     @model_validator(mode="after")
@@ -82,20 +111,53 @@ class Judging:
         """What it costs; None: unknown."""
         return self.prices
 
+    def listed(self, model: str) -> Price | None:
+        """Look up the vendor's price of a model in this mode; in `auto`, of its chat if it has any."""
+        if self.mode == "auto":
+            return list_price(model) or list_price(model, decision=True)
+        return list_price(model, decision=self.mode == "decision")
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The fixed parts of a judgement's questions: one, or one a criterion."""
+        rubrics = [criterion.rubric for criterion in self.criteria] or [self.rubric_text or RUBRICS[self.rubric]]
+        return tuple(Protocol(rubric=rubric, count=self.levels) for rubric in rubrics)
+
     @property
     def protocol(self) -> Protocol:
-        """The question's fixed part."""
-        return Protocol(rubric=self.rubric_text or RUBRICS[self.rubric], count=self.levels)
+        """The fixed part of the first question."""
+        return self.protocols[0]
 
     @property
     def answers(self) -> int:
         """How many answers one question asks for."""
         return self.samples if self.mode == "samples" else 1
 
-    def request(self, completion: Completion) -> Request:
-        """Write the request for one judgement."""
+    def calls(self, completion: Completion) -> list[Call]:
+        """Write the questions of one judgement."""
         text, missing = cut(completion.text, self.max_completion_chars)
-        messages = self.protocol.messages(completion.prompt.text, text, missing)
+        shown = (completion.prompt.text, text, missing)
+        if self.mode == "decision":
+            return self._decisions(data_alone(*shown))
+        weights = [criterion.weight for criterion in self.criteria] or [1.0]
+        return [
+            Call(request=self._chat(protocol, protocol.messages(*shown)), rubric=protocol.rubric, weight=weight)
+            for protocol, weight in zip(self.protocols, weights, strict=True)
+        ]
+
+    def _decisions(self, messages: tuple[Message, ...]) -> list[Call]:
+        """Ask all criteria in one request, for each order of the levels: they share what they are about."""
+        asked = [(c.name, c.weight) for c in self.criteria] or [("grade", 1.0)]
+        rubric = "\n\n".join(protocol.rubric for protocol in self.protocols)
+        calls = []
+        for order in orders(messages, self.levels, self.permutations):
+            parts = zip(self.protocols, asked, strict=True)
+            scores = tuple(protocol.score(name, order, weight) for protocol, (name, weight) in parts)
+            request = Request(messages=messages, max_tokens=len(scores), scores=scores)
+            calls.append(Call(request=request, rubric=rubric))
+        return calls
+
+    def _chat(self, protocol: Protocol, messages: tuple[Message, ...]) -> Request:
         default = 1.0 if self.mode == "samples" else 0.0
         return Request(
             messages=messages,
@@ -104,7 +166,7 @@ class Judging:
             n=self.answers,
             seed=content_seed(messages) if self.mode == "samples" else None,
             top_logprobs=TOP_LOGPROBS if self.mode == "logprobs" else 0,
-            choices=self.protocol.labels,
+            choices=protocol.labels,
         )
 
     def patience(self) -> Patience:
@@ -116,15 +178,6 @@ class Judging:
         calls = self.concurrency // count + (index < self.concurrency % count)
         rate = self.requests_per_minute and self.requests_per_minute / count
         return dataclasses.replace(self, concurrency=max(1, calls), requests_per_minute=rate)
-
-    def budget(self, price: Price | None, before: Spent, index: int = 0, count: int = 1) -> Budget:
-        """A new budget for host `index` of `count`, of a run that has spent so much `before`."""
-        limits = []
-        if self.budget_annotations is not None:
-            limits.append(annotations_limit(self.budget_annotations, before, index, count))
-        if self.budget_usd is not None and price is not None:
-            limits.append(usd_limit(self.budget_usd, price, before, count))
-        return Budget(limits, before)
 
     def limits(self) -> Limits:
         """A new gate for the calls of one judge."""

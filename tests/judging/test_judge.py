@@ -44,6 +44,16 @@ def test_a_planted_verdict_comes_back(wire, mode, ledger):
     assert totals.cost_usd is None
 
 
+@pytest.mark.parametrize("fault", ["", "low_mass", "no_logprobs"])
+def test_exact_digits_give_the_same_verdicts(fault, ledger):
+    with serve(ServerSettings(port=0, faults={fault: 1.0} if fault else {}), Echo().model) as server:
+        settings = judge_settings("openai", server, exact_digits=True)
+        (verdict,), totals = verdicts(settings, ledger, [planted(4.25)])
+    assert verdict.reward == (None if fault else pytest.approx(4.25))
+    assert verdict.status == ("unparsable" if fault else "ok")
+    assert totals.annotations == 1
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_rewards_are_finer_than_levels(wire, ledger):
     with serve(model=Echo().model) as server:
