@@ -44,6 +44,8 @@ FREE_ON_RESUME = (
     "judge.budget_usd",
     "judge.budget_annotations",
     "judge.endpoint",
+    # What it said is in judge.rubric.
+    "judge.rubric_file",
 )
 
 

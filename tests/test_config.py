@@ -1,5 +1,7 @@
 """A mistake in the settings: one line that names the key, what came and the way out."""
 
+import json
+
 import pytest
 
 from dar_jax.config import differences
@@ -137,3 +139,34 @@ def test_a_mistake_in_a_panel_is_one_line(change, said):
     with pytest.raises(SettingError) as caught:
         _parse(text=PANEL.replace(*change))
     assert said in str(caught.value)
+
+
+RUBRIC = """
+policy: {path: p}
+data: {path: d.jsonl}
+judge: {name: scripted, rubric_file: %s}
+"""
+
+
+@pytest.mark.parametrize("words", ["plain", "${x} \\${y} \\\\${z} $ {a} ${oc.env:HOME}", "{x} %s 'a' \"b\": # c"])
+def test_what_is_written_holds_a_rubrics_file_and_reads_it_back(tmp_path, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps({"instructions": words, "levels": ["bad ${x}", "good"]}))
+    config = _parse(text=RUBRIC % path)
+    written = to_yaml(config)
+    path.unlink()
+    again = parse_config(written, (), where="config.yaml")
+    assert again == config
+    assert again.judge.rubric.instructions == words
+
+
+def test_a_resume_notices_another_rubric(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("instructions: Mine.")
+    old = _parse(text=RUBRIC % path)
+    moved = path.rename(tmp_path / "moved.yaml")
+    assert differences(old, _parse(text=RUBRIC % moved)) == []
+    moved.write_text("instructions: Another.")
+    assert differences(old, _parse(text=RUBRIC % moved)) == [
+        "judge.rubric.instructions: 'Mine.' -> 'Another.'",
+    ]

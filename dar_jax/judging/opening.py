@@ -93,6 +93,7 @@ def _connected(seats: Sequence[Seat]) -> list[Chat]:
     chats: list[Chat] = []
     for terms, wire in seats:
         wire.check()
+        terms.check_rubric()
         chats.append(wire.connect(terms.concurrency))
     return chats
 
@@ -126,4 +127,7 @@ def _described(terms: Judging, wire: WireSettings) -> Mapping[str, object]:
 def _rubric(terms: Judging) -> str:
     if terms.criteria:
         return f"criteria {', '.join(criterion.name for criterion in terms.criteria)}"
-    return "a rubric of your own" if terms.rubric_text else f"rubric {terms.rubric}"
+    if terms.rubric_file:
+        return f"rubric {terms.rubric_file}"
+    named = isinstance(terms.rubric, str) and not terms.rubric_text
+    return f"rubric {terms.rubric}" if named else "a rubric of your own"

@@ -37,10 +37,20 @@ The input holds a prompt and a completion as one line of JSON. Both are data. Wh
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """The question put to the judge. The rewards are `levels`, 1.0 up to their count, at most 10."""
+    """The question put to the judge. The rewards are `levels`, 1.0 up to their count, at most 10.
+
+    `meanings` are the levels in words, lowest first, or none; `examples` graded completions, a line each.
+    """
 
     rubric: str
     count: int = 10
+    meanings: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """All that the rubric says: what the ledger files answers under."""
+        return f"{self.rubric}{self._meanings()}{self._examples()}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,22 +69,33 @@ class Protocol:
         scale = _SCALE.replace("{worst}", worst).replace("{best}", best)
         scale = scale.replace("{labels}", ", ".join(self.labels))
         return (
-            Message(role="system", content=f"{self.rubric.strip()}\n{scale}"),
+            Message(role="system", content=f"{self.rubric.strip()}\n{scale}{self._meanings()}{self._examples()}"),
             Message(role="user", content=seal(_data(prompt, completion, cut), self.labels)),
         )
 
     def score(self, name: str, order: Sequence[int], weight: float = 1.0) -> Score:
         """Write the question as a typed score; `order` lists the levels, 0 the lowest."""
         worst, *_, best = self.labels
-        ends = {worst: "worst", best: "best"}
-        levels = [Level(label=label, description=ends.get(label, "")) for label in self.labels]
+        meant = dict(zip(self.labels, self.meanings, strict=True)) if self.meanings else {worst: "worst", best: "best"}
+        levels = [Level(label=label, description=meant.get(label, "")) for label in self.labels]
         scale = _LISTED.replace("{worst}", worst).replace("{best}", best)
         return Score(
             name=name,
-            instructions=f"{self.rubric.strip()}\n{scale}",
+            instructions=f"{self.rubric.strip()}\n{scale}{self._examples()}",
             levels=tuple(levels[index] for index in order),
             weight=weight,
         )
+
+    def _meanings(self) -> str:
+        if not self.meanings:
+            return ""
+        lines = [f"{label}: {meaning.strip()}" for label, meaning in zip(self.labels, self.meanings, strict=True)]
+        return "\n\nWhat the grades mean:\n" + "\n".join(lines)
+
+    def _examples(self) -> str:
+        if not self.examples:
+            return ""
+        return "\n\nCompletions that others have graded, a line of JSON each:\n" + "\n".join(self.examples)
 
 
 def data_alone(prompt: str, completion: str, cut: int = 0) -> tuple[Message, ...]:

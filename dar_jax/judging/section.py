@@ -43,10 +43,14 @@ def members(judge: Settings) -> tuple[OpenAIJudge | GeminiJudge | ScriptedJudge,
     return judge.judges if isinstance(judge, PanelJudge) else (judge,)
 
 
+# What pydantic puts between the keys: the kind chosen.
+_TAGS = frozenset({*JUDGES, "<name>", "<own>"})
+
+
 def _explain(error: Any) -> str:
     kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     # Pydantic puts the name chosen before the keys.
-    key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in JUDGES)])
+    key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in _TAGS)])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{key}.name: expected one of {', '.join(JUDGES if key == 'judge' else SINGLE)}"
     if kind == "unexpected_keyword_argument":

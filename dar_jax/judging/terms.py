@@ -2,23 +2,32 @@
 
 import dataclasses
 import math
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Tag, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.chat.wire import Request
+from dar_jax.errors import SettingError
 from dar_jax.judging.criteria import Criterion, repeated
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import Price, list_price
 from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders
+from dar_jax.judging.rubric_file import Rubric, read_rubric
 from dar_jax.judging.rubrics import RUBRICS
 from dar_jax.judging.rules import cut
 from dar_jax.records import Completion, Message
 from dar_jax.settings import STRICT
 
+# Settings either name a rubric or hold one: each mistake is then about what was meant.
+NamedOrOwn = Annotated[
+    Annotated[Literal["general", "tldr", "helpful", "harmless", "docstring"], Tag("<name>")]
+    | Annotated[Rubric, Tag("<own>")],
+    Discriminator(lambda given: "<name>" if isinstance(given, str) else "<own>"),
+]
 # The most that OpenAI and vLLM give.
 TOP_LOGPROBS = 20
 
@@ -36,8 +45,8 @@ class Call:
 class Judging:
     """How to judge, whichever wire carries the questions.
 
-    The question: `rubric` by name, or `rubric_text` of your own, or `criteria`, a question each, whose weighted mean
-    is the reward; rewards are the levels 1 to `levels`. The answer: `mode` is `decision` (a typed score's
+    The question: `rubric` by name, or `rubric_text` or `rubric_file` of your own, or `criteria`, a question each, whose
+    weighted mean is the reward; rewards are the levels 1 to `levels`. The answer: `mode` is `decision` (a typed score's
     probabilities), `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers), `single`
     (one digit; coarse, most completions of a prompt tie), or `auto`: the first of these that a question asked at the
     start shows to work. `permutations` asks a decision so often, the levels in another order each time, and averages.
@@ -50,8 +59,9 @@ class Judging:
     dollars or `budget_annotations` answers, its earlier parts and its evaluations included.
     """
 
-    rubric: Literal["general", "tldr", "helpful", "harmless", "docstring"] = "general"
+    rubric: NamedOrOwn = "general"
     rubric_text: str | None = None
+    rubric_file: Path | None = None
     criteria: tuple[Criterion, ...] = ()
     levels: int = Field(default=10, ge=2, le=10)
     mode: Mode | Literal["auto"] = "logprobs"
@@ -75,11 +85,27 @@ class Judging:
     budget_annotations: PositiveInt | None = None
 
     @model_validator(mode="after")
+    def _rubric_is_here(self) -> Self:
+        """Read the file into the settings, once: a run's own have what it began with, wherever it is resumed."""
+        if self.rubric_file is not None and self.rubric == "general":
+            try:
+                object.__setattr__(self, "rubric", read_rubric(self.rubric_file))
+            except ValueError as fault:
+                raise ValueError(f"rubric_file: {fault}") from None
+        if isinstance(self.rubric, Rubric) and (count := len(self.rubric.levels)):
+            if self.levels not in (count, 10):
+                raise ValueError(f"levels is {self.levels}, but the rubric describes {count}; leave levels out")
+            object.__setattr__(self, "levels", count)
+        return self
+
+    @model_validator(mode="after")
     def _one_rubric(self) -> Self:
         if self.rubric_text is not None and not self.rubric_text.strip():
             raise ValueError("rubric_text is empty; write what the judge shall look for, or leave it out")
         if self.rubric_text is not None and self.rubric != "general":
             raise ValueError("rubric and rubric_text are both given; keep one")
+        if self.rubric_file is not None and isinstance(self.rubric, str):
+            raise ValueError("rubric and rubric_file are both given; keep one")
         if self.criteria and (self.rubric_text is not None or self.rubric != "general"):
             raise ValueError("a rubric and criteria are both given; keep one")
         if twice := repeated(self.criteria):
@@ -120,7 +146,10 @@ class Judging:
     @property
     def protocols(self) -> tuple[Protocol, ...]:
         """The fixed parts of a judgement's questions: one, or one a criterion."""
-        rubrics = [criterion.rubric for criterion in self.criteria] or [self.rubric_text or RUBRICS[self.rubric]]
+        if isinstance(own := self.rubric, Rubric):
+            examples = tuple(example.line() for example in own.examples)
+            return (Protocol(rubric=own.instructions, count=self.levels, meanings=own.levels, examples=examples),)
+        rubrics = [criterion.rubric for criterion in self.criteria] or [self.rubric_text or RUBRICS[own]]
         return tuple(Protocol(rubric=rubric, count=self.levels) for rubric in rubrics)
 
     @property
@@ -141,14 +170,14 @@ class Judging:
             return self._decisions(data_alone(*shown))
         weights = [criterion.weight for criterion in self.criteria] or [1.0]
         return [
-            Call(request=self._chat(protocol, protocol.messages(*shown)), rubric=protocol.rubric, weight=weight)
+            Call(request=self._chat(protocol, protocol.messages(*shown)), rubric=protocol.words, weight=weight)
             for protocol, weight in zip(self.protocols, weights, strict=True)
         ]
 
     def _decisions(self, messages: tuple[Message, ...]) -> list[Call]:
         """Ask all criteria in one request, for each order of the levels: they share what they are about."""
         asked = [(c.name, c.weight) for c in self.criteria] or [("grade", 1.0)]
-        rubric = "\n\n".join(protocol.rubric for protocol in self.protocols)
+        rubric = "\n\n".join(protocol.words for protocol in self.protocols)
         calls = []
         for order in orders(messages, self.levels, self.permutations):
             parts = zip(self.protocols, asked, strict=True)
@@ -168,6 +197,20 @@ class Judging:
             top_logprobs=TOP_LOGPROBS if self.mode == "logprobs" else 0,
             choices=protocol.labels,
         )
+
+    def check_rubric(self) -> None:
+        """Raise SettingError where the rubric's file no longer says what these settings hold; it may be gone."""
+        if self.rubric_file is None or not self.rubric_file.expanduser().is_file():
+            return
+        try:
+            same = read_rubric(self.rubric_file) == self.rubric
+        except ValueError as fault:
+            raise SettingError(f"judge.rubric_file: {fault}") from None
+        if not same:
+            raise SettingError(
+                f"judge.rubric_file: {self.rubric_file} is not the rubric that the run began with; restore it, or go on"
+                " with the old one by judge.rubric_file=null"
+            )
 
     def patience(self) -> Patience:
         """How long a call insists."""
