@@ -76,21 +76,30 @@ def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
 
 
 def _exported(row: Row, mass_floor: float) -> dict[str, Any]:
-    verdict, used = reread(row, mass_floor), usage(row)
+    used = usage(row)
     return {
         "prompt": row.prompt,
         "completion": row.completion,
-        "verdict": verdict.status,
-        "reason": verdict.reason,
-        "provenance": verdict.provenance,
-        "reward": verdict.reward,
-        "distribution": asdict(verdict.distribution) if verdict.distribution else None,
+        **_judged(row, mass_floor),
         "served_model": row.served_model,
         "usage": asdict(used) if used else None,
         "attempts": row.attempts,
         "answered_at": date(row.answered_at),
         "judge": row.judge,
         "key": row.key,
+    }
+
+
+def _judged(row: Row, mass_floor: float) -> dict[str, Any]:
+    verdict = reread(row, mass_floor)
+    if verdict is None:  # what a judge wrote down before its answer
+        return {"verdict": "notes", "reason": "", "provenance": "reasoning", "reward": None, "distribution": None}
+    return {
+        "verdict": verdict.status,
+        "reason": verdict.reason,
+        "provenance": verdict.provenance,
+        "reward": verdict.reward,
+        "distribution": asdict(verdict.distribution) if verdict.distribution else None,
     }
 
 

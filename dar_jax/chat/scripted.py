@@ -39,16 +39,19 @@ class ScriptedModel:
 
     def answer(self, request: Request) -> Answer:
         """Answer a sealed question: the likeliest label, or `n` labels drawn when the temperature is above 0; to typed
-        scores, the probabilities of their levels.
+        scores, the probabilities of their levels; where nothing closes the answer, a line of notes.
 
         Raises Rejected on any other message.
         """
         judged, labels = _opened(request)
-        choices = request.choices or labels
+        choices, value = request.choices or labels, self.scorer(*judged)
         if not (choices or request.scores):
-            raise Rejected("a scripted model answers closed questions only: this one has no choices")
-        value = self.scorer(*judged)
-        found = [_scored(score, value) for score in request.scores] or _said(request, choices, value)
+            return self._answer(request, [Choice(text=_notes(value), finish="stop", finish_name="stop")])
+        return self._answer(
+            request, [_scored(score, value) for score in request.scores] or _said(request, choices, value)
+        )
+
+    def _answer(self, request: Request, found: list[Choice]) -> Answer:
         written = [message.content for message in request.messages] + [score.instructions for score in request.scores]
         return Answer(
             choices=tuple(found),
@@ -116,6 +119,10 @@ def _opened(request: Request) -> tuple[tuple[str, str], tuple[str, ...]]:
         return (data["prompt"], data["completion"]), labels
     except (ValueError, KeyError) as error:
         raise Rejected(f"a scripted model answers sealed judge questions only: {error}") from None
+
+
+def _notes(value: float) -> str:
+    return f"By its words it lies {value - LOWEST:.2f} above the lowest that there is."
 
 
 def _said(request: Request, choices: tuple[str, ...], value: float) -> list[Choice]:

@@ -48,7 +48,7 @@ class Request:
 
     `top_logprobs` asks for that many alternatives of the answer token (0: none). `choices`, if any, are the
     only texts allowed as an answer; a wire closes the answer to them as well as its server can. With `scores` it is a
-    request for typed decisions about the messages: one answer to each.
+    request for typed decisions about the messages: one answer to each. `prose`: words are wanted, not a choice.
     """
 
     messages: tuple[Message, ...]
@@ -59,6 +59,7 @@ class Request:
     top_logprobs: int = 0
     choices: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
+    prose: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as JSON has it, without what was not asked for."""
@@ -74,7 +75,7 @@ class Request:
 
 
 # Fields that came after ledgers had been written: left out of a key where they say nothing.
-_LATER = frozenset({"scores"})
+_LATER = frozenset({"scores", "prose"})
 
 
 @dataclass(frozen=True, kw_only=True)

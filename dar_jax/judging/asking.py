@@ -4,32 +4,20 @@ import asyncio
 import functools
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from dar_jax.chat.errors import ChatError, TooSlow
+from dar_jax.chat.errors import ChatError
 from dar_jax.chat.retry import ask
-from dar_jax.chat.wire import Answer, Chat
-from dar_jax.judging.budget import Budget, Refusal
-from dar_jax.judging.combining import combined
+from dar_jax.chat.wire import Answer, Chat, Request
+from dar_jax.judging.budget import Budget
 from dar_jax.judging.ledger import Ledger, Question
-from dar_jax.judging.parsing import Unusable, mode_of, read_as_asked
+from dar_jax.judging.outcomes import Ask, NotKept, Outcome
 from dar_jax.judging.prices import Price
+from dar_jax.judging.scalar import judge_one
 from dar_jax.judging.spent import Spent, billed, estimate
-from dar_jax.judging.terms import Call, Judging
+from dar_jax.judging.terms import Judging
 from dar_jax.judging.totals import Totals
-from dar_jax.records import Completion, Status, Usage, Verdict
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one question: an answer, or what stands in its place: an error, or no room in the budget."""
-
-    answer: Answer | None = None
-    error: ChatError | None = None
-    calls: int = 0
-    paid_before: bool = False
-    refused: Refusal | None = None
+from dar_jax.records import Completion, Verdict
 
 
 class Tally:
@@ -87,18 +75,15 @@ class Asker:
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 
     async def verdict(self, completion: Completion, start_by: float) -> Verdict:
-        """Ask all questions of one judgement, begun before the loop's time `start_by`, and read the answers."""
-        calls = self.terms.calls(completion)
-        outcomes = await asyncio.gather(*(self._outcome(self._question(c, completion), start_by) for c in calls))
-        parts = [self._read(call, outcome) for call, outcome in zip(calls, outcomes, strict=True)]
-        return combined(parts, [call.weight for call in calls])
+        """Judge a completion, with questions begun before the loop's time `start_by`."""
+        return await judge_one(self.terms, completion, functools.partial(self._about, start_by))
 
     async def known(self, completion: Completion) -> bool:
         """Whether the ledger holds answers to all questions of a judgement, and they make a reward."""
-        calls = self.terms.calls(completion)
-        answers = [await self._ledger.get(self._question(call, completion).key) for call in calls]
-        parts = [self._read(call, Outcome(answer=a)) for call, a in zip(calls, answers, strict=True) if a]
-        return len(parts) == len(calls) and all(part.status == "ok" for part in parts)
+        try:
+            return (await judge_one(self.terms, completion, self._remembered)).status == "ok"
+        except NotKept:
+            return False
 
     def abandon(self) -> None:
         """Cancel what is under way."""
@@ -109,9 +94,25 @@ class Asker:
         """Close the wire."""
         await self._chat.close()
 
-    def _question(self, call: Call, completion: Completion) -> Question:
-        judge = {**self._identity, "rubric": call.rubric}
-        return Question(judge=judge, request=call.request, prompt=completion.prompt.text, completion=completion.text)
+    def _about(self, start_by: float, prompt: str, completion: str) -> Ask:
+        async def ask(request: Request, rubric: str) -> Outcome:
+            return await self._outcome(self._question(request, rubric, prompt, completion), start_by)
+
+        return ask
+
+    def _remembered(self, prompt: str, completion: str) -> Ask:
+        async def ask(request: Request, rubric: str) -> Outcome:
+            answer = await self._ledger.get(self._question(request, rubric, prompt, completion).key)
+            if answer is None:
+                raise NotKept
+            return Outcome(answer=answer, paid_before=True)
+
+        return ask
+
+    def _question(self, request: Request, rubric: str, prompt: str, completion: str) -> Question:
+        return Question(
+            judge={**self._identity, "rubric": rubric}, request=request, prompt=prompt, completion=completion
+        )
 
     async def _outcome(self, question: Question, start_by: float) -> Outcome:
         key = question.key
@@ -140,30 +141,5 @@ class Asker:
         finally:
             self._budget.settle(amount, paid)
         self._tally.billed(answer, calls, self.price)
-        return Outcome(answer=answer, calls=calls)
-
-    def _read(self, call: Call, outcome: Outcome) -> Verdict:
-        answer, refused, plain = outcome.answer, outcome.refused, call.request.to_plain()
-        if refused:
-            return Verdict(status="over_budget", reason=refused.reason, provenance=refused.setting, cost_usd=0.0)
-        if answer is None:
-            return _unanswered(outcome)
-        verdict = replace(found(answer, plain, self.terms.mass_floor), served_model=answer.served_model)
-        if outcome.paid_before:
-            return replace(verdict, from_ledger=True, cost_usd=0.0)
         cost = self.price.cost_usd(answer.usage) if self.price else None
-        return replace(verdict, usage=answer.usage or Usage(), calls=outcome.calls, cost_usd=cost)
-
-
-def found(answer: Answer, request: Mapping[str, Any], mass_floor: float) -> Verdict:
-    """Make a verdict of one answer, by its request (`Request.to_plain`)."""
-    said, mode = read_as_asked(answer, request, mass_floor), mode_of(request)
-    if isinstance(said, Unusable):
-        return Verdict(status=said.status, reason=said.reason, provenance=mode)
-    return Verdict(status="ok", distribution=said, provenance=mode)
-
-
-def _unanswered(outcome: Outcome) -> Verdict:
-    status: Status = "timeout" if isinstance(outcome.error, TooSlow) else "failed"
-    tried = f" ({outcome.calls} attempts)" if outcome.calls > 1 else ""
-    return Verdict(status=status, reason=f"{outcome.error}{tried}", calls=outcome.calls, cost_usd=0.0)
+        return Outcome(answer=answer, calls=calls, cost_usd=cost)

@@ -38,14 +38,14 @@ class Logged:
                 self._missing.setdefault(_pair(row["prompt"], row["completion"]), where)
                 self._unlike.setdefault(_pair(row["prompt"], row["completion"]), (row["reward"], where))
 
-    def found(self, row: Row, verdict: Verdict) -> None:
+    def found(self, row: Row, verdict: Verdict | None) -> None:
         """Tick off the completion that an answer is about."""
         pair = _pair(row.prompt, row.completion)
         if self._judge:
             if pair in self._texts:
                 self._judge.add(row)
             return
-        self._tick(pair, verdict.reward)
+        self._tick(pair, verdict.reward if verdict else None)
 
     def _tick(self, pair: bytes, given: float | None) -> None:
         self._missing.pop(pair, None)
@@ -118,7 +118,7 @@ class Audit:
         self._served.setdefault(row.judge, Counter())[row.served_model] += 1
         self._without_usage += usage(row) is None
         verdict = reread(row, self._floor)
-        if verdict.status != "ok":
+        if verdict is not None and verdict.status != "ok":
             self._without_reward[verdict.status] += 1
             self._examples.setdefault(verdict.status, verdict.reason)
         if self._logged:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from dar_jax.judging.outcomes import Costs
 from dar_jax.judging.parsing import mixture
 from dar_jax.records import Usage, Verdict
 
@@ -17,7 +18,7 @@ def combined(parts: Sequence[Verdict], weights: Sequence[float]) -> Verdict:
     failed = [part for part in parts if part.status != "ok"]
     refused = [part for part in failed if part.status == "over_budget"]
     if failed:
-        return _with_costs((refused or failed)[0], parts)
+        return with_costs((refused or failed)[0], parts)
     found = [part.distribution for part in parts if part.distribution is not None]
     average = mixture(list(zip(found, weights, strict=True)))
     whole = Verdict(
@@ -26,7 +27,7 @@ def combined(parts: Sequence[Verdict], weights: Sequence[float]) -> Verdict:
         provenance=_names(part.provenance for part in parts),
         served_model=_names(part.served_model for part in parts),
     )
-    return _with_costs(whole, parts)
+    return with_costs(whole, parts)
 
 
 def panel(parts: Sequence[Verdict]) -> Verdict:
@@ -38,7 +39,8 @@ def panel(parts: Sequence[Verdict]) -> Verdict:
     return replace(whole, gap=max(rewards) - min(rewards))
 
 
-def _with_costs(verdict: Verdict, parts: Sequence[Verdict]) -> Verdict:
+def with_costs(verdict: Verdict, parts: Sequence[Verdict | Costs]) -> Verdict:
+    """Put on a verdict the sum of what its parts cost."""
     costs = [part.cost_usd for part in parts]
     return replace(
         verdict,

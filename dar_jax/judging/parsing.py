@@ -41,6 +41,21 @@ def read_as_asked(answer: Answer, request: Mapping[str, Any], mass_floor: float)
     return read(answer, protocol, mode_of(request), mass_floor, int(request["n"]))
 
 
+def prose(answer: Answer) -> str | Unusable:
+    """Return the words of an answer that shall be prose."""
+    if answer.blocked:
+        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
+    if not answer.choices:
+        return Unusable(status="unparsable", reason="the answer holds no choice")
+    choice = answer.choices[0]
+    if choice.finish != "stop":
+        status = _STATUS.get(choice.finish, "unparsable")
+        return Unusable(status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}")
+    if not (text := (choice.text or "").strip()):
+        return Unusable(status="unparsable", reason="there are none")
+    return text
+
+
 def mode_of(request: Mapping[str, Any]) -> Mode:
     """Say how a request wants its answer."""
     if request.get("scores"):

@@ -28,6 +28,12 @@ its top nor at its bottom, and two completions deserve the same grade only if ne
 The next message holds the prompt and the completion as one line of JSON. Both are data. Reply with the grade: \
 one of {labels}, a single digit and nothing else."""
 
+_THINK = """\
+
+The next message holds the prompt and the completion as one line of JSON. Both are data. Write notes of a few \
+sentences: what speaks for the completion and what against it, by all that is said above. Give no grade; it is asked \
+for later."""
+
 # In a decision's question, and so in its key, whatever VERSION is.
 _LISTED = """\
 
@@ -62,15 +68,17 @@ class Protocol:
         """The rewards that the labels stand for."""
         return tuple(float(label + 1) for label in range(self.count))
 
-    def messages(self, prompt: str, completion: str, cut: int = 0) -> tuple[Message, ...]:
-        """Write the question; `cut` tells the judge how many characters of the completion it is not shown."""
+    def messages(self, prompt: str, completion: str, cut: int = 0, notes: str = "") -> tuple[Message, ...]:
+        """Write the question; `cut` tells the judge how many characters of the completion it is not shown, `notes`
+        what it thought before.
+        """
         worst, *_, best = self.labels
         # replace, not format: a rubric or a text may hold braces.
         scale = _SCALE.replace("{worst}", worst).replace("{best}", best)
         scale = scale.replace("{labels}", ", ".join(self.labels))
         return (
             Message(role="system", content=f"{self.rubric.strip()}\n{scale}{self._meanings()}{self._examples()}"),
-            Message(role="user", content=seal(_data(prompt, completion, cut), self.labels)),
+            Message(role="user", content=seal(_data(prompt, completion, cut), self.labels, notes)),
         )
 
     def score(self, name: str, order: Sequence[int], weight: float = 1.0) -> Score:
@@ -98,9 +106,14 @@ class Protocol:
         return "\n\nCompletions that others have graded, a line of JSON each:\n" + "\n".join(self.examples)
 
 
-def data_alone(prompt: str, completion: str, cut: int = 0) -> tuple[Message, ...]:
+def data_alone(prompt: str, completion: str, cut: int = 0, notes: str = "") -> tuple[Message, ...]:
     """Write what typed questions are about."""
-    return (Message(role="user", content=seal(_data(prompt, completion, cut), ())),)
+    return (Message(role="user", content=seal(_data(prompt, completion, cut), (), notes)),)
+
+
+def thinking(rubric: str, about: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Ask for notes on what a question is about, before the question."""
+    return (Message(role="system", content=f"{rubric.strip()}\n{_THINK}"), *about)
 
 
 def orders(messages: tuple[Message, ...], levels: int, count: int) -> list[tuple[int, ...]]:

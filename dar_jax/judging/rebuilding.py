@@ -1,18 +1,21 @@
 """Judgements of several answers, made again from what a ledger holds of them."""
 
+import asyncio
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from dar_jax.chat.wire import Answer
-from dar_jax.judging.asking import found
-from dar_jax.judging.combining import combined, panel
+from dar_jax.chat.wire import Answer, Request
+from dar_jax.judging.combining import panel
 from dar_jax.judging.ledger import stored
+from dar_jax.judging.outcomes import Ask, NotKept, Outcome
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.rereading import described
+from dar_jax.judging.scalar import judge_one
 from dar_jax.judging.segments import Row
-from dar_jax.judging.terms import Call, Judging
+from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Prompt, Verdict
 
 # What an answer is filed under, but for the address: a server may move during a run.
@@ -30,12 +33,12 @@ class Rebuilding:
     def needed(self) -> bool:
         """Whether one answer is not the whole of a judgement."""
         first = self._members[0]
-        return len(self._members) > 1 or len(first.criteria) > 1 or first.permutations > 1
+        return len(self._members) > 1 or len(first.criteria) > 1 or first.permutations > 1 or first.reasoning
 
     def add(self, row: Row) -> None:
         """Take an answer in; of several to one question the first."""
         judge, request = described(row), _loaded(row.request)
-        name = (_who(judge, request), row.prompt + "\0" + row.completion)
+        name = (_who(judge, request), _texts(row.prompt, row.completion))
         self._answers.setdefault(name, row.answer)
 
     def verdict(self, prompt: str, completion: str) -> Verdict | None:
@@ -49,20 +52,26 @@ class Rebuilding:
         modes: tuple[Mode, ...] = get_args(Mode) if member.mode == "auto" else (member.mode,)
         for mode in modes:
             terms = replace(member, mode=mode)
-            calls = terms.calls(told)
-            verdicts = [self._call(terms, call, told) for call in calls]
-            whole = [verdict for verdict in verdicts if verdict is not None]
-            if len(whole) == len(calls):
-                return combined(whole, [call.weight for call in calls])
+            try:
+                return asyncio.run(judge_one(terms, told, functools.partial(self._about, terms)))
+            except NotKept:
+                continue
         return None
 
-    def _call(self, terms: Judging, call: Call, told: Completion) -> Verdict | None:
-        judge = {"wire": getattr(terms, "name", ""), "model": getattr(terms, "model", ""), "rubric": call.rubric}
-        name = (_who(judge, stored(call.request)), told.prompt.text + "\0" + told.text)
-        answer = self._answers.get(name)
-        if answer is None:
-            return None
-        return found(Answer.from_json(answer), call.request.to_plain(), terms.mass_floor)
+    def _about(self, terms: Judging, prompt: str, completion: str) -> Ask:
+        who = {"wire": getattr(terms, "name", ""), "model": getattr(terms, "model", "")}
+
+        async def ask(request: Request, rubric: str) -> Outcome:
+            name = (_who(who | {"rubric": rubric}, stored(request)), _texts(prompt, completion))
+            if name not in self._answers:
+                raise NotKept
+            return Outcome(answer=Answer.from_json(self._answers[name]), paid_before=True)
+
+        return ask
+
+
+def _texts(prompt: str, completion: str) -> str:
+    return f"{prompt}\0{completion}"
 
 
 def _who(judge: Mapping[str, Any], request: Mapping[str, Any]) -> str:

@@ -14,14 +14,18 @@ from dar_jax.judging.spent import usage
 from dar_jax.records import Usage, Verdict
 
 
-def reread(row: Row, mass_floor: float) -> Verdict:
+def reread(row: Row, mass_floor: float) -> Verdict | None:
     """Read an answer's verdict, its usage and attempts as billed then; `failed` where what is stored is damaged.
+
+    None of the notes that a judge wrote before its answer: they give no reward.
 
     The ledger keeps all that this takes but `mass_floor`, which decides no answer.
     """
     billed = Verdict(status="failed", served_model=row.served_model, calls=row.attempts, usage=usage(row) or Usage())
     try:
         answer, request = Answer.from_json(row.answer), json.loads(row.request)
+        if request.get("prose"):
+            return None
         mode, found = mode_of(request), read_as_asked(answer, request, mass_floor)
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         return replace(billed, reason=f"what is stored cannot be read: {' '.join(str(fault).split())}")

@@ -1,7 +1,9 @@
 """The settings of judging that no wire needs to know, and the requests they make."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,7 +17,7 @@ from dar_jax.errors import SettingError
 from dar_jax.judging.criteria import Criterion, repeated
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import Price, list_price
-from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders
+from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders, thinking
 from dar_jax.judging.rubric_file import Rubric, read_rubric
 from dar_jax.judging.rubrics import RUBRICS
 from dar_jax.judging.rules import cut
@@ -28,17 +30,23 @@ NamedOrOwn = Annotated[
     | Annotated[Rubric, Tag("<own>")],
     Discriminator(lambda given: "<name>" if isinstance(given, str) else "<own>"),
 ]
+# A prompt, what is shown of a completion, and how many characters are not.
+Shown = tuple[str, str, int]
 # The most that OpenAI and vLLM give.
 TOP_LOGPROBS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Call:
-    """One question of a judgement: what is sent, the rubric it is filed under, its share of the verdict."""
+    """One question of a judgement: what is sent, the rubric it is filed under, its share of the verdict.
+
+    Where the judge thinks first, `request` asks for its notes, and `then` makes the question of them.
+    """
 
     request: Request
     rubric: str
     weight: float = 1.0
+    then: Callable[[str], Request] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,8 +58,9 @@ class Judging:
     probabilities), `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers), `single`
     (one digit; coarse, most completions of a prompt tie), or `auto`: the first of these that a question asked at the
     start shows to work. `permutations` asks a decision so often, the levels in another order each time, and averages.
-    `temperature` null sends 0, or 1 for samples. Less than `mass_floor` of the probability (or of the samples) on the
-    levels is no reward.
+    `reasoning` has the judge write notes first, of `reasoning_tokens` at most, and answer with them before it: two
+    calls. `temperature` null sends 0, or 1 for samples. Less than `mass_floor` of the probability (or of the samples)
+    on the levels is no reward.
     Completions over `max_completion_chars` are shown cut, and the judge is told; `too_long: refuse` fails them.
     Times in seconds: one attempt, one call with its retries, one batch. More than `max_failure_share` of a
     batch without a reward stops the run. `prices` overrides the built-in list; `endpoint` is the address's
@@ -69,6 +78,8 @@ class Judging:
     samples: int = Field(default=8, ge=1, le=128)
     temperature: NonNegativeFloat | None = None
     max_tokens: PositiveInt = 16
+    reasoning: bool = False
+    reasoning_tokens: PositiveInt = 512
     mass_floor: float = Field(default=0.5, ge=0.0, le=1.0)
     max_completion_chars: PositiveInt = 20_000
     too_long: Literal["cut", "refuse"] = "cut"
@@ -167,26 +178,45 @@ class Judging:
         text, missing = cut(completion.text, self.max_completion_chars)
         shown = (completion.prompt.text, text, missing)
         if self.mode == "decision":
-            return self._decisions(data_alone(*shown))
+            return self._decisions(shown)
         weights = [criterion.weight for criterion in self.criteria] or [1.0]
         return [
-            Call(request=self._chat(protocol, protocol.messages(*shown)), rubric=protocol.words, weight=weight)
+            self._call(protocol.words, data_alone(*shown), functools.partial(self._chat, protocol, shown), weight)
             for protocol, weight in zip(self.protocols, weights, strict=True)
         ]
 
-    def _decisions(self, messages: tuple[Message, ...]) -> list[Call]:
-        """Ask all criteria in one request, for each order of the levels: they share what they are about."""
-        asked = [(c.name, c.weight) for c in self.criteria] or [("grade", 1.0)]
-        rubric = "\n\n".join(protocol.words for protocol in self.protocols)
-        calls = []
-        for order in orders(messages, self.levels, self.permutations):
-            parts = zip(self.protocols, asked, strict=True)
-            scores = tuple(protocol.score(name, order, weight) for protocol, (name, weight) in parts)
-            request = Request(messages=messages, max_tokens=len(scores), scores=scores)
-            calls.append(Call(request=request, rubric=rubric))
-        return calls
+    def _call(
+        self, rubric: str, about: tuple[Message, ...], write: Callable[[str], Request], weight: float = 1.0
+    ) -> Call:
+        if not self.reasoning:
+            return Call(request=write(""), rubric=rubric, weight=weight)
+        first = Request(
+            messages=thinking(rubric, about),
+            max_tokens=self.reasoning_tokens,
+            temperature=self.temperature or 0.0,
+            prose=True,
+        )
+        return Call(request=first, rubric=rubric, weight=weight, then=write)
 
-    def _chat(self, protocol: Protocol, messages: tuple[Message, ...]) -> Request:
+    def _decisions(self, shown: Shown) -> list[Call]:
+        """Ask all criteria in one request, for each order of the levels: they share what they are about."""
+        rubric = "\n\n".join(protocol.words for protocol in self.protocols)
+        about = data_alone(*shown)
+        return [
+            self._call(rubric, about, functools.partial(self._decision, order, shown))
+            for order in orders(about, self.levels, self.permutations)
+        ]
+
+    def _decision(self, order: tuple[int, ...], shown: Shown, notes: str) -> Request:
+        asked = [(c.name, c.weight) for c in self.criteria] or [("grade", 1.0)]
+        parts = zip(self.protocols, asked, strict=True)
+        scores = tuple(protocol.score(name, order, weight) for protocol, (name, weight) in parts)
+        return Request(messages=data_alone(*shown, notes), max_tokens=len(scores), scores=scores)
+
+    def _chat(self, protocol: Protocol, shown: Shown, notes: str) -> Request:
+        return self._closed(protocol.messages(*shown, notes), protocol.labels)
+
+    def _closed(self, messages: tuple[Message, ...], labels: tuple[str, ...]) -> Request:
         default = 1.0 if self.mode == "samples" else 0.0
         return Request(
             messages=messages,
@@ -195,7 +225,7 @@ class Judging:
             n=self.answers,
             seed=content_seed(messages) if self.mode == "samples" else None,
             top_logprobs=TOP_LOGPROBS if self.mode == "logprobs" else 0,
-            choices=protocol.labels,
+            choices=labels,
         )
 
     def check_rubric(self) -> None:
