@@ -1,6 +1,7 @@
 """The settings of a run: every room's own, composed. `read_config` makes one from a file and overrides."""
 
 import dataclasses
+import re
 import typing
 from typing import Any, Literal, Self
 
@@ -43,6 +44,8 @@ FREE_ON_RESUME = (
     "judge.budget_usd",
     "judge.budget_annotations",
     "judge.endpoint",
+    # What it said is in judge.rubric.
+    "judge.rubric_file",
 )
 
 
@@ -138,7 +141,9 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Name the settings that differ and that a resume may not change, as `key: old -> new`."""
     before, after = flat(old), flat(new)
     keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-    fixed = [key for key in keys if not any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)]
+    # What is free of a judge is free of each judge of a panel.
+    named = {key: re.sub(r"^judge\.judges\.\d+\.", "judge.", key) for key in keys}
+    fixed = [key for key in keys if not any(f"{named[key]}.".startswith(f"{free}.") for free in FREE_ON_RESUME)]
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in fixed]
 
 
@@ -148,6 +153,8 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value))
     if not isinstance(value, dict) or not value:
         return {path: value}
     parts = (_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
@@ -158,12 +165,21 @@ def field_names(path: tuple[str, ...], settings: Any) -> list[str]:
     """List the settings that exist at a path, following the names chosen in `settings`."""
     kinds: list[Any] = [RunConfig]
     for key in path:
+        if isinstance(settings, list) and key.isdecimal():
+            # An item of a list is of the kinds that the list is of.
+            settings = settings[int(key)]
+            kinds = _named(kinds, settings)
+            continue
         settings = settings.get(key) if isinstance(settings, dict) else None
         hints = [typing.get_type_hints(kind).get(key) for kind in kinds]
         kinds = [kind for hint in hints for kind in _components(hint)]
-        name = settings.get("name") if isinstance(settings, dict) else None
-        kinds = [kind for kind in kinds if name is None or getattr(kind, "name", name) == name]
+        kinds = _named(kinds, settings)
     return sorted({field.name for kind in kinds for field in dataclasses.fields(kind)})
+
+
+def _named(kinds: list[Any], settings: Any) -> list[Any]:
+    name = settings.get("name") if isinstance(settings, dict) else None
+    return [kind for kind in kinds if name is None or getattr(kind, "name", name) == name]
 
 
 def _components(hint: Any) -> list[Any]:

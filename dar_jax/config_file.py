@@ -5,6 +5,7 @@ line each: the key, what came, what was expected, the way out.
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,17 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
 
 def to_yaml(config: RunConfig) -> str:
     """Write the resolved settings, without secrets."""
-    return str(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
+    return str(OmegaConf.to_yaml(OmegaConf.create(_literal(to_plain(config)))))
+
+
+def _literal(value: Any) -> Any:
+    """Keep `${...}` in a text what it is: words, read back as they were."""
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    # Backslashes before it count, as OmegaConf reads them.
+    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", value) if isinstance(value, str) else value
 
 
 def _explain(error: Any, settings: dict[str, Any]) -> str:
@@ -64,7 +75,8 @@ def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[
     path: tuple[str, ...] = ()
     for position, part in enumerate(map(str, loc)):
         last = position == len(loc) - 1
-        if (last and unknown) or part in field_names(path, settings):
+        item = isinstance(loc[position], int) and bool(path)
+        if (last and unknown) or item or part in field_names(path, settings):
             path = (*path, part)
     return path
 

@@ -13,8 +13,9 @@ from dar_jax.errors import SettingError
 from dar_jax.judging import reading
 from dar_jax.judging.audit import Audit, Logged
 from dar_jax.judging.ledger import Ledger
+from dar_jax.judging.rebuilding import Rebuilding
 from dar_jax.judging.rereading import reread
-from dar_jax.judging.section import Settings, parse_judge
+from dar_jax.judging.section import Settings, members, parse_judge
 from dar_jax.judging.segments import Row
 from dar_jax.judging.spent import usage
 from dar_jax.judging.statistics import date, statistics
@@ -32,7 +33,8 @@ _LOGGED = {"step", "prompt_id", "sample", "prompt", "completion", "verdict", "pr
 
 def stats(place: Place, out: Rich, *, as_json: bool) -> None:
     """Print the sums by judge and served model, or one JSON object."""
-    found = statistics(reading.distinct(reading.find(place), reading.billing), _judge_of(place))
+    judge = _judge_of(place)
+    found = statistics(reading.distinct(reading.find(place), reading.billing), members(judge) if judge else ())
     if as_json:
         print(json.dumps(found.to_plain(), indent=1))
     else:
@@ -65,28 +67,39 @@ def merge(places: Sequence[Place], output: Path) -> str:
 def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
     """Look for what is wrong; return the findings, a line each, and what was looked at."""
     ledgers, faults = reading.find(place), list[str]()
-    logged = Logged(_completions(place, faults)) if "://" in str(place) or Path(place).is_dir() else None
+    is_run, judge = "://" in str(place) or Path(place).is_dir(), _judge_of(place)
+    rebuilding = Rebuilding(members(judge)) if judge else None
+    logged = Logged(_completions(place, faults), rebuilding) if is_run else None
     found = Audit(ledgers, _floor(place, mass_floor), logged)
     of_log = f", {logged.count:,} completions with a reward" if logged else ""
     return [*found.findings(), *faults], f"{place}: {found.answers:,} answers{of_log}"
 
 
 def _exported(row: Row, mass_floor: float) -> dict[str, Any]:
-    verdict, used = reread(row, mass_floor), usage(row)
+    used = usage(row)
     return {
         "prompt": row.prompt,
         "completion": row.completion,
-        "verdict": verdict.status,
-        "reason": verdict.reason,
-        "provenance": verdict.provenance,
-        "reward": verdict.reward,
-        "distribution": asdict(verdict.distribution) if verdict.distribution else None,
+        **_judged(row, mass_floor),
         "served_model": row.served_model,
         "usage": asdict(used) if used else None,
         "attempts": row.attempts,
         "answered_at": date(row.answered_at),
         "judge": row.judge,
         "key": row.key,
+    }
+
+
+def _judged(row: Row, mass_floor: float) -> dict[str, Any]:
+    verdict = reread(row, mass_floor)
+    if verdict is None:  # what a judge wrote down before its answer
+        return {"verdict": "notes", "reason": "", "provenance": "reasoning", "reward": None, "distribution": None}
+    return {
+        "verdict": verdict.status,
+        "reason": verdict.reason,
+        "provenance": verdict.provenance,
+        "reward": verdict.reward,
+        "distribution": asdict(verdict.distribution) if verdict.distribution else None,
     }
 
 

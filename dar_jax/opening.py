@@ -11,7 +11,8 @@ from dar_jax.config import RunConfig, differences
 from dar_jax.config_file import parse_config, to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
-from dar_jax.judging import GeminiJudge, Judge, OpenAIJudge, ScriptedJudge
+from dar_jax.judging import Judge
+from dar_jax.judging.section import Settings
 from dar_jax.policy import keep_words
 from dar_jax.runlog import RemoteFolder, RunFolder, layout
 from dar_jax.session import Session
@@ -84,7 +85,7 @@ def console(config: RunConfig) -> Console:
     return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
 
 
-def judge(settings: OpenAIJudge | GeminiJudge | ScriptedJudge, folder: Folder) -> Judge:
+def judge(settings: Settings, folder: Folder) -> Judge:
     """Open this host's judge, with its share of the rates and the budget and a ledger of its own.
 
     What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
@@ -93,4 +94,11 @@ def judge(settings: OpenAIJudge | GeminiJudge | ScriptedJudge, folder: Folder) -
         own, others = folder.ledger_of(hosts.index()), folder.other_ledgers(hosts.index())
     with hosts.together("judge"):
         index, count = hosts.index(), hosts.count()
-        return settings.share(index, count).open(own, others, index, count)
+        opened = settings.share(index, count).open(own, others, index, count)
+    try:
+        # A mode that was found out must be the same for all.
+        hosts.agree({"judge": opened.describe()})
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -86,7 +86,8 @@ class Verdict:
 
     `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before: its usage, calls
     and cost are then 0;
-    `provenance` is how the judge answered (`logprobs`, `samples`, `single`, `rule`), of `over_budget` the setting.
+    `provenance` is how the judge answered (`decision`, `logprobs`, `samples`, `single`, `rule`), of `over_budget` the
+    setting. `gap` is how far the rewards of a panel's judges are apart, None of a judge alone.
     """
 
     status: Status
@@ -98,6 +99,7 @@ class Verdict:
     calls: int = 0
     cost_usd: float | None = None
     from_ledger: bool = False
+    gap: float | None = None
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.distribution is not None):

@@ -1,5 +1,7 @@
 """A mistake in the settings: one line that names the key, what came and the way out."""
 
+import json
+
 import pytest
 
 from dar_jax.config import differences
@@ -102,3 +104,69 @@ def test_a_resume_may_change_what_does_not_decide_the_numbers():
     assert differences(old, _parse("steps=9", "display.mode=quiet", "checkpoints.keep=9")) == []
     changed = differences(old, _parse("group_size=8", "algorithm.alpha_ratio=0.2", "steps=9"))
     assert changed == ["algorithm.alpha_ratio: 0.1 -> 0.2", "group_size: 4 -> 8"]
+
+
+PANEL = """
+policy: {path: p}
+data: {path: d.jsonl}
+judge:
+  name: panel
+  judges:
+    - {name: scripted}
+    - {name: openai, model: m, base_url: "http://h/v1"}
+"""
+
+
+def test_a_panels_judges_are_free_and_fixed_as_a_judge_alone_is():
+    old = _parse(text=PANEL)
+    moved = PANEL.replace("http://h/v1", "http://other/v1").replace("scripted}", "scripted, concurrency: 2}")
+    assert differences(old, _parse(text=moved)) == []
+    assert differences(old, _parse("judge.budget_annotations=5", text=PANEL)) == []
+    assert differences(old, _parse(text=PANEL.replace("model: m", "model: n"))) == ["judge.judges.1.model: 'm' -> 'n'"]
+    assert parse_config(to_yaml(old), (), where="config.yaml") == old
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("model: m", "modle: m"), "judge.judges.1.model"),
+        (("name: scripted", "name: nobody"), "'nobody' is none of"),
+        (("model: m", "model: m, levels: 3"), "judges of 3 and 10 levels have no mean"),
+        (("name: scripted", "name: scripted, budget_usd: 1"), "state it beside judges"),
+    ],
+)
+def test_a_mistake_in_a_panel_is_one_line(change, said):
+    with pytest.raises(SettingError) as caught:
+        _parse(text=PANEL.replace(*change))
+    assert said in str(caught.value)
+
+
+RUBRIC = """
+policy: {path: p}
+data: {path: d.jsonl}
+judge: {name: scripted, rubric_file: %s}
+"""
+
+
+@pytest.mark.parametrize("words", ["plain", "${x} \\${y} \\\\${z} $ {a} ${oc.env:HOME}", "{x} %s 'a' \"b\": # c"])
+def test_what_is_written_holds_a_rubrics_file_and_reads_it_back(tmp_path, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps({"instructions": words, "levels": ["bad ${x}", "good"]}))
+    config = _parse(text=RUBRIC % path)
+    written = to_yaml(config)
+    path.unlink()
+    again = parse_config(written, (), where="config.yaml")
+    assert again == config
+    assert again.judge.rubric.instructions == words
+
+
+def test_a_resume_notices_another_rubric(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("instructions: Mine.")
+    old = _parse(text=RUBRIC % path)
+    moved = path.rename(tmp_path / "moved.yaml")
+    assert differences(old, _parse(text=RUBRIC % moved)) == []
+    moved.write_text("instructions: Another.")
+    assert differences(old, _parse(text=RUBRIC % moved)) == [
+        "judge.rubric.instructions: 'Mine.' -> 'Another.'",
+    ]

@@ -6,6 +6,7 @@ import pytest
 
 from dar_jax.cli import main
 from dar_jax.judging import ScriptedJudge, reading
+from dar_jax.judging.section import parse_judge
 from dar_jax.ledgers import _floor
 from dar_jax.reporting.steps import completion_rows
 from dar_jax.runlog import layout
@@ -129,3 +130,26 @@ def test_a_runs_floor_is_used_unless_one_is_given(run, capsys):
     assert [_floor(run, None), _floor(run, 0.75), _floor(run / "ledger.sqlite", None)] == [0.25, 0.75, 0.5]
     assert main(["ledger", "audit", str(run), "--mass-floor", "7"]) == 2
     assert "expected a share" in capsys.readouterr().err
+
+
+PANEL = """
+policy: {path: p}
+data: {path: d}
+judge: {name: panel, judges: [{name: scripted, mode: decision, permutations: 2}, {name: scripted, mode: auto}]}
+"""
+
+
+def test_the_ledger_of_a_panel_is_audited_summed_and_exported(tmp_path, capsys):
+    folder = layout(tmp_path / "run").create(tmp_path / "run", PANEL)
+    with parse_judge(PANEL, where="x").open(folder.ledger) as judge:
+        verdicts = judge.submit(completions(TEXTS)).result()
+    folder.write("completions", completion_rows(1, completions(TEXTS), verdicts, {}))
+    assert main(["ledger", "audit", str(folder.path)]) == 0
+    assert "7 answers, 2 completions with a reward" in capsys.readouterr().err
+    table = said(capsys, "ledger", "stats", folder.path)
+    assert "answers 7" in table
+    assert "US dollars 0.0000" in table
+    output = tmp_path / "answers.jsonl"
+    said(capsys, "ledger", "export", folder.path, "--output", output)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {(row["verdict"], row["provenance"]) for row in rows} == {("ok", "decision")}

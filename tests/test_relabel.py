@@ -198,3 +198,24 @@ def test_a_ledger_may_be_shared(tmp_path, capsys):
         (tmp_path / "out.jsonl").unlink()
         assert main([*command, "--ledger", str(tmp_path / "shared.sqlite")]) == 0
     assert "0 answers billed, 0.0000 US dollars; 5 from the ledger" in capsys.readouterr().out
+
+
+def test_typed_decisions_a_found_mode_and_a_panel_score_a_file_too(tmp_path, capsys):
+    rows = [{"prompt": "Say it.", "completion": planted(level) + str(level)} for level in (2, 5.5, 9)]
+    with serve(model=Echo().model) as server:
+        command = job(tmp_path, server, rows, mode="decision", permutations=2)
+        assert main(command) == 0
+        assert "6 answers billed" in capsys.readouterr().out
+        assert [row["reward"] for row in rows_of(tmp_path)] == pytest.approx([2, 5.5, 9])
+        (tmp_path / "out.jsonl").unlink()
+        assert main([*command, "judge.mode=auto", "judge.permutations=1"]) == 0
+        assert "mode decision (found)" in capsys.readouterr().out
+        (tmp_path / "out.jsonl").unlink()
+        member = {"name": "openai", "model": "m", "base_url": server.openai_url}
+        panel = {"name": "panel", "judges": [member, {"name": "scripted", "scorer": "overlap"}]}
+        (tmp_path / "j.yaml").write_text(f"judge: {json.dumps(panel)}\n")
+        assert main(command) == 0
+    told, found = capsys.readouterr().out, rows_of(tmp_path)
+    assert "panel of 2: m at http" in told
+    assert [row["served_model"] for row in found] == ["scripted-echo, scripted-overlap"] * 3
+    assert all(row["status"] == "ok" and sum(row["probabilities"]) == pytest.approx(1) for row in found)

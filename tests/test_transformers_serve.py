@@ -3,6 +3,8 @@
 import pytest
 
 from dar_jax.cli import main
+from dar_jax.judging import OpenAIJudge
+from tests.judging.questions import completions
 from tests.nano import write_policy, write_prompts
 from tests.serving import serve
 
@@ -67,3 +69,20 @@ def test_a_random_judge_is_called_useless(server, tmp_path, capsys, mode):
     assert "the judge is useless" in said
     assert "nothing was learnt" in said
     assert not (run / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("mode", ["decision", "auto"])
+def test_typed_decisions_of_a_real_server(server, tmp_path, mode):
+    """Here a random model does give rewards: the labels' own probabilities, and no word about the others'."""
+    base_url, model = server
+    settings = OpenAIJudge(model=model, base_url=base_url, mode=mode, permutations=2 if mode == "decision" else 1)
+    with settings.open(tmp_path / "ledger.sqlite") as judge:
+        assert "mode decision" in judge.describe()
+        (first, second) = judge.submit(completions(["One completion.", "Another one, which is longer."])).result()
+        assert judge.totals.usage.input_tokens > 100
+    assert first.status == second.status == "ok"
+    assert first.reward != second.reward
+    assert 1.0 < first.reward < 10.0
+    with settings.open(tmp_path / "again.sqlite") as judge:
+        again = judge.submit(completions(["One completion."])).result()[0]
+    assert again.reward == pytest.approx(first.reward)

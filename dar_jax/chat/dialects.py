@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dar_jax.chat.wire import Answer, Choice, Finish, Request
+from dar_jax.chat.wire import LOWEST_LOGPROB, Alternative, Answer, Choice, Finish, Request
 from dar_jax.records import Message, Usage
 
 _OPENAI_FINISH: Mapping[Finish, str] = {
@@ -56,7 +56,8 @@ def _read_openai(body: Any) -> Request:
 
 def _write_openai(answer: Answer, body: Any) -> dict[str, Any]:
     schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
-    choices = [_openai_choice(choice, schema) for choice in answer.choices]
+    ids = body.get("logprob_token_ids") or ()
+    choices = [_openai_choice(choice, schema, ids) for choice in answer.choices]
     if answer.blocked:
         choices = [_openai_choice(Choice(text=None, finish="blocked", index=0), None)]
     return {
@@ -69,7 +70,7 @@ def _write_openai(answer: Answer, body: Any) -> dict[str, Any]:
     }
 
 
-def _openai_choice(choice: Choice, schema: Any) -> dict[str, Any]:
+def _openai_choice(choice: Choice, schema: Any, ids: Sequence[int] = ()) -> dict[str, Any]:
     refused = choice.finish == "refusal"
     message = {
         "role": "assistant",
@@ -78,10 +79,25 @@ def _openai_choice(choice: Choice, schema: Any) -> dict[str, Any]:
     }
     logprobs = None
     if choice.top:
-        top = [{"token": t.token, "logprob": t.logprob, "bytes": None} for t in choice.top]
+        top = [{"token": t.token, "logprob": t.logprob, "bytes": None} for t in _asked_for(choice.top, ids)]
         logprobs = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
     finish = _OPENAI_FINISH[choice.finish]
     return _index(choice) | {"message": message, "finish_reason": finish, "logprobs": logprobs}
+
+
+def _asked_for(top: Sequence[Alternative], ids: Sequence[int]) -> Sequence[Alternative]:
+    """Give the token chosen and then exactly the tokens asked for, as vLLM does; without ids, the likeliest."""
+    if not ids:
+        return top
+    known = {alternative.token: alternative.logprob for alternative in top}
+    asked = [Alternative(token=chr(i), logprob=known.get(chr(i), LOWEST_LOGPROB)) for i in ids]
+    return [top[0], *(each for each in asked if each.token != top[0].token)]
+
+
+def tokenized(body: Any) -> dict[str, Any]:
+    """Answer vLLM's /tokenize: the scripted model's tokens are characters."""
+    tokens = [ord(character) for character in body["prompt"]]
+    return {"count": len(tokens), "max_model_len": 2**20, "tokens": tokens}
 
 
 def _openai_usage(usage: Usage) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
     ChatError
     +-- Rejected            this request, or this key, will never be answered: no retry
+    |   +-- Unsupported     it is the kind of request that the server does not know, or will not take
     +-- Transient           worth asking again; `retry_after_s` is what the server asked for, or None
         +-- RateLimited     429 that is not a spent quota
-        +-- ServerFault     408, 409, 5xx
+        +-- ServerFault     408, 409, 5xx but 501
         +-- ConnectionLost  no connection, or a connection cut before the answer was whole
         +-- TooSlow         no answer within the time of one attempt, or of the whole call
         +-- NotAnAnswer     status 200 around something that is no chat answer (HTML, broken JSON)
@@ -22,6 +23,10 @@ class ChatError(Exception):
 
 class Rejected(ChatError):
     """The server said no for good: bad request, bad key, unknown model, spent quota."""
+
+
+class Unsupported(Rejected):
+    """The server does not take this kind of request: 400, 404, 405, 422, 501. Another kind may be answered."""
 
 
 class Transient(ChatError):

@@ -39,9 +39,9 @@ AnswerFault = Literal[
     "empty_choices",  # an answer without any choice
     "unknown_finish",  # a finish reason that nobody has heard of
     "length",  # the answer stops in the middle
-    "no_logprobs",  # log-probabilities were asked for and are not there
-    "nan_logprobs",  # log-probabilities that are no numbers
-    "low_mass",  # log-probabilities of anything but the choices
+    "no_logprobs",  # probabilities were asked for and are not there
+    "nan_logprobs",  # probabilities that are no numbers
+    "low_mass",  # probabilities of anything but the choices
     "out_of_range",  # a number off the scale
     "fraction",  # "8/10"
     "word",  # a number in letters
@@ -81,6 +81,14 @@ def spoil(answer: Answer, fault: str) -> Answer:
 
 
 def _spoilt(choice: Choice, fault: str) -> Choice:
+    if (shares := choice.probabilities) is not None:
+        of_score: dict[str, tuple[float, ...] | None] = {
+            "no_logprobs": None,
+            "prose": None,
+            "low_mass": tuple(share / 100 for share in shares),
+            "out_of_range": (*shares, 0.0),
+        }
+        choice = dataclasses.replace(choice, probabilities=of_score.get(fault, shares))
     changes: dict[str, dict[str, object]] = {
         "refusal": {"text": "I cannot help with that.", "finish": "refusal"},
         "safety_block": {"text": None, "finish": "blocked"},

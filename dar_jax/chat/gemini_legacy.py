@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
-from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
+from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow, Unsupported
 from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short, status_error
@@ -42,6 +42,10 @@ class LegacyGeminiChat:
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
+        if request.scores:
+            raise Unsupported(
+                "google-generativeai has no typed decisions; set judge.sdk=google-genai, or another judge.mode"
+            )
         work = functools.partial(self._ask, request, timeout_s)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 

@@ -1,8 +1,11 @@
 """Gemini through google-genai, on one HTTP backend whatever else is installed."""
 
 import json
+from collections.abc import Awaitable
+from typing import Any
 
-from dar_jax.chat.errors import ChatError, ConnectionLost, Rejected, TooSlow
+from dar_jax.chat import decisions
+from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
 from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short, status_error
@@ -10,7 +13,7 @@ from dar_jax.chat.wire import Answer, Request
 
 
 class GeminiChat:
-    """The wire, open. One attempt a call: without `retry_options` the SDK does not retry on httpx2."""
+    """The wire, open. One attempt a call: the SDK's retries, which decisions have by default, are off."""
 
     def __init__(self, settings: GeminiWire, key: Key, connections: int) -> None:
         import httpx2
@@ -23,15 +26,35 @@ class GeminiChat:
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._http = httpx2.AsyncClient(limits=limits)
         options = types.HttpOptions(
-            base_url=settings.base_url, api_version=settings.api_version, httpx_async_client=self._http
+            base_url=settings.base_url,
+            api_version=settings.api_version,
+            httpx_async_client=self._http,
+            retry_options=types.HttpRetryOptions(attempts=1),
         )
         # Said here, so that no environment variable turns the client to another service.
         self._client = genai.Client(vertexai=False, api_key=key.reveal(), http_options=options)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
+        if request.scores:
+            return decisions.read_mapped(self._key.redact(await self._body(self._decide(request, timeout_s))), request)
+        return read_reply(await self._body(self._generate(request, timeout_s)), self._key)
+
+    async def _body(self, call: Awaitable[str]) -> str:
+        """Await a call of the SDK that gives a body. Raises ChatError."""
         import httpx2
-        from google.genai import errors, types
+
+        try:
+            return await call
+        except httpx2.TimeoutException:
+            raise TooSlow("the server did not answer in time") from None
+        except (httpx2.RequestError, OSError) as error:
+            raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
+        except Exception as error:
+            raise self._typed(error) from None
+
+    async def _generate(self, request: Request, timeout_s: float) -> str:
+        from google.genai import types
 
         system, user = split_system(request)
         config = types.GenerateContentConfig.model_validate(
@@ -46,21 +69,18 @@ class GeminiChat:
                 "http_options": {"timeout": max(1, round(timeout_s * 1000))},
             }
         )
-        try:
-            reply = await self._client.aio.models.generate_content(
-                model=self._settings.model, contents=user, config=config
-            )
-        except errors.APIError as error:
-            raise self._status_error(error) from None
-        except httpx2.TimeoutException:
-            raise TooSlow("the server did not answer in time") from None
-        except (httpx2.RequestError, OSError) as error:
-            raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
-        except Exception as error:
-            # Whatever else an SDK raises costs one verdict, not the run.
-            raise Rejected(f"google-genai failed: {self._shown(error)}") from None
-        body = reply.sdk_http_response.body if reply.sdk_http_response else None
-        return read_reply(body or "", self._key)
+        reply = await self._client.aio.models.generate_content(model=self._settings.model, contents=user, config=config)
+        return (reply.sdk_http_response.body if reply.sdk_http_response else None) or ""
+
+    async def _decide(self, request: Request, timeout_s: float) -> str:
+        create: Any = self._client.aio.decisions.with_raw_response.create
+        reply = await create(
+            model=self._settings.model,
+            input=decisions.asked_about(request),
+            questions=decisions.mapped(request.scores),
+            timeout=timeout_s,
+        )
+        return str(await reply.text())
 
     async def close(self) -> None:
         """See `wire.Chat`."""
@@ -72,13 +92,25 @@ class GeminiChat:
         budget = self._settings.thinking_budget
         return None if budget is None else {"thinking_budget": budget}
 
-    def _status_error(self, error: Exception) -> ChatError:
-        code, message = getattr(error, "code", 0), self._key.redact(str(getattr(error, "message", None) or error))
-        if not 400 <= code < 600:
-            return Rejected(short(message))
+    def _typed(self, error: Exception) -> ChatError:
+        """Type what the SDK raised. Decisions have errors of their own, in a private module: known by their parts."""
+        import httpx2
+
+        if isinstance(below := error.__cause__, httpx2.TimeoutException):
+            return TooSlow("the server did not answer in time")
+        if isinstance(below, (httpx2.RequestError, OSError)):
+            return ConnectionLost(f"the connection failed: {self._shown(below)}")
+        code = getattr(error, "code", None) or getattr(error, "status_code", None) or 0
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
-        details = json.dumps(getattr(error, "details", None), default=str)
-        return status_error(code, message, headers, self._key.redact(details))
+        if isinstance(code, int) and 400 <= code < 600:
+            message = self._key.redact(str(getattr(error, "message", None) or error))
+            told = getattr(error, "details", None) or getattr(error, "body", None)
+            details = told if isinstance(told, str) else json.dumps(told, default=str)
+            return status_error(code, message, headers, self._key.redact(details))
+        if code == 200:
+            return NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}")
+        # Whatever else an SDK raises costs one verdict, not the run.
+        return Rejected(f"google-genai failed: {self._shown(error)}")
 
     def _shown(self, error: Exception) -> str:
         return short(self._key.redact(f"{type(error).__name__} {error}"))

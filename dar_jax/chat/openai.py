@@ -4,7 +4,7 @@ The reply is read by a model of our own, not by the SDK's: the SDK returns a pag
 objects with fields missing as if they were whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +12,12 @@ import pydantic
 from pydantic import Field, JsonValue, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from dar_jax.chat import decisions
 from dar_jax.chat.address import Address, key_for
 from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short, status_error
+from dar_jax.chat.token_ids import TokenIds
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Choice, Finish, Request, alternative, answer_token
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
@@ -34,8 +36,11 @@ class OpenAIWire:
     The key comes from the variable `api_key_env` or the file `api_key_file`; by default OPENAI_API_KEY for
     OpenAI's own address, and none for any other. `closed` is how the server is made to answer with one of the
     choices: OpenAI's `json_schema` (not sent with log-probabilities, which are those of a bare digit), vLLM's
-    `structured_outputs` (sent always), or `off`. `extra_body` is added to every request as it is; it is written
-    to the run folder, so put no secret into it.
+    `structured_outputs` (sent always), or `off`. `decisions` is where typed decisions are asked for, below `base_url`:
+    `auto` takes OpenAI's `decisions` at its own address and `systemone` (transformers serve, vLLM) at any other.
+    `exact_digits` has a vLLM server give the log-probability of every choice, however unlikely, in place of the
+    likeliest 20 tokens'. `extra_body` is added to every request as it is; it is written to the run folder, so put no
+    secret into it.
     """
 
     name: Literal["openai"] = "openai"
@@ -46,6 +51,8 @@ class OpenAIWire:
     closed: Literal["json_schema", "structured_outputs", "off"] = "json_schema"
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     reasoning_effort: str | None = None
+    decisions: Literal["auto", "decisions", "systemone"] = "auto"
+    exact_digits: bool = False
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
@@ -55,7 +62,7 @@ class OpenAIWire:
 
     def identity(self) -> Mapping[str, object]:
         """See `wire.WireSettings`."""
-        return {
+        known: dict[str, object] = {
             "wire": self.name,
             "model": self.model,
             "endpoint": self.base_url,
@@ -63,6 +70,16 @@ class OpenAIWire:
             "reasoning_effort": self.reasoning_effort,
             "extra_body": self.extra_body,
         }
+        # Named where they were chosen: ledgers written before there was a choice stay good.
+        chosen = {"decisions": self.decisions, "exact_digits": self.exact_digits}
+        return known | {name: value for name, value in chosen.items() if value not in ("auto", False)}
+
+    @property
+    def decides_at(self) -> Literal["decisions", "systemone"]:
+        """Where typed decisions are asked for."""
+        if self.decisions != "auto":
+            return self.decisions
+        return "decisions" if self.base_url == VENDOR_URL else "systemone"
 
     def connect(self, connections: int) -> "OpenAIChat":
         """Open the wire. Raises SettingError where the key is missing."""
@@ -89,34 +106,66 @@ class OpenAIChat:
             max_retries=0,
             http_client=DefaultAioHttpClient(),
         )
+        self._ids = TokenIds(self._tokenize)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
-        import httpx2
+        if not request.scores:
+            exact = self._settings.exact_digits and request.top_logprobs and request.choices
+            ids = await self._ids.of(request.choices, timeout_s) if exact else []
+            return read_reply(await self._body(self._complete(request, ids, timeout_s)))
+        if self._settings.decides_at == "decisions":
+            return decisions.read_listed(await self._body(self._decide(request, timeout_s)), request)
+        asked: dict[str, Any] = {"model": self._settings.model, "state": decisions.asked_about(request)}
+        asked |= {"questions": decisions.mapped(request.scores)} | self._settings.extra_body
+        return decisions.read_mapped(await self._body(self._post("/systemone", asked, timeout_s)), request)
+
+    async def close(self) -> None:
+        """See `wire.Chat`."""
+        await self._client.close()
+
+    async def _body(self, call: Awaitable[Any]) -> str:
+        """Await a call of the SDK that gives an HTTP response; return its body. Raises ChatError."""
         import openai
 
-        arguments = self._arguments(request)
         try:
-            # Not `create`: it goes through the whole request again by the types of its every field, which takes half of
-            # a call's CPU time.
-            reply = await self._client.post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body=arguments | arguments.pop("extra_body", {}),
-                options={"timeout": timeout_s},
-            )
-            body = reply.content
+            body: bytes = (await call).content
         except openai.OpenAIError as error:
             raise _typed(error, self._key) from None
         except Exception as error:
             # Whatever else an SDK raises costs one verdict, not the run.
             told = f"{type(error).__name__} {error}"
             raise Rejected(f"the openai SDK failed: {short(self._key.redact(told))}") from None
-        return read_reply(self._key.redact(body.decode("utf-8", "replace")))
+        return self._key.redact(body.decode("utf-8", "replace"))
 
-    async def close(self) -> None:
-        """See `wire.Chat`."""
-        await self._client.close()
+    async def _complete(self, request: Request, ids: list[int], timeout_s: float) -> Any:
+        body = self._arguments(request)
+        if ids:
+            body |= {"top_logprobs": len(ids), "logprob_token_ids": ids}
+        # Not `create`: it goes through the whole request again by the types of its every field, which takes half of a
+        # call's CPU time.
+        return await self._post("/chat/completions", body, timeout_s)
+
+    async def _tokenize(self, text: str, timeout_s: float) -> str:
+        # Beside the OpenAI protocol, not below it.
+        url = f"{self._settings.base_url.removesuffix('/v1')}/tokenize"
+        asked = {"model": self._settings.model, "prompt": text, "add_special_tokens": False}
+        return await self._body(self._post(url, asked, timeout_s))
+
+    async def _decide(self, request: Request, timeout_s: float) -> Any:
+        reply = await self._client.decisions.with_raw_response.create(
+            model=self._settings.model,
+            input=decisions.asked_about(request),
+            questions=decisions.listed(request.scores),  # type: ignore[arg-type]
+            extra_body=self._settings.extra_body or None,
+            timeout=timeout_s,
+        )
+        return reply.http_response
+
+    async def _post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> Any:
+        import httpx2
+
+        return await self._client.post(path, body=dict(body), cast_to=httpx2.Response, options={"timeout": timeout_s})
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         settings, extra = self._settings, dict(self._settings.extra_body)
@@ -136,7 +185,7 @@ class OpenAIChat:
         if request.choices and settings.closed == "json_schema" and not request.top_logprobs:
             arguments["response_format"] = _response_format(request.choices)
         given = {name: value for name, value in arguments.items() if value is not None}
-        return given | ({"extra_body": extra} if extra else {})
+        return given | extra
 
 
 def _response_format(choices: tuple[str, ...]) -> dict[str, Any]:

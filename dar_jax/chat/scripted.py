@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import field_validator
@@ -20,7 +21,7 @@ from dar_jax.chat.envelope import unseal
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.scorers import SCORERS, Scorer
 from dar_jax.chat.scorers.overlap import HIGHEST, LOWEST
-from dar_jax.chat.wire import Alternative, Answer, Choice, Request
+from dar_jax.chat.wire import Alternative, Answer, Choice, Request, Score
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
 
@@ -38,29 +39,26 @@ class ScriptedModel:
         return ScriptedModel(name=f"scripted-{scorer}", scorer=SCORERS[scorer])
 
     def answer(self, request: Request) -> Answer:
-        """Answer a sealed question: the likeliest label, or `n` labels drawn when the temperature is above 0.
+        """Answer a sealed question: the likeliest label, or `n` labels drawn when the temperature is above 0; to typed
+        scores, the probabilities of their levels; where nothing closes the answer, a line of notes.
 
         Raises Rejected on any other message.
         """
-        asked = request.messages[-1].content
-        try:
-            data, labels = unseal(asked)
-            judged = data["prompt"], data["completion"]
-        except (ValueError, KeyError) as error:
-            raise Rejected(f"a scripted model answers sealed judge questions only: {error}") from None
-        choices = request.choices or labels
-        weights = _two_neighbours(self.scorer(*judged), len(choices))
-        picks = _picks(request, weights)
-        texts = [choices[pick] for pick in picks]
-        top = _top(choices, weights, request.top_logprobs)
-        spoken = sum(len(message.content.split()) for message in request.messages)
+        judged, labels = _opened(request)
+        choices, value = request.choices or labels, self.scorer(*judged)
+        if not (choices or request.scores):
+            return self._answer(request, [Choice(text=_notes(value), finish="stop", finish_name="stop")])
+        return self._answer(
+            request, [_scored(score, value) for score in request.scores] or _said(request, choices, value)
+        )
+
+    def _answer(self, request: Request, found: list[Choice]) -> Answer:
+        written = [message.content for message in request.messages] + [score.instructions for score in request.scores]
         return Answer(
-            choices=tuple(
-                Choice(text=t, finish="stop", finish_name="stop", top=top, index=i) for i, t in enumerate(texts)
-            ),
+            choices=tuple(replace(each, index=i) for i, each in enumerate(found)),
             served_model=self.name,
-            usage=Usage(input_tokens=spoken, output_tokens=len(texts)),
-            raw=json.dumps(texts),
+            usage=Usage(input_tokens=sum(len(text.split()) for text in written), output_tokens=len(found)),
+            raw=json.dumps([choice.text for choice in found]),
         )
 
 
@@ -113,6 +111,35 @@ class ScriptedChat:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _opened(request: Request) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """Find the prompt and the completion asked about, and the labels of a sealed question."""
+    try:
+        data, labels = unseal(request.messages[-1].content)
+        return (data["prompt"], data["completion"]), labels
+    except (ValueError, KeyError) as error:
+        raise Rejected(f"a scripted model answers sealed judge questions only: {error}") from None
+
+
+def _notes(value: float) -> str:
+    return f"By its words it lies {value - LOWEST:.2f} above the lowest that there is."
+
+
+def _said(request: Request, choices: tuple[str, ...], value: float) -> list[Choice]:
+    weights = _two_neighbours(value, len(choices))
+    top = _top(choices, weights, request.top_logprobs)
+    picks = _picks(request, weights)
+    return [Choice(text=choices[pick], finish="stop", finish_name="stop", top=top) for pick in picks]
+
+
+def _scored(score: Score, value: float) -> Choice:
+    """Answer a score whose levels may come in any order: each is labelled with its place in the scale."""
+    labels = [level.label for level in score.levels]
+    scale = dict(zip(sorted(labels), _two_neighbours(value, len(labels)), strict=True))
+    probabilities = tuple(scale[label] for label in labels)
+    likeliest = labels[probabilities.index(max(probabilities))]
+    return Choice(text=likeliest, finish="stop", finish_name="score", probabilities=probabilities)
 
 
 def _two_neighbours(value: float, count: int) -> list[float]:

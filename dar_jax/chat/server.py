@@ -1,7 +1,10 @@
 """A scripted model behind real sockets on this machine, with faults on demand.
 
     POST /v1/chat/completions                      OpenAI's chat completions
+    POST /v1/decisions, /v1/systemone              typed decisions as OpenAI and as open servers have them
     POST /v1beta/models/MODEL:generateContent      Gemini's REST, also under /v1
+    POST /v1beta/decisions                         Gemini's typed decisions
+    POST /tokenize                                 vLLM's
     GET  /v1/models, /health, /counts
 
 For tests (`with serve(ServerSettings(port=0)) as server: server.url`), for trying a run over HTTP, and for seeing
@@ -9,6 +12,7 @@ what a run does when its judge misbehaves (`dar-jax serve 'faults={rate_limit: 0
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import signal
@@ -25,7 +29,8 @@ from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError, fiel
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.background import BackgroundLoop
-from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect
+from dar_jax.chat.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMONE
+from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect, tokenized
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
 from dar_jax.chat.misbehaviour import deliver, instead, refuse
@@ -33,6 +38,15 @@ from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
+
+_PATHS = {
+    "/v1/chat/completions": OPENAI,
+    "/v1/decisions": DECISIONS,
+    "/v1/systemone": SYSTEMONE,
+    "/v1/models/{model}:generateContent": GEMINI,
+    "/v1beta/models/{model}:generateContent": GEMINI,
+    "/v1beta/decisions": GEMINI_DECISIONS,
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -112,19 +126,19 @@ class Server:
 
     def _routes(self) -> web.Application:
         app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_post("/v1/chat/completions", self._openai)
-        for version in ("v1", "v1beta"):
-            app.router.add_post(f"/{version}/models/{{model}}:generateContent", self._gemini)
+        for path, dialect in _PATHS.items():
+            app.router.add_post(path, functools.partial(self._reply, dialect=dialect))
+        app.router.add_post("/tokenize", self._tokenize)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/counts", self._counts)
         return app
 
-    async def _openai(self, request: web.Request) -> web.StreamResponse:
-        return await self._reply(request, OPENAI)
-
-    async def _gemini(self, request: web.Request) -> web.StreamResponse:
-        return await self._reply(request, GEMINI)
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        try:
+            return web.json_response(tokenized(await request.json()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return refuse(OPENAI, 400, f"not a request of this protocol: {error!r}")
 
     async def _models(self, request: web.Request) -> web.Response:
         model = {"id": self._model.name, "object": "model", "created": 0, "owned_by": "dar-jax"}
@@ -143,7 +157,7 @@ class Server:
             asked = dialect.read(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return refuse(dialect, 400, f"not a request of this protocol: {error!r}")
-        content = content_key([message.content for message in asked.messages])
+        content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
         self.asked[content] += 1
         self.bodies[content] = body
         fault, settings = self._fault(content), self._settings
@@ -217,7 +231,7 @@ def read_settings(arguments: Sequence[str]) -> ServerSettings:
 
 
 def content_key(texts: Sequence[str]) -> str:
-    """Hash the messages of a request: what the counters count by."""
+    """Hash the words of a request: what the counters count by."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 

@@ -5,11 +5,12 @@ import re
 import time
 from collections.abc import Mapping
 
-from dar_jax.chat.errors import ChatError, RateLimited, Rejected, ServerFault
+from dar_jax.chat.errors import ChatError, RateLimited, Rejected, ServerFault, Unsupported
 
 _LONGEST = 300
 # A 429 that waiting will not cure: OpenAI's code for a spent balance, Gemini's name for a spent day.
 _SPENT = re.compile(r"insufficient_quota|billing_hard_limit|PerDay", re.IGNORECASE)
+_UNSUPPORTED = frozenset({400, 404, 405, 422, 501})
 _DELAY = re.compile(r"[\"']retryDelay[\"']\s*:\s*[\"'](?P<seconds>\d+(?:\.\d+)?)s[\"']")
 
 
@@ -21,11 +22,12 @@ def status_error(status: int, message: str, headers: Mapping[str, str], details:
     shown = f"HTTP {status}: {short(message)}"
     if status == 429 and not _SPENT.search(f"{message} {details}"):
         return RateLimited(shown, retry_after_s(headers, details))
-    if status in (408, 409) or status >= 500:
+    # 501 is the answer of a server that will never know how.
+    if status in (408, 409) or (status >= 500 and status != 501):
         return ServerFault(shown, retry_after_s(headers, details))
     if status in (401, 403):
         shown += "; set judge.api_key_env or judge.api_key_file to a key of this server"
-    return Rejected(shown)
+    return Unsupported(shown) if status in _UNSUPPORTED else Rejected(shown)
 
 
 def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None:

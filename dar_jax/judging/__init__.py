@@ -10,17 +10,19 @@ check_failures(verdicts, judge.max_failure_share, judge.describe())
 from dar_jax.judging.budget import check_budget
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.judge import Judge, Pending
-from dar_jax.judging.settings import GeminiJudge, OpenAIJudge, ScriptedJudge
+from dar_jax.judging.settings import SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
 from dar_jax.judging.spent import Spent
 from dar_jax.judging.totals import Totals
 
-JUDGES = {"openai": OpenAIJudge, "gemini": GeminiJudge, "scripted": ScriptedJudge}
+JUDGES = {**SINGLE, "panel": PanelJudge}
 
 __all__ = [
     "JUDGES",
+    "SINGLE",
     "GeminiJudge",
     "Judge",
     "OpenAIJudge",
+    "PanelJudge",
     "Pending",
     "ScriptedJudge",
     "Spent",

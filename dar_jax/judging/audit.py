@@ -8,6 +8,7 @@ from typing import Any
 
 from dar_jax.errors import SettingError
 from dar_jax.judging.reading import Stored
+from dar_jax.judging.rebuilding import Rebuilding
 from dar_jax.judging.rereading import described, reread
 from dar_jax.judging.segments import Row
 from dar_jax.judging.spent import usage
@@ -18,31 +19,44 @@ from dar_jax.records import Verdict
 class Logged:
     """The completions of a run that have a reward from the judge, to be found in the ledger.
 
-    Read them before the ledger: a run that goes on meanwhile files an answer first and logs it later.
+    Read them before the ledger: a run that goes on meanwhile files an answer first and logs it later. `judge` is the
+    run's, where its judgements are of several answers.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], judge: Rebuilding | None = None) -> None:
         self.count = 0
+        self._judge = judge if judge and judge.needed else None
+        self._texts: dict[bytes, tuple[str, str]] = {}
         self._missing: dict[bytes, str] = {}
         self._unlike: dict[bytes, tuple[float, str]] = {}
         for row in rows:
             if row["verdict"] == "ok" and row["provenance"] != "rule":
                 self.count += 1
+                if self._judge:
+                    self._texts.setdefault(_pair(row["prompt"], row["completion"]), (row["prompt"], row["completion"]))
                 where = f"step {row['step']}, prompt_id {row['prompt_id']}, sample {row['sample']}"
                 self._missing.setdefault(_pair(row["prompt"], row["completion"]), where)
                 self._unlike.setdefault(_pair(row["prompt"], row["completion"]), (row["reward"], where))
 
-    def found(self, row: Row, verdict: Verdict) -> None:
+    def found(self, row: Row, verdict: Verdict | None) -> None:
         """Tick off the completion that an answer is about."""
         pair = _pair(row.prompt, row.completion)
+        if self._judge:
+            if pair in self._texts:
+                self._judge.add(row)
+            return
+        self._tick(pair, verdict.reward if verdict else None)
+
+    def _tick(self, pair: bytes, given: float | None) -> None:
         self._missing.pop(pair, None)
         reward, _ = self._unlike.get(pair, (None, ""))
         # Another machine may round the exponentials otherwise.
-        if reward is not None and verdict.reward is not None and abs(reward - verdict.reward) < 1e-6:
+        if reward is not None and given is not None and abs(reward - given) < 1e-6:
             del self._unlike[pair]
 
     def findings(self) -> list[str]:
         """Say what was not found."""
+        self._rebuild()
         missing, found = self._missing, []
         unlike = [where for pair, (_, where) in self._unlike.items() if pair not in missing]
         for wheres, what in (
@@ -52,6 +66,15 @@ class Logged:
             if wheres:
                 found.append(f"{_counted(len(wheres), 'completion')} {what}, the first: {wheres[0]}")
         return found
+
+    def _rebuild(self) -> None:
+        for pair, texts in self._texts.items():
+            try:
+                verdict = self._judge.verdict(*texts) if self._judge else None
+            except (ValueError, KeyError, TypeError):  # an answer's own finding: damaged
+                continue
+            if verdict is not None:
+                self._tick(pair, verdict.reward)
 
 
 class Audit:
@@ -95,7 +118,7 @@ class Audit:
         self._served.setdefault(row.judge, Counter())[row.served_model] += 1
         self._without_usage += usage(row) is None
         verdict = reread(row, self._floor)
-        if verdict.status != "ok":
+        if verdict is not None and verdict.status != "ok":
             self._without_reward[verdict.status] += 1
             self._examples.setdefault(verdict.status, verdict.reason)
         if self._logged:

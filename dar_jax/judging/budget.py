@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dar_jax.errors import BudgetSpent
-from dar_jax.judging.prices import Price
+from dar_jax.judging.prices import Price, Prices
 from dar_jax.judging.spent import Spent
 from dar_jax.records import Verdict
 
@@ -36,15 +36,15 @@ def annotations_limit(limit: int, before: Spent, index: int = 0, count: int = 1)
     )
 
 
-def usd_limit(limit: float, price: Price, before: Spent, count: int = 1) -> Limit:
+def usd_limit(limit: float, price: Price | Prices, before: Spent, count: int = 1) -> Limit:
     """Bound the US dollars of a run that has spent some `before`; what is left is divided among its hosts."""
-    left = max(0.0, limit - price.at_most_usd(before.usage))
+    left = max(0.0, limit - before.priced(price))
     return Limit(
         setting="judge.budget_usd",
         limit=limit,
         # Exactly the limit for a host alone.
         ceiling=limit - left * (count - 1) / count,
-        measure=lambda spent: price.at_most_usd(spent.usage),
+        measure=lambda spent: spent.priced(price),
     )
 
 
@@ -99,7 +99,24 @@ class Budget:
         return Refusal(setting=broken.setting, reason=reason)
 
 
-def check_budget(verdicts: Sequence[Verdict], spent: Spent, price: Price | None) -> None:
+def budget(
+    annotations: int | None,
+    usd: float | None,
+    price: Price | Prices | None,
+    before: Spent,
+    index: int = 0,
+    count: int = 1,
+) -> Budget:
+    """Make the budget of host `index` of `count`, of a run that has spent so much `before`, from its settings."""
+    limits = []
+    if annotations is not None:
+        limits.append(annotations_limit(annotations, before, index, count))
+    if usd is not None and price is not None:
+        limits.append(usd_limit(usd, price, before, count))
+    return Budget(limits, before)
+
+
+def check_budget(verdicts: Sequence[Verdict], spent: Spent, price: Price | Prices | None) -> None:
     """Raise BudgetSpent where a judgement was not asked for because of a limit. `spent` is the whole run's."""
     missing = [verdict for verdict in verdicts if verdict.status == "over_budget"]
     if not missing:

@@ -31,7 +31,7 @@ from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.gathering import Gathering
 from dar_jax.judging.segments import Row, Segments
-from dar_jax.judging.spent import Paid, Spent, size, total
+from dar_jax.judging.spent import Paid, Spent, payee, size, total
 
 T = TypeVar("T")
 _APPLICATION_ID = 0x6461726A
@@ -59,7 +59,7 @@ class Question:
     @functools.cached_property
     def key(self) -> str:
         """Hash all that decides the answer."""
-        return _hash({"judge": self.judge, "request": _plain(self.request)})
+        return _hash({"judge": self.judge, "request": self.request.deciding()})
 
 
 class Ledger:
@@ -175,13 +175,13 @@ class Ledger:
 
     def _copy(self, segments: Segments) -> Spent:
         self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
-        spent, seen = Spent(), set[tuple[str, float]]()
+        spent, seen, payees = Spent(), set[tuple[str, float]](), dict[str, str]()
         for rows in segments.read():
             self._insert(rows)
             # Two hosts may both have paid for a question; a row that lies there twice was paid for once.
             fresh = {(row.key, row.answered_at): row for row in rows if (row.key, row.answered_at) not in seen}
             seen.update(fresh)
-            spent += total(map(_paid, fresh.values()))
+            spent += total(_paid(row, payees) for row in fresh.values())
         return spent
 
 
@@ -216,15 +216,26 @@ def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
 
 
 def _payments(databases: Sequence[sqlite3.Connection]) -> Iterator[Paid]:
-    columns = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens"
+    columns = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens, judge"
     for database in databases:
+        payees = {judge: _payee(text) for judge, text in database.execute("SELECT id, description FROM judges")}
         for row in database.execute(f"SELECT {columns} FROM answers"):
-            yield Paid(*row)
+            yield Paid._make((*row[:5], payees.get(row[5], "")))
 
 
-def _paid(row: Row) -> Paid:
-    written = len(row.prompt) + len(row.completion)
-    return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens)
+def _paid(row: Row, payees: dict[str, str]) -> Paid:
+    if row.description:
+        payees[row.judge] = _payee(row.description)
+    written, payee = len(row.prompt) + len(row.completion), payees.get(row.judge, "")
+    return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens, payee)
+
+
+def _payee(description: str) -> str:
+    try:
+        judge = json.loads(description)
+    except ValueError:  # an audit's finding; as dear as any
+        return ""
+    return payee(judge) if isinstance(judge, dict) else ""
 
 
 _WAY_OUT = "restore it from a copy, or move it away and pay for its answers again"
@@ -272,17 +283,14 @@ def log_bytes(path: Path) -> int:
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> Row:
-    usage, request = answer.usage, _plain(question.request)
-    # The messages are the rubric, kept with the judge, around texts that have their own columns.
-    del request["messages"]
-    request["bytes"] = size(question.request)
+    usage = answer.usage
     return Row(
         description=json.dumps(question.judge, sort_keys=True),
         key=question.key,
         judge=_hash(question.judge),
         prompt=_storable(question.prompt),
         completion=_storable(question.completion),
-        request=json.dumps(request),
+        request=json.dumps(stored(question.request)),
         answer=dataclasses.replace(answer, raw="").to_json(),
         raw=_storable(answer.raw),
         served_model=answer.served_model,
@@ -294,9 +302,13 @@ def _row(question: Question, answer: Answer, attempts: int) -> Row:
     )
 
 
-def _plain(request: Request) -> dict[str, Any]:
-    # asdict copies every string's neighbourhood through a recursion: a tenth of a judgement's CPU time.
-    return vars(request) | {"messages": [vars(message) for message in request.messages]}
+def stored(request: Request) -> dict[str, Any]:
+    """Return a request as a row keeps it: the messages are the rubric, kept with the judge, around texts that have
+    columns of their own, and only their size stays.
+    """
+    plain = request.to_plain()
+    del plain["messages"]
+    return plain | {"bytes": size(request)}
 
 
 def _storable(text: str) -> str:

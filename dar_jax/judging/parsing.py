@@ -1,21 +1,23 @@
 """From an answer to a distribution over levels, or to the reason why there is none.
 
-Only a whole reply counts: a digit alone, or the JSON object {"score": digit}. "8/10", "80", "-3" and prose
-around a number are unparsable, never a guess.
+What was asked is read from the request as the ledger keeps it, so that a stored answer is read as a fresh one. Only a
+whole reply counts: a digit alone, or the JSON object {"score": digit}. "8/10", "80", "-3" and prose around a number
+are unparsable, never a guess.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dar_jax.chat.wire import SCORE, Answer, Choice
 from dar_jax.judging.indices import stray_index
 from dar_jax.judging.protocol import Protocol
 from dar_jax.records import Distribution, Status
 
-Mode = Literal["logprobs", "single", "samples"]
+# The best first: how finely an answer tells two completions apart.
+Mode = Literal["decision", "logprobs", "samples", "single"]
 
 _LONGEST_EXAMPLE = 120
 _OBJECT = re.compile(rf'\{{\s*"{SCORE}"\s*:\s*(?:"(?P<text>[0-9])"|(?P<number>[0-9]))\s*\}}')
@@ -28,6 +30,72 @@ class Unusable:
 
     status: Status
     reason: str
+
+
+def read_as_asked(answer: Answer, request: Mapping[str, Any], mass_floor: float) -> Distribution | Unusable:
+    """Read an answer by its request (`Request.to_plain`). Raises ValueError, KeyError or TypeError where it is none."""
+    if scores := request.get("scores"):
+        return read_scores(answer, scores, mass_floor)
+    protocol = Protocol(rubric="", count=len(request["choices"]))
+    if not protocol.labels:
+        raise ValueError("the request asked for no level")
+    return read(answer, protocol, mode_of(request), mass_floor, int(request["n"]))
+
+
+def prose(answer: Answer) -> str | Unusable:
+    """Return the words of an answer that shall be prose."""
+    if answer.blocked:
+        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
+    if not answer.choices:
+        return Unusable(status="unparsable", reason="the answer holds no choice")
+    choice = answer.choices[0]
+    if choice.finish != "stop":
+        status = _STATUS.get(choice.finish, "unparsable")
+        return Unusable(status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}")
+    if not (text := (choice.text or "").strip()):
+        return Unusable(status="unparsable", reason="there are none")
+    return text
+
+
+def mode_of(request: Mapping[str, Any]) -> Mode:
+    """Say how a request wants its answer."""
+    if request.get("scores"):
+        return "decision"
+    if request["top_logprobs"]:
+        return "logprobs"
+    # Only samples are drawn, and so need a seed.
+    return "single" if request["seed"] is None else "samples"
+
+
+def read_scores(answer: Answer, scores: Sequence[Mapping[str, Any]], mass_floor: float) -> Distribution | Unusable:
+    """Read the answers to typed scores: their mean by weight. One that is missing leaves no reward."""
+    if answer.blocked:
+        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
+    if len(answer.choices) != len(scores):
+        reason = f"{len(answer.choices)} of {len(scores)} questions were answered"
+        return Unusable(status="unparsable", reason=reason)
+    found = []
+    for choice, score in zip(answer.choices, scores, strict=True):
+        one = _scored(choice, score, mass_floor)
+        if isinstance(one, Unusable):
+            return Unusable(status=one.status, reason=f"question {score['name']!r}: {one.reason}")
+        found.append((one, float(score["weight"])))
+    return mixture(found)
+
+
+def mixture(parts: Sequence[tuple[Distribution, float]]) -> Distribution:
+    """Average distributions over the same levels by weight."""
+    total = sum(weight for _, weight in parts)
+    shares = [(each, weight / total) for each, weight in parts]
+    levels = parts[0][0].levels
+    if any(each.levels != levels for each, _ in parts):
+        raise ValueError("distributions over other levels cannot be averaged")
+    columns = zip(*(each.probabilities for each, _ in shares), strict=True)
+    return Distribution(
+        levels=levels,
+        probabilities=tuple(sum(p * share for p, (_, share) in zip(ps, shares, strict=True)) for ps in columns),
+        mass=sum(each.mass * share for each, share in shares),
+    )
 
 
 def read(answer: Answer, protocol: Protocol, mode: Mode, mass_floor: float, asked: int = 1) -> Distribution | Unusable:
@@ -75,6 +143,21 @@ def example(text: str | None) -> str:
         return "(no text)"
     shown = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
     return repr(shown)
+
+
+def _scored(choice: Choice, score: Mapping[str, Any], mass_floor: float) -> Distribution | Unusable:
+    if choice.finish != "stop":
+        status = _STATUS.get(choice.finish, "unparsable")
+        return Unusable(status=status, reason=f"answered by {choice.finish_name!r}")
+    # Each label is its level's place in the scale, in whatever order the levels were listed.
+    places = [int(level["label"]) for level in score["levels"]]
+    protocol = Protocol(rubric="", count=len(places))
+    if choice.probabilities is None or sorted(places) != list(range(len(places))):
+        return Unusable(status="unparsable", reason="no probabilities of exactly the levels asked about")
+    mass = [0.0] * len(places)
+    for place, probability in zip(places, choice.probabilities, strict=True):
+        mass[place] = probability
+    return _normalised(mass, protocol, mass_floor, "of the probability is on the levels")
 
 
 def _certain(label: int, protocol: Protocol) -> Distribution:

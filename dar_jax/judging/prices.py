@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import pydantic
 from pydantic import NonNegativeFloat
-from pydantic.dataclasses import dataclass
 
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
@@ -12,7 +13,7 @@ from dar_jax.settings import STRICT
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{3}$")
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
 class Price:
     """US dollars per million tokens, as of `date`; `cached` None: unknown, should any token be cached."""
 
@@ -34,6 +35,21 @@ class Price:
         cached = self.input if self.cached is None else self.cached
         fresh = usage.input_tokens - usage.cached_tokens
         return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1e6
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The prices of a panel's judges, by payee (`spent.payee`)."""
+
+    by: Mapping[str, Price]
+
+    def at_most_usd(self, usage: Mapping[str, Usage]) -> float:
+        """Price tokens for a budget; those of a judge that is none of these as the dearest would be."""
+        return sum(self._one(payee, used) for payee, used in sorted(usage.items()))
+
+    def _one(self, payee: str, usage: Usage) -> float:
+        known = self.by.get(payee)
+        return max(price.at_most_usd(usage) for price in ([known] if known else self.by.values()))
 
 
 def _row(input: float, cached: float, output: float) -> Price:
@@ -61,9 +77,16 @@ PRICES: Mapping[str, Price] = {
     "gemini-3.5-flash-lite": _row(0.30, 0.03, 2.50),
 }
 
+# Typed decisions are billed otherwise than the same model's chat. What Google takes for cached tokens is not known.
+DECISION_PRICES: Mapping[str, Price] = {
+    "gpt-6-luna": _row(0.10, 0.0, 0.0),
+    "gemini-decision-1": Price(input=0.10, output=0.0, date="2026-11"),
+}
+
 FREE = Price(input=0.0, cached=0.0, output=0.0, date="always")
 
 
-def list_price(model: str) -> Price | None:
-    """Look a vendor's own model up, with or without the date in its name."""
-    return PRICES.get(model) or PRICES.get(_DATED.sub("", model))
+def list_price(model: str, *, decision: bool = False) -> Price | None:
+    """Look a vendor's own model up, with or without the date in its name: its chat, or its typed decisions."""
+    prices = DECISION_PRICES if decision else PRICES
+    return prices.get(model) or prices.get(_DATED.sub("", model))

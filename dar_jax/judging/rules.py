@@ -1,9 +1,43 @@
 """What needs no judge: completions that say nothing, and those too long to show whole."""
 
 import unicodedata
+from typing import Literal, Protocol
+
+from dar_jax.records import Distribution, Verdict
 
 # A word said so often and nothing else is a loop, not a completion.
 _LOOP = 8
+
+
+class Bounds(Protocol):
+    """What a rule needs to know of a judge."""
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        ...
+
+    @property
+    def max_completion_chars(self) -> int:
+        """The longest completion shown whole."""
+        ...
+
+    @property
+    def too_long(self) -> Literal["cut", "refuse"]:
+        """What becomes of a longer one."""
+        ...
+
+
+def by_rule(text: str, bounds: Bounds) -> Verdict | None:
+    """Give the verdict that needs no judge, if any: the lowest level to what says nothing."""
+    if is_degenerate(text):
+        levels = tuple(float(level + 1) for level in range(bounds.levels))
+        floor = Distribution(levels=levels, probabilities=(1.0, *(0.0 for _ in levels[1:])))
+        return Verdict(status="ok", distribution=floor, provenance="rule", reason="nothing to judge", cost_usd=0.0)
+    if bounds.too_long == "refuse" and len(text) > bounds.max_completion_chars:
+        reason = f"{len(text)} characters; judge.max_completion_chars is {bounds.max_completion_chars}"
+        return Verdict(status="failed", provenance="rule", reason=reason, cost_usd=0.0)
+    return None
 
 
 def is_degenerate(text: str) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from dar_jax.errors import SettingError
-from dar_jax.judging import JUDGES, GeminiJudge, OpenAIJudge, ScriptedJudge
+from dar_jax.judging import JUDGES, SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
 from dar_jax.settings import one_of
 from dar_jax.yaml_settings import merged, read_text
 
-Settings = OpenAIJudge | GeminiJudge | ScriptedJudge
+Settings = OpenAIJudge | GeminiJudge | ScriptedJudge | PanelJudge
 _JUDGE: TypeAdapter[Settings] = TypeAdapter(one_of(JUDGES))
 
 
@@ -38,12 +38,21 @@ def parse_judge(text: str, overrides: Sequence[str] = (), *, where: str) -> Sett
         raise SettingError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
+def members(judge: Settings) -> tuple[OpenAIJudge | GeminiJudge | ScriptedJudge, ...]:
+    """List the judges of one wire each: of a panel all, else the judge itself."""
+    return judge.judges if isinstance(judge, PanelJudge) else (judge,)
+
+
+# What pydantic puts between the keys: the kind chosen.
+_TAGS = frozenset({*JUDGES, "<name>", "<own>"})
+
+
 def _explain(error: Any) -> str:
     kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     # Pydantic puts the name chosen before the keys.
-    key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in JUDGES)])
+    key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in _TAGS)])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"judge.name: expected one of {', '.join(JUDGES)}"
+        return f"{key}.name: expected one of {', '.join(JUDGES if key == 'judge' else SINGLE)}"
     if kind == "unexpected_keyword_argument":
         return f"{key}: there is no such setting of this judge; see docs/judging.md"
     if kind == "value_error":

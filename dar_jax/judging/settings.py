@@ -1,43 +1,24 @@
-"""The judges to choose from: whom to ask (a wire's settings) and how to judge (`terms.py`), in one."""
+"""The judges to choose from: whom to ask (a wire's settings) and how to judge (`terms.py`), in one; and panels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, Self
 
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import gemini, openai
 from dar_jax.chat.gemini import GeminiWire
 from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.scripted import ScriptedWire
-from dar_jax.chat.wire import WireSettings
+from dar_jax.errors import SettingError
 from dar_jax.judging.judge import Judge
-from dar_jax.judging.ledger import Ledger
+from dar_jax.judging.opening import Place, Seat, open_judge, panel_price
 from dar_jax.judging.parsing import Mode
-from dar_jax.judging.prices import FREE, Price, list_price
-from dar_jax.judging.protocol import VERSION
+from dar_jax.judging.prices import FREE, Price, Prices
 from dar_jax.judging.terms import Judging
-from dar_jax.settings import STRICT
-
-
-def open_judge(
-    judging: Judging, wire: WireSettings, ledger_place: Path | str, others: Sequence[Path], index: int, count: int
-) -> Judge:
-    """Open the ledger, then the wire; both close with the judge. Raises SettingError."""
-    protocol = judging.protocol
-    identity = {**wire.identity(), "protocol": VERSION, "rubric": protocol.rubric, "levels": protocol.count}
-    if judging.endpoint:
-        identity["endpoint"] = judging.endpoint
-    rubric = "a rubric of your own" if judging.rubric_text else f"rubric {judging.rubric}"
-    describe = f"{wire.model} {wire.address}, mode {judging.mode}, {rubric}"
-    ledger = Ledger(ledger_place, others)
-    try:
-        chat = wire.connect(judging.concurrency)
-    except BaseException:
-        ledger.close()
-        raise
-    price = judging.price
-    budget = judging.budget(price, ledger.spent, index, count)
-    return Judge(judging, chat, ledger, identity=identity, price=price, budget=budget, describe=describe)
+from dar_jax.settings import STRICT, one_of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -46,7 +27,7 @@ class ScriptedJudge(ScriptedWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge(self, self, ledger_place, others, index, count)
+        return open_judge([(self, self)], self, Place(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price:
@@ -60,25 +41,125 @@ class OpenAIJudge(OpenAIWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge(self, self, ledger_place, others, index, count)
+        return open_judge([(self, self)], self, Place(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price | None:
         """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
-        return self.prices or (list_price(self.model) if self.base_url == openai.VENDOR_URL else None)
+        return self.prices or (self.listed(self.model) if self.base_url == openai.VENDOR_URL else None)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GeminiJudge(GeminiWire, Judging):
     """A Gemini model. By default the mean of sampled answers: many Gemini models give no log-probabilities."""
 
-    mode: Mode = "samples"
+    mode: Mode | Literal["auto"] = "samples"
+
+    def check(self) -> None:
+        """See `wire.WireSettings`; the ended SDK has no decisions."""
+        GeminiWire.check(self)
+        if self.mode == "decision" and self.identity()["sdk"] != "google-genai":
+            raise SettingError(
+                "judge.mode: decision needs google-genai, and google-generativeai was chosen; set"
+                " judge.sdk=google-genai, or another judge.mode"
+            )
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge(self, self, ledger_place, others, index, count)
+        return open_judge([(self, self)], self, Place(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price | None:
         """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
-        return self.prices or (list_price(self.model) if self.base_url == gemini.VENDOR_URL else None)
+        return self.prices or (self.listed(self.model) if self.base_url == gemini.VENDOR_URL else None)
+
+
+SINGLE = {"openai": OpenAIJudge, "gemini": GeminiJudge, "scripted": ScriptedJudge}
+
+_LARGEST = 8
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PanelJudge:
+    """Several judges of everything; a reward is the mean of theirs, and one that fails fails the panel's verdict.
+
+    What holds for the panel as a whole is stated here and not in its judges: `batch_deadline_s`, `max_failure_share`,
+    and the budgets, which count the answers of all.
+    """
+
+    name: Literal["panel"] = "panel"
+    judges: tuple[one_of(SINGLE), ...]  # type: ignore[valid-type]
+    batch_deadline_s: PositiveFloat = 1800.0
+    max_failure_share: float = Field(default=0.2, ge=0.0, le=1.0)
+    budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    budget_annotations: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _judges_agree(self) -> Self:
+        if not 2 <= len(self.judges) <= _LARGEST:
+            raise ValueError(f"a panel of {len(self.judges)} is none; state 2 to {_LARGEST} judges")
+        for index, judge in enumerate(self.judges):
+            if judge in self.judges[:index]:
+                raise ValueError(f"judges.{index} is there twice; its second vote would be the first, from the ledger")
+        levels = sorted({judge.levels for judge in self.judges})
+        if len(levels) > 1:
+            raise ValueError(f"judges of {levels[0]} and {levels[-1]} levels have no mean; give all the same levels")
+        plain = Judging()
+        for index, judge in enumerate(self.judges):
+            for key in ("batch_deadline_s", "max_failure_share", "budget_usd", "budget_annotations"):
+                if getattr(judge, key) != getattr(plain, key):
+                    raise ValueError(f"judges.{index}.{key} holds for the panel as a whole; state it beside judges")
+        if self.budget_usd is not None and self.price is None:
+            raise ValueError(
+                f"budget_usd is {self.budget_usd:g}, but the price of one of the judges is unknown, not 0; state its"
+                " prices, or bound the answers by judge.budget_annotations"
+            )
+        return self
+
+    @property
+    def _seats(self) -> list[Seat]:
+        return [(judge, judge) for judge in self.judges]
+
+    @property
+    def model(self) -> str:
+        """The models asked for."""
+        return ", ".join(judge.model for judge in self.judges)
+
+    @property
+    def price(self) -> Price | Prices | None:
+        """What it costs, each judge by its own price; None: one of them is unknown."""
+        return panel_price(self._seats)
+
+    @property
+    def mass_floor(self) -> float:
+        """The lowest of its judges' own."""
+        return min(judge.mass_floor for judge in self.judges)
+
+    @property
+    def concurrency(self) -> int:
+        """How many completions are judged at once by all."""
+        return min(judge.concurrency for judge in self.judges)
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """The rate of the slowest; None: none has a limit."""
+        rates = [judge.requests_per_minute for judge in self.judges if judge.requests_per_minute]
+        return min(rates, default=None)
+
+    @property
+    def attempt_timeout_s(self) -> float:
+        """The longest that one attempt of any may take, seconds."""
+        return max(judge.attempt_timeout_s for judge in self.judges)
+
+    def check(self) -> None:
+        """Raise SettingError where a key or a package of one is missing; opens nothing."""
+        for judge in self.judges:
+            judge.check()
+
+    def share(self, index: int, count: int) -> Self:
+        """Divide the rates among the hosts of a run, see `Judging.share`."""
+        return replace(self, judges=tuple(judge.share(index, count) for judge in self.judges))
+
+    def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
+        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        return open_judge(self._seats, self, Place(ledger_place, others, index, count))

@@ -1,12 +1,12 @@
 """What a run has paid its judge for, and what one more question may add to it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dar_jax.chat.wire import Request
-from dar_jax.judging.prices import Price
+from dar_jax.judging.prices import Price, Prices
 from dar_jax.judging.segments import Row
 from dar_jax.records import Usage
 
@@ -21,41 +21,60 @@ class Paid(NamedTuple):
     input_tokens: int | None
     cached_tokens: int | None
     output_tokens: int | None
+    payee: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """Answers billed, and the tokens they took; where the server did not say, the tokens they may have taken."""
+    """Answers billed, and the tokens they took; where the server did not say, the tokens they may have taken.
+
+    `by` divides the tokens by who is paid for them (see `payee`), for judges of several prices.
+    """
 
     annotations: int = 0
     usage: Usage = field(default_factory=Usage)
+    by: Mapping[str, Usage] = field(default_factory=dict, compare=False)
 
     def __add__(self, other: "Spent") -> "Spent":
-        return Spent(annotations=self.annotations + other.annotations, usage=self.usage + other.usage)
+        by = {name: self.by.get(name, Usage()) + other.by.get(name, Usage()) for name in {**self.by, **other.by}}
+        return Spent(annotations=self.annotations + other.annotations, usage=self.usage + other.usage, by=by)
 
     def __sub__(self, other: "Spent") -> "Spent":
-        return Spent(annotations=self.annotations - other.annotations, usage=self.usage - other.usage)
+        by = {name: self.by.get(name, Usage()) - other.by.get(name, Usage()) for name in {**self.by, **other.by}}
+        return Spent(annotations=self.annotations - other.annotations, usage=self.usage - other.usage, by=by)
 
-    def usd(self, price: Price | None) -> float | None:
+    def usd(self, price: Price | Prices | None) -> float | None:
         """Price it in US dollars, None where the price is unknown. Tokens are added up first: the sum is the same in
         whatever order the answers came.
         """
-        return None if price is None else price.at_most_usd(self.usage)
+        return None if price is None else self.priced(price)
+
+    def priced(self, price: Price | Prices) -> float:
+        """Price it in US dollars, by each judge's own price where there are several."""
+        return price.at_most_usd(self.by) if isinstance(price, Prices) else price.at_most_usd(self.usage)
 
 
-def estimate(request: Request) -> Spent:
+def payee(judge: Mapping[str, Any]) -> str:
+    """Name who is paid for a judge's answers: what has one price, wherever it is served and whatever it is asked."""
+    return " ".join(str(judge[key]) for key in ("wire", "model", "channel") if key in judge)
+
+
+def estimate(request: Request, judge: Mapping[str, Any] | None = None) -> Spent:
     """Say before asking what an answer may take: a token per 4 bytes of input, every output token allowed."""
-    return _estimate(size(request), request.n * request.max_tokens)
+    return _estimate(size(request), request.n * request.max_tokens, payee(judge or {}))
 
 
-def billed(request: Request, usage: Usage | None) -> Spent:
+def billed(request: Request, usage: Usage | None, judge: Mapping[str, Any] | None = None) -> Spent:
     """Say what an answer took, as the server says or as estimated."""
-    return estimate(request) if usage is None else Spent(annotations=1, usage=usage)
+    return estimate(request, judge) if usage is None else _taken(usage, payee(judge or {}))
 
 
 def size(request: Request) -> int:
     """Count the bytes of a question's words."""
-    return sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
+    words = [message.content for message in request.messages]
+    for score in request.scores:
+        words += [score.instructions, *map(str, score.levels)]
+    return sum(len(text.encode("utf-8", "replace")) for text in words)
 
 
 def total(rows: Iterable[Paid]) -> Spent:
@@ -75,10 +94,14 @@ def _billed(row: Paid) -> Spent:
     used = usage(row)
     if used is None:
         request = json.loads(row.request)
-        return _estimate(request.get("bytes", row.written), request["n"] * request["max_tokens"])
-    return Spent(annotations=1, usage=used)
+        return _estimate(request.get("bytes", row.written), request["n"] * request["max_tokens"], row.payee)
+    return _taken(used, row.payee)
 
 
-def _estimate(bytes_asked: int, output_tokens: int) -> Spent:
+def _estimate(bytes_asked: int, output_tokens: int, payee: str) -> Spent:
     tokens = -(-bytes_asked // _BYTES_PER_TOKEN)
-    return Spent(annotations=1, usage=Usage(input_tokens=tokens, output_tokens=output_tokens))
+    return _taken(Usage(input_tokens=tokens, output_tokens=output_tokens), payee)
+
+
+def _taken(usage: Usage, payee: str) -> Spent:
+    return Spent(annotations=1, usage=usage, by={payee: usage})

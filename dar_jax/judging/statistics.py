@@ -1,6 +1,6 @@
 """What the answers of a ledger were, and cost: sums by judge and by the model that served them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,8 +70,8 @@ class Statistics:
         return [{"served_model": model} | sums.to_plain() for model, sums in found]
 
 
-def statistics(rows: Iterable[Row], stated: Any = None) -> Statistics:
-    """Sum answers up; `stated` are the settings of a judge whose prices count before the list's."""
+def statistics(rows: Iterable[Row], stated: Sequence[Any] = ()) -> Statistics:
+    """Sum answers up; `stated` are the settings of judges whose prices count before the list's."""
     judges: dict[str, Mapping[str, Any]] = {}
     prices: dict[str, Price | None] = {}
     served: dict[tuple[str, str], Sums] = {}

@@ -1,36 +1,66 @@
 """The settings of judging that no wire needs to know, and the requests they make."""
 
 import dataclasses
-from typing import Literal, Self
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Tag, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.chat.wire import Request
-from dar_jax.judging.budget import Budget, annotations_limit, usd_limit
+from dar_jax.errors import SettingError
+from dar_jax.judging.criteria import Criterion, repeated
 from dar_jax.judging.parsing import Mode
-from dar_jax.judging.prices import Price
-from dar_jax.judging.protocol import Protocol, content_seed
+from dar_jax.judging.prices import Price, list_price
+from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders, thinking
+from dar_jax.judging.rubric_file import Rubric, read_rubric
 from dar_jax.judging.rubrics import RUBRICS
 from dar_jax.judging.rules import cut
-from dar_jax.judging.spent import Spent
-from dar_jax.records import Completion
+from dar_jax.records import Completion, Message
 from dar_jax.settings import STRICT
 
+# Settings either name a rubric or hold one: each mistake is then about what was meant.
+NamedOrOwn = Annotated[
+    Annotated[Literal["general", "tldr", "helpful", "harmless", "docstring"], Tag("<name>")]
+    | Annotated[Rubric, Tag("<own>")],
+    Discriminator(lambda given: "<name>" if isinstance(given, str) else "<own>"),
+]
+# A prompt, what is shown of a completion, and how many characters are not.
+Shown = tuple[str, str, int]
 # The most that OpenAI and vLLM give.
 TOP_LOGPROBS = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """One question of a judgement: what is sent, the rubric it is filed under, its share of the verdict.
+
+    Where the judge thinks first, `request` asks for its notes, and `then` makes the question of them.
+    """
+
+    request: Request
+    rubric: str
+    weight: float = 1.0
+    then: Callable[[str], Request] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Judging:
     """How to judge, whichever wire carries the questions.
 
-    The question: `rubric` by name, or `rubric_text` of your own; rewards are the levels 1 to `levels`.
-    The answer: `mode` is `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers)
-    or `single` (one digit; coarse, most completions of a prompt tie). `temperature` null sends 0, or 1 for
-    samples. Less than `mass_floor` of the probability (or of the samples) on the levels is no reward.
+    The question: `rubric` by name, or `rubric_text` or `rubric_file` of your own, or `criteria`, a question each, whose
+    weighted mean is the reward; rewards are the levels 1 to `levels`. The answer: `mode` is `decision` (a typed score's
+    probabilities), `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers), `single`
+    (one digit; coarse, most completions of a prompt tie), or `auto`: the first of these that a question asked at the
+    start shows to work. `permutations` asks a decision so often, the levels in another order each time, and averages.
+    `reasoning` has the judge write notes first, of `reasoning_tokens` at most, and answer with them before it: two
+    calls. `temperature` null sends 0, or 1 for samples. Less than `mass_floor` of the probability (or of the samples)
+    on the levels is no reward.
     Completions over `max_completion_chars` are shown cut, and the judge is told; `too_long: refuse` fails them.
     Times in seconds: one attempt, one call with its retries, one batch. More than `max_failure_share` of a
     batch without a reward stops the run. `prices` overrides the built-in list; `endpoint` is the address's
@@ -38,13 +68,18 @@ class Judging:
     dollars or `budget_annotations` answers, its earlier parts and its evaluations included.
     """
 
-    rubric: Literal["general", "tldr", "helpful", "harmless", "docstring"] = "general"
+    rubric: NamedOrOwn = "general"
     rubric_text: str | None = None
+    rubric_file: Path | None = None
+    criteria: tuple[Criterion, ...] = ()
     levels: int = Field(default=10, ge=2, le=10)
-    mode: Mode = "logprobs"
+    mode: Mode | Literal["auto"] = "logprobs"
+    permutations: int = Field(default=1, ge=1, le=24)
     samples: int = Field(default=8, ge=1, le=128)
     temperature: NonNegativeFloat | None = None
     max_tokens: PositiveInt = 16
+    reasoning: bool = False
+    reasoning_tokens: PositiveInt = 512
     mass_floor: float = Field(default=0.5, ge=0.0, le=1.0)
     max_completion_chars: PositiveInt = 20_000
     too_long: Literal["cut", "refuse"] = "cut"
@@ -61,11 +96,42 @@ class Judging:
     budget_annotations: PositiveInt | None = None
 
     @model_validator(mode="after")
+    def _rubric_is_here(self) -> Self:
+        """Read the file into the settings, once: a run's own have what it began with, wherever it is resumed."""
+        if self.rubric_file is not None and self.rubric == "general":
+            try:
+                object.__setattr__(self, "rubric", read_rubric(self.rubric_file))
+            except ValueError as fault:
+                raise ValueError(f"rubric_file: {fault}") from None
+        if isinstance(self.rubric, Rubric) and (count := len(self.rubric.levels)):
+            if self.levels not in (count, 10):
+                raise ValueError(f"levels is {self.levels}, but the rubric describes {count}; leave levels out")
+            object.__setattr__(self, "levels", count)
+        return self
+
+    @model_validator(mode="after")
     def _one_rubric(self) -> Self:
         if self.rubric_text is not None and not self.rubric_text.strip():
             raise ValueError("rubric_text is empty; write what the judge shall look for, or leave it out")
         if self.rubric_text is not None and self.rubric != "general":
             raise ValueError("rubric and rubric_text are both given; keep one")
+        if self.rubric_file is not None and isinstance(self.rubric, str):
+            raise ValueError("rubric and rubric_file are both given; keep one")
+        if self.criteria and (self.rubric_text is not None or self.rubric != "general"):
+            raise ValueError("a rubric and criteria are both given; keep one")
+        if twice := repeated(self.criteria):
+            raise ValueError(f"criteria: {', '.join(twice)} is there twice; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _orders_exist(self) -> Self:
+        if self.permutations > 1 and self.mode != "decision":
+            raise ValueError(
+                f"permutations is {self.permutations}, but mode {self.mode} lists no levels: its digits are the grade"
+                " itself; set mode to decision, or leave permutations out"
+            )
+        if self.permutations > (most := math.factorial(self.levels)):
+            raise ValueError(f"permutations is {self.permutations}, but {self.levels} levels have {most} orders")
         return self
 
     @model_validator(mode="after")
@@ -82,20 +148,75 @@ class Judging:
         """What it costs; None: unknown."""
         return self.prices
 
+    def listed(self, model: str) -> Price | None:
+        """Look up the vendor's price of a model in this mode; in `auto`, of its chat if it has any."""
+        if self.mode == "auto":
+            return list_price(model) or list_price(model, decision=True)
+        return list_price(model, decision=self.mode == "decision")
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The fixed parts of a judgement's questions: one, or one a criterion."""
+        if isinstance(own := self.rubric, Rubric):
+            examples = tuple(example.line() for example in own.examples)
+            return (Protocol(rubric=own.instructions, count=self.levels, meanings=own.levels, examples=examples),)
+        rubrics = [criterion.rubric for criterion in self.criteria] or [self.rubric_text or RUBRICS[own]]
+        return tuple(Protocol(rubric=rubric, count=self.levels) for rubric in rubrics)
+
     @property
     def protocol(self) -> Protocol:
-        """The question's fixed part."""
-        return Protocol(rubric=self.rubric_text or RUBRICS[self.rubric], count=self.levels)
+        """The fixed part of the first question."""
+        return self.protocols[0]
 
     @property
     def answers(self) -> int:
         """How many answers one question asks for."""
         return self.samples if self.mode == "samples" else 1
 
-    def request(self, completion: Completion) -> Request:
-        """Write the request for one judgement."""
+    def calls(self, completion: Completion) -> list[Call]:
+        """Write the questions of one judgement."""
         text, missing = cut(completion.text, self.max_completion_chars)
-        messages = self.protocol.messages(completion.prompt.text, text, missing)
+        shown = (completion.prompt.text, text, missing)
+        if self.mode == "decision":
+            return self._decisions(shown)
+        weights = [criterion.weight for criterion in self.criteria] or [1.0]
+        return [
+            self._call(protocol.words, data_alone(*shown), functools.partial(self._chat, protocol, shown), weight)
+            for protocol, weight in zip(self.protocols, weights, strict=True)
+        ]
+
+    def _call(
+        self, rubric: str, about: tuple[Message, ...], write: Callable[[str], Request], weight: float = 1.0
+    ) -> Call:
+        if not self.reasoning:
+            return Call(request=write(""), rubric=rubric, weight=weight)
+        first = Request(
+            messages=thinking(rubric, about),
+            max_tokens=self.reasoning_tokens,
+            temperature=self.temperature or 0.0,
+            prose=True,
+        )
+        return Call(request=first, rubric=rubric, weight=weight, then=write)
+
+    def _decisions(self, shown: Shown) -> list[Call]:
+        """Ask all criteria in one request, for each order of the levels: they share what they are about."""
+        rubric = "\n\n".join(protocol.words for protocol in self.protocols)
+        about = data_alone(*shown)
+        return [
+            self._call(rubric, about, functools.partial(self._decision, order, shown))
+            for order in orders(about, self.levels, self.permutations)
+        ]
+
+    def _decision(self, order: tuple[int, ...], shown: Shown, notes: str) -> Request:
+        asked = [(c.name, c.weight) for c in self.criteria] or [("grade", 1.0)]
+        parts = zip(self.protocols, asked, strict=True)
+        scores = tuple(protocol.score(name, order, weight) for protocol, (name, weight) in parts)
+        return Request(messages=data_alone(*shown, notes), max_tokens=len(scores), scores=scores)
+
+    def _chat(self, protocol: Protocol, shown: Shown, notes: str) -> Request:
+        return self._closed(protocol.messages(*shown, notes), protocol.labels)
+
+    def _closed(self, messages: tuple[Message, ...], labels: tuple[str, ...]) -> Request:
         default = 1.0 if self.mode == "samples" else 0.0
         return Request(
             messages=messages,
@@ -104,8 +225,22 @@ class Judging:
             n=self.answers,
             seed=content_seed(messages) if self.mode == "samples" else None,
             top_logprobs=TOP_LOGPROBS if self.mode == "logprobs" else 0,
-            choices=self.protocol.labels,
+            choices=labels,
         )
+
+    def check_rubric(self) -> None:
+        """Raise SettingError where the rubric's file no longer says what these settings hold; it may be gone."""
+        if self.rubric_file is None or not self.rubric_file.expanduser().is_file():
+            return
+        try:
+            same = read_rubric(self.rubric_file) == self.rubric
+        except ValueError as fault:
+            raise SettingError(f"judge.rubric_file: {fault}") from None
+        if not same:
+            raise SettingError(
+                f"judge.rubric_file: {self.rubric_file} is not the rubric that the run began with; restore it, or go on"
+                " with the old one by judge.rubric_file=null"
+            )
 
     def patience(self) -> Patience:
         """How long a call insists."""
@@ -116,15 +251,6 @@ class Judging:
         calls = self.concurrency // count + (index < self.concurrency % count)
         rate = self.requests_per_minute and self.requests_per_minute / count
         return dataclasses.replace(self, concurrency=max(1, calls), requests_per_minute=rate)
-
-    def budget(self, price: Price | None, before: Spent, index: int = 0, count: int = 1) -> Budget:
-        """A new budget for host `index` of `count`, of a run that has spent so much `before`."""
-        limits = []
-        if self.budget_annotations is not None:
-            limits.append(annotations_limit(self.budget_annotations, before, index, count))
-        if self.budget_usd is not None and price is not None:
-            limits.append(usd_limit(self.budget_usd, price, before, count))
-        return Budget(limits, before)
 
     def limits(self) -> Limits:
         """A new gate for the calls of one judge."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dar_jax.chat.wire import Answer
 from dar_jax.judging.prices import Price
-from dar_jax.records import Usage
+from dar_jax.records import Usage, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,12 @@ class Totals:
             served_models=Counter(self.served_models) + Counter([answer.served_model]),
         )
 
-    def failed(self, status: str) -> "Totals":
-        """Count a verdict without a reward."""
-        return dataclasses.replace(self, failures=Counter(self.failures) + Counter([status]))
+    def counted(self, verdict: Verdict) -> "Totals":
+        """Add what a verdict says of where it came from, and that it is none."""
+        failed: list[str] = [verdict.status] if verdict.status != "ok" else []
+        return dataclasses.replace(
+            self,
+            failures=Counter(self.failures) + Counter(failed),
+            ledger_hits=self.ledger_hits + verdict.from_ledger,
+            rules=self.rules + (verdict.provenance == "rule"),
+        )

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from dar_jax.chat.errors import NotAnAnswer, Rejected
+from dar_jax.chat import dialects
+from dar_jax.chat.envelope import seal
+from dar_jax.chat.errors import NotAnAnswer, Rejected, Unsupported
 from dar_jax.chat.openai import OpenAIWire, read_reply
 from dar_jax.chat.server import serve
 from dar_jax.chat.wire import Request
@@ -134,6 +136,61 @@ def test_what_is_sent(settings, top_logprobs, sent):
         (body,) = server.bodies.values()
     assert set(body) == sent | {"model", "messages"}
     assert body["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+
+
+def exact(server, **request):
+    sealed = Message(role="user", content=seal({"prompt": "p", "completion": "Words."}, ("0", "1", "2")))
+    asked = Request(messages=(sealed,), max_tokens=8, temperature=0.0, choices=("0", "1", "2"), **request)
+
+    async def twice():
+        chat = OpenAIWire(model="m", base_url=server.openai_url, exact_digits=True).connect(1)
+        try:
+            return [await chat.ask(asked, 5.0) for _ in range(2)]
+        finally:
+            await chat.close()
+
+    return asyncio.run(twice())
+
+
+def test_exact_digits_ask_for_the_tokens_of_the_choices_and_no_others(monkeypatch):
+    tokenized = []
+    monkeypatch.setattr(
+        "dar_jax.chat.server.tokenized", lambda body: tokenized.append(body) or dialects.tokenized(body)
+    )
+    with serve() as server:
+        (answer, _) = exact(server, top_logprobs=20)
+        (body,) = server.bodies.values()
+    assert body["logprob_token_ids"] == [48, 49, 50]
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 3)
+    assert {alternative.token for alternative in answer.choices[0].top} == {"0", "1", "2"}
+    assert [each["prompt"] for each in tokenized] == ["0", "1", "2"], "asked once, however many questions follow"
+    assert not any(each["add_special_tokens"] for each in tokenized)
+
+
+def test_exact_digits_are_not_sent_where_no_log_probabilities_are_asked_for():
+    with serve() as server:
+        exact(server)
+        (body,) = server.bodies.values()
+    assert "logprob_token_ids" not in body
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "told"),
+    [
+        ({"tokens": [1, 2]}, Unsupported, r"writes '0' as 2 tokens; leave judge\.exact_digits out"),
+        ({"tokens": [7]}, Unsupported, "two of 0, 1, 2 alike"),
+        ({"count": 1}, NotAnAnswer, "no tokens"),
+    ],
+)
+def test_digits_that_are_no_single_tokens_are_said(monkeypatch, tokens, error, told):
+    monkeypatch.setattr("dar_jax.chat.server.tokenized", lambda body: tokens)
+    with serve() as server, pytest.raises(error, match=told):
+        exact(server, top_logprobs=20)
+
+
+def test_exact_digits_are_named_in_the_ledger_and_their_absence_is_not():
+    assert OpenAIWire(model="m", exact_digits=True).identity()["exact_digits"] is True
+    assert "exact_digits" not in OpenAIWire(model="m").identity()
 
 
 def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):

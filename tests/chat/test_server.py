@@ -21,7 +21,16 @@ def test_it_says_what_it_serves():
         assert get(f"{server.url}/counts") == {"asked": 0, "answered": 0, "lost": 0}
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1beta/models/m:generateContent"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        "/v1/decisions",
+        "/v1/systemone",
+        "/v1beta/decisions",
+        "/v1beta/models/m:generateContent",
+    ],
+)
 @pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"messages": [{"role": "user"}]}'])
 def test_what_is_no_request_is_400(path, body):
     with serve() as server, pytest.raises(urllib.error.HTTPError, match="400") as caught:

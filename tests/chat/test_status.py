@@ -3,13 +3,20 @@ import time
 
 import pytest
 
-from dar_jax.chat.errors import RateLimited, Rejected, ServerFault
+from dar_jax.chat.errors import RateLimited, Rejected, ServerFault, Unsupported
 from dar_jax.chat.status import retry_after_s, short, status_error
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_other_4xx_are_not_retried(status):
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 501])
+def test_other_4xx_and_not_implemented_are_not_retried(status):
     assert isinstance(status_error(status, "no", {}), Rejected)
+
+
+def test_a_request_of_the_wrong_kind_is_told_from_a_wrong_key():
+    assert [isinstance(status_error(status, "no", {}), Unsupported) for status in (400, 404, 405, 422, 501)] == [
+        True
+    ] * 5
+    assert [isinstance(status_error(status, "no", {}), Unsupported) for status in (401, 403, 413, 429)] == [False] * 4
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])

@@ -45,6 +45,16 @@ def test_a_planted_verdict_comes_back(wire, mode, ledger):
     assert totals.cost_usd is None
 
 
+@pytest.mark.parametrize("fault", ["", "low_mass", "no_logprobs"])
+def test_exact_digits_give_the_same_verdicts(fault, ledger):
+    with serve(ServerSettings(port=0, faults={fault: 1.0} if fault else {}), Echo().model) as server:
+        settings = judge_settings("openai", server, exact_digits=True)
+        (verdict,), totals = verdicts(settings, ledger, [planted(4.25)])
+    assert verdict.reward == (None if fault else pytest.approx(4.25))
+    assert verdict.status == ("unparsable" if fault else "ok")
+    assert totals.annotations == 1
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_rewards_are_finer_than_levels(wire, ledger):
     with serve(model=Echo().model) as server:
@@ -99,7 +109,7 @@ def test_a_failed_call_never_becomes_a_number(wire, fault, ledger):
     """verl, TRL, OAT and others scored failures 0: here they are typed, retried as they deserve, and never billed."""
     settings = ServerSettings(port=0, faults={fault: 1.0}, retry_after_s=0.1, hang_s=60)
     # Attempts end all but the rate limits.
-    deadline_s = 1.5 if fault.startswith("rate_limit") else 20.0
+    deadline_s = 3.0 if fault.startswith("rate_limit") else 20.0
     with serve(settings) as server:
         judge = judge_settings(wire, server, attempt_timeout_s=0.5 if fault in SLOW else 5.0, deadline_s=deadline_s)
         (verdict,), totals = verdicts(judge, ledger, ["A completion."])

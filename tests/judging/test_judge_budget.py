@@ -65,7 +65,7 @@ def test_dollars_are_estimated_before_and_counted_after(ledger, tmp_path):
         cost = spent.usd(PRICE)
         assert cost == pytest.approx(sum(verdict.cost_usd for verdict in free))
         settings = judge_settings("openai", server)
-        might = max(estimate(settings.request(each)).usd(PRICE) for each in completions(TEXTS))
+        might = max(estimate(settings.calls(each)[0].request).usd(PRICE) for each in completions(TEXTS))
         assert might > 1.2 * cost / 12
         enough = judge_settings("openai", server, prices=PRICE, budget_usd=cost * 11 / 12 + 1.01 * might)
         verdicts, _, _ = judged(enough, tmp_path / "enough.sqlite")

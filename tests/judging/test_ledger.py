@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dar_jax.chat.wire import Alternative, Answer, Choice, Request
+from dar_jax.chat.wire import Alternative, Answer, Choice, Level, Request, Score
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.records import Message, Usage
@@ -53,6 +53,24 @@ def test_the_first_answer_stays(path):
     put(path, question())
     put(path, question(), Answer(choices=(), served_model="later"))
     assert get(path, question()).served_model == "m-1"
+
+
+def test_what_came_later_changes_no_key():
+    """Answers that were paid for before a request had typed scores are still found."""
+    plain = question().request.to_plain()
+    assert set(plain) == {"messages", "max_tokens", "temperature", "n", "seed", "top_logprobs", "choices"}
+    assert question().key == "20fa8d20a3c1559c0a5c39b8534e84262306ac9fc3b894bf15af4426a2c17986"
+
+
+def test_a_weight_decides_no_answer():
+    keys = set()
+    for weight in (1.0, 2.0):
+        levels = (Level(label="0"), Level(label="1"))
+        score = Score(name="a", instructions="How?", levels=levels, weight=weight)
+        request = dataclasses.replace(question().request, scores=(score,))
+        keys.add(dataclasses.replace(question(), request=request).key)
+    assert len(keys) == 1
+    assert question().key not in keys
 
 
 def test_all_that_decides_an_answer_is_in_the_key():

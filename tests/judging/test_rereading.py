@@ -87,5 +87,5 @@ def test_a_price_is_stated_listed_or_unknown():
     mine = Price(input=1.0, output=2.0, date="2026-11")
     with serve() as server:
         stated = judge_settings("openai", server, prices=mine)
-    assert price({"wire": "openai", "model": "scripted", "endpoint": "elsewhere"}, stated) == mine
-    assert price(gpt, stated) == list_price("gpt-4o-mini")
+    assert price({"wire": "openai", "model": "scripted", "endpoint": "elsewhere"}, [stated]) == mine
+    assert price(gpt, [stated]) == list_price("gpt-4o-mini")

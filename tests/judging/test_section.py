@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from dar_jax.errors import SettingError
-from dar_jax.judging import OpenAIJudge, ScriptedJudge
-from dar_jax.judging.section import parse_judge, read_judge
+from dar_jax.judging import OpenAIJudge, PanelJudge, ScriptedJudge
+from dar_jax.judging.section import members, parse_judge, read_judge
 
 RUN = "policy: {path: a/model}\ndata: {path: b}\njudge: {name: openai, model: m, levels: 5}\nsteps: 3\n"
 
@@ -30,7 +30,7 @@ def test_a_config_may_be_a_judge_alone():
         (RUN, ["steps=4"], "only the judge is used here"),
         (RUN, ["judge.levle=4"], r"judge\.levle: there is no such setting"),
         (RUN, ["judge.levels=99"], r"judge\.levels: got 99, expected less than or equal to 10"),
-        (RUN, ["judge.name=nobody"], r"judge\.name: expected one of openai, gemini, scripted"),
+        (RUN, ["judge.name=nobody"], r"judge\.name: expected one of openai, gemini, scripted, panel"),
         ("judge: {name: scripted, rubric_text: ' '}", [], "judge: rubric_text is empty"),
         ("judge: 3", [], "judge"),
         ("- a", [], "expected `key: value` lines"),
@@ -47,3 +47,27 @@ def test_a_mistake_is_one_line(tmp_path, text, overrides, said):
 def test_jax_is_not_needed():
     code = "import sys, dar_jax.ledgers, dar_jax.relabel, dar_jax.cli; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PANEL = "judge: {name: panel, judges: [{name: scripted}, {name: openai, model: m, %s}]}"
+
+
+def test_a_panel_is_read_without_jax_too():
+    found = parse_judge(PANEL % "levels: 10", where="x")
+    assert found == PanelJudge(judges=(ScriptedJudge(), OpenAIJudge(model="m")))
+    assert members(found) == found.judges
+    assert members(ScriptedJudge()) == (ScriptedJudge(),)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("colour: 1", r"^x: judge\.judges\.1\.colour: there is no such setting"),
+        ("levels: 99", r"^x: judge\.judges\.1\.levels: got 99, expected"),
+        ("name: panel", r"^x: judge\.judges\.1\.name: expected one of openai, gemini, scripted$"),
+    ],
+)
+def test_a_mistake_in_a_panel_names_the_judge(given, said):
+    text = PANEL.replace("name: openai, ", "") if given.startswith("name") else PANEL
+    with pytest.raises(SettingError, match=said):
+        parse_judge(text % given, where="x")

@@ -1,0 +1,145 @@
+"""One wire of a judge: every question through the ledger and the budget, every answer read into a verdict."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dar_jax.chat.errors import ChatError
+from dar_jax.chat.retry import ask
+from dar_jax.chat.wire import Answer, Chat, Request
+from dar_jax.judging.budget import Budget
+from dar_jax.judging.ledger import Ledger, Question
+from dar_jax.judging.outcomes import Ask, NotKept, Outcome
+from dar_jax.judging.prices import Price
+from dar_jax.judging.scalar import judge_one
+from dar_jax.judging.spent import Spent, billed, estimate
+from dar_jax.judging.terms import Judging
+from dar_jax.judging.totals import Totals
+from dar_jax.records import Completion, Verdict
+
+
+class Tally:
+    """The sums of a judge, added to from its loop and read from anywhere."""
+
+    def __init__(self) -> None:
+        self._totals, self._lock = Totals(), threading.Lock()
+
+    @property
+    def totals(self) -> Totals:
+        """The sums so far."""
+        with self._lock:
+            return self._totals
+
+    def billed(self, answer: Answer, calls: int, price: Price | None) -> None:
+        """Add an answer that was just paid for."""
+        with self._lock:
+            self._totals = self._totals.billed(answer, calls, price)
+
+    def called(self, calls: int) -> None:
+        """Add requests that brought no answer."""
+        with self._lock:
+            self._totals = replace(self._totals, calls=self._totals.calls + calls)
+
+    def counted(self, verdict: Verdict) -> Verdict:
+        """Add a verdict; return it."""
+        with self._lock:
+            self._totals = self._totals.counted(verdict)
+        return verdict
+
+
+class Asker:
+    """Judges completions over one wire, by its terms. Used from one event loop only.
+
+    Every answer is in the ledger before a verdict is made of it, so that what a run has used is never paid for
+    twice. `identity` says whom the ledger files answers under; `price` None: unknown; `label` is for people.
+    """
+
+    def __init__(
+        self,
+        terms: Judging,
+        chat: Chat,
+        ledger: Ledger,
+        *,
+        identity: Mapping[str, object],
+        price: Price | None,
+        budget: Budget,
+        tally: Tally,
+        label: str,
+    ) -> None:
+        self.terms, self.price, self.label, self._identity = terms, price, label, identity
+        self.last_error: ChatError | None = None
+        self._chat, self._ledger, self._budget, self._tally = chat, ledger, budget, tally
+        self._ask = functools.partial(ask, chat, patience=terms.patience(), limits=terms.limits())
+        self._asking: dict[str, asyncio.Task[Outcome]] = {}
+
+    async def verdict(self, completion: Completion, start_by: float) -> Verdict:
+        """Judge a completion, with questions begun before the loop's time `start_by`."""
+        return await judge_one(self.terms, completion, functools.partial(self._about, start_by))
+
+    async def known(self, completion: Completion) -> bool:
+        """Whether the ledger holds answers to all questions of a judgement, and they make a reward."""
+        try:
+            return (await judge_one(self.terms, completion, self._remembered)).status == "ok"
+        except NotKept:
+            return False
+
+    def abandon(self) -> None:
+        """Cancel what is under way."""
+        for task in self._asking.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        """Close the wire."""
+        await self._chat.close()
+
+    def _about(self, start_by: float, prompt: str, completion: str) -> Ask:
+        async def ask(request: Request, rubric: str) -> Outcome:
+            return await self._outcome(self._question(request, rubric, prompt, completion), start_by)
+
+        return ask
+
+    def _remembered(self, prompt: str, completion: str) -> Ask:
+        async def ask(request: Request, rubric: str) -> Outcome:
+            answer = await self._ledger.get(self._question(request, rubric, prompt, completion).key)
+            if answer is None:
+                raise NotKept
+            return Outcome(answer=answer, paid_before=True)
+
+        return ask
+
+    def _question(self, request: Request, rubric: str, prompt: str, completion: str) -> Question:
+        return Question(
+            judge={**self._identity, "rubric": rubric}, request=request, prompt=prompt, completion=completion
+        )
+
+    async def _outcome(self, question: Question, start_by: float) -> Outcome:
+        key = question.key
+        if task := self._asking.get(key):
+            outcome = await asyncio.shield(task)
+            return replace(outcome, paid_before=True, calls=0)
+        task = asyncio.create_task(self._answer(key, question, start_by))
+        self._asking[key] = task
+        task.add_done_callback(lambda _: self._asking.pop(key))
+        return await asyncio.shield(task)
+
+    async def _answer(self, key: str, question: Question, start_by: float) -> Outcome:
+        if known := await self._ledger.get(key):
+            return Outcome(answer=known, paid_before=True)
+        amount, paid = estimate(question.request, question.judge), Spent()
+        if refused := await self._budget.reserve(amount):
+            return Outcome(refused=refused)
+        try:
+            answer, calls = await self._ask(request=question.request, start_by=start_by)
+            await self._ledger.put(question, answer, calls)
+            paid = billed(question.request, answer.usage, question.judge)
+        except ChatError as error:
+            self._tally.called(error.attempts)
+            self.last_error = error
+            return Outcome(error=error, calls=error.attempts)
+        finally:
+            self._budget.settle(amount, paid)
+        self._tally.billed(answer, calls, self.price)
+        cost = self.price.cost_usd(answer.usage) if self.price else None
+        return Outcome(answer=answer, calls=calls, cost_usd=cost)
