@@ -94,6 +94,11 @@ class RunConfig:
         return self.prompts_per_step * (self.group_size if self.online else 1)
 
     @property
+    def prompts_per_chunk(self) -> int:
+        """Prompts sampled at a time."""
+        return self.prompts_per_step // self.sampling.chunks
+
+    @property
     def online(self) -> bool:
         """Whether the policy samples what it learns from."""
         return "rewards" in self.algorithm.needs
@@ -108,6 +113,9 @@ class RunConfig:
             raise _at("policy.lora", "adapters need a pretrained model below them; leave weights: random out")
         if self.policy.lora and self.reference.placement == "host":
             raise _at("reference.placement", "with policy.lora the reference is the frozen model itself; leave it out")
+        if self.online and self.prompts_per_step % self.sampling.chunks:
+            sizes = f"{self.prompts_per_step} prompts a step cannot be cut into {self.sampling.chunks} equal chunks"
+            raise _at("sampling.chunks", f"{sizes}; choose a divisor of {self.prompts_per_step}")
         rows, learning = self.rows_per_step, self.learning
         parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
         if rows % parts:

@@ -175,6 +175,18 @@ def relaid(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
 
 
+def joined(parts: Sequence[Any], mesh: Mesh) -> Any:
+    """Put arrays of rows one below the other, each device holding its share of the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    tall = jax.eval_shape(_stacked, parts)
+    return jax.jit(_stacked, out_shardings=jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tall))(parts)
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
+
+
 def abstract_rows(tree: Any, mesh: Mesh) -> Any:
     """Give shapes the places that `rows` would put such arrays in; no memory is taken."""
     return placed(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))

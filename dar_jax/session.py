@@ -6,7 +6,7 @@ Nothing here writes to disk: a mistake in the settings or the data ends a run be
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import metadata
@@ -25,8 +25,8 @@ from dar_jax.data import Source, admit, prompt_ids
 from dar_jax.errors import SettingError
 from dar_jax.learner import Learner
 from dar_jax.models import DecoderConfig, Params
-from dar_jax.records import Prompt
-from dar_jax.sampling import Sampler, recorded
+from dar_jax.records import Completion, Prompt
+from dar_jax.sampling import Sampler, own_completions, recorded
 from dar_jax.tokens import Tokenizer
 
 
@@ -88,13 +88,26 @@ class Session:
         """Build the sampler, at another temperature if one is given."""
         return _sampler(self.config, self.decoder, self.decode_mesh, self.tokenizer, temperature)
 
-    def sample(
-        self, sampler: Sampler, params: Params, prompts: Sequence[Prompt], group_size: int, key: jax.Array
-    ) -> Rollouts:
-        """Sample `group_size` completions of each prompt, laid out as the learner takes them."""
-        tokens = self.tokenizer.encode_prompts(prompts)
-        rollouts = sampler.sample(params, tokens, [prompt.id for prompt in prompts], group_size, key)
-        return parallel.relaid(rollouts, self.mesh)
+    def sample_in_chunks(
+        self,
+        sampler: Sampler,
+        params: Params,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        key: jax.Array,
+        chunks: int,
+    ) -> Iterator[tuple[Rollouts, dict[int, Completion]]]:
+        """Sample `group_size` completions of each prompt, so many equal parts of the prompts in turn, laid out as the
+        learner takes them. Each part comes with the completions of this host by their numbers among all rows, read
+        while the devices sample the next.
+        """
+        tokens, ids = self.tokenizer.encode_prompts(prompts), [prompt.id for prompt in prompts]
+        each = len(prompts) // chunks
+        for chunk, rollouts in enumerate(sampler.sample_in_chunks(params, tokens, ids, group_size, key, chunks)):
+            laid = parallel.relaid(rollouts, self.mesh)
+            first = chunk * each
+            words = own_completions(laid, prompts[first : first + each], self.tokenizer, self.mesh)
+            yield laid, {first * group_size + row: completion for row, completion in words.items()}
 
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
         """Lay out the recorded completions of these prompts."""
@@ -169,7 +182,7 @@ def _sampler(
 def decode_places(config: RunConfig, sampler: Sampler) -> Params:
     """Say where a run's parameters lie while it samples: as its steps ask for, where it samples every step."""
     dtype = jnp.dtype(config.learning.compute_dtype)
-    return sampler.places(config.prompts_per_step, config.group_size, dtype) if config.online else sampler.shardings
+    return sampler.places(config.prompts_per_chunk, config.group_size, dtype) if config.online else sampler.shardings
 
 
 def read_decoder(config: RunConfig, mesh: Mesh) -> DecoderConfig:
@@ -206,10 +219,12 @@ def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer
 
 def _check_rows(config: RunConfig, mesh: Mesh) -> None:
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    if hosts.count() > 1 and config.prompts_per_step % parts:
+    if hosts.count() > 1 and config.prompts_per_chunk % parts:
+        chunked = f", in {config.sampling.chunks} chunks (sampling.chunks)," * (config.sampling.chunks > 1)
         raise SettingError(
-            f"prompts_per_step: {config.prompts_per_step} prompts cannot be divided among the hosts' {parts} parts of"
-            f" the mesh (data x fsdp); choose a multiple of {parts}, or give mesh.tensor more"
+            f"prompts_per_step: {config.prompts_per_step} prompts{chunked} cannot be divided among the hosts' {parts}"
+            f" parts of the mesh (data x fsdp); choose a multiple of {parts * config.sampling.chunks}, or give"
+            " mesh.tensor more"
         )
 
 

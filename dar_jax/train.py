@@ -7,18 +7,16 @@ verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded comp
 """
 
 import contextlib
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from dar_jax import hosts, opening
-from dar_jax.batches import Batch
+from dar_jax import hosts, opening, parallel
+from dar_jax.batches import Batch, Rollouts
 from dar_jax.checkpoints import RunState
 from dar_jax.config import RunConfig
 from dar_jax.config_file import to_yaml
@@ -30,7 +28,7 @@ from dar_jax.judging import Judge, Pending, Spent, check_budget, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
-from dar_jax.records import Completion, Verdict
+from dar_jax.records import Completion, Prompt, Verdict
 from dar_jax.reporting import (
     averaged,
     closing,
@@ -43,8 +41,9 @@ from dar_jax.reporting import (
     warnings,
 )
 from dar_jax.runlog import RemoteFolder, RunFolder
-from dar_jax.sampling import own_completions, rewards
+from dar_jax.sampling import rewards
 from dar_jax.session import Purpose, Session, checksum, open_session
+from dar_jax.timeline import Timeline
 
 
 @dataclass
@@ -59,6 +58,13 @@ class Progress:
     updates: list[dict[str, float]] = field(default_factory=list)
     start_checksum: int = 0
     evaluation_due: bool = False
+
+
+class Asked(NamedTuple):
+    """Completions of this host, by their numbers among all rows, with the judge."""
+
+    words: dict[int, Completion]
+    pending: Pending
 
 
 def train(config: RunConfig, run_dir: Path | str) -> None:
@@ -123,7 +129,7 @@ class Run:
         self.progress = Progress(start_checksum=checksum(start))
         self.batch: Batch | None = None
         self.state: State = self.learner.init(start)
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.timeline = Timeline()
 
     def steps(self) -> None:
         """Run the steps that are left. However it ends, a checkpoint lets it go on."""
@@ -147,12 +153,11 @@ class Run:
 
     def step(self) -> None:
         """Make one step, or what a resume has left of it."""
-        began = time.perf_counter()
+        self.timeline.begin()
         if self.batch is None:
             self.batch = self.gather()
         self.learn(self.batch)
         self.batch = None
-        self.seconds["step"] += time.perf_counter() - began
         self.report()
         done, last = self.progress.step + 1, self.config.steps
         due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
@@ -170,35 +175,49 @@ class Run:
             batch, metrics = self.learner.weigh(session.demonstrations(prompts), None)
             self.progress.measured = _floats(metrics)
             return batch
-        with self.timed("sample"):
-            key = session.key(Purpose.SAMPLES, step)
-            # Unnamed, so that the copy to sample from goes as soon as it has been sampled from.
-            rollouts = session.sample(
-                self.sampler, self.learner.decode_params(self.state), prompts, config.group_size, key
-            )
-            words = own_completions(rollouts, prompts, session.tokenizer, session.mesh)
-        pending = self._judge.submit(list(words.values()))
-        with self.timed("recall"):
-            rollouts = self.learner.recall(self.state, self.reference, rollouts)
+        spoken, asked = self._sample(prompts)
+        with self.timeline.timed("recall"):
+            rollouts = self.learner.recall(self.state, self.reference, parallel.joined(spoken, session.mesh))
             jax.block_until_ready(rollouts)
-        with self.timed("judge_wait"):
-            while not all(hosts.gather("judge ready", pending.ready(within_s=0.5), bool)):
+        with self.timeline.timed("judge_wait"):
+            while not all(hosts.gather("judge ready", all(each.pending.ready(within_s=0.5) for each in asked), bool)):
                 self.leave_if_asked()
-            verdicts = _everyones(words, pending)
+            verdicts = _everyones(asked)
         paid = self._paid(verdicts)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
-        with self.timed("weigh"):
+        with self.timeline.timed("weigh"):
             batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
             self.progress.measured = _floats(metrics) | judge_metrics(verdicts) | paid
-        self._log_completions(words, verdicts, columns)
+        for each in asked:
+            self.timeline.beside("judge", each.pending.began, each.pending.ended)
+        self._log_completions(_united(asked), verdicts, columns)
         return batch
+
+    def _sample(self, prompts: Sequence[Prompt]) -> tuple[list[Rollouts], list[Asked]]:
+        """Sample chunk by chunk, and give the judge each as it comes."""
+        config, session = self.config, self.session
+        key = session.key(Purpose.SAMPLES, self.progress.step)
+        spoken, asked = [], []
+        with self.timeline.timed("sample"):
+            # The copy to sample from stays unnamed, so that it goes as soon as it has been sampled from.
+            for rollouts, words in session.sample_in_chunks(
+                self.sampler,
+                self.learner.decode_params(self.state),
+                prompts,
+                config.group_size,
+                key,
+                config.sampling.chunks,
+            ):
+                spoken.append(rollouts)
+                asked.append(Asked(words, self._judge.submit(list(words.values()))))
+        return spoken, asked
 
     def learn(self, batch: Batch) -> None:
         """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""
         key = self.session.key(Purpose.MINIBATCHES, self.progress.step)
         pending: list[Any] = []
-        with self.timed("regress"):
+        with self.timeline.timed("regress"):
             while self.progress.update < self.config.learning.updates_per_batch:
                 part = self.learner.part(batch, self.progress.update, key)
                 self.state, metrics = self.learner.regress(self.state, part)
@@ -217,11 +236,11 @@ class Run:
 
     def report(self) -> None:
         """Log the step and show its line."""
-        measured, seconds = self.progress.measured, dict(self.seconds)
-        self.seconds.clear()
+        measured, seconds = self.progress.measured, self.timeline.seconds()
         metrics = {**measured, **averaged(self.progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
         step, total = self.progress.step + 1, self.config.steps
         self._write("metrics", [{"step": step, **metrics}])
+        self._write("timeline", self.timeline.rows(step))
         self.console.step(step, total, shown(metrics), metrics)
         for warning in warnings(metrics):
             self.console.warn(f"step {step}: {warning}")
@@ -243,11 +262,10 @@ class Run:
         key = self.session.key(Purpose.EVALUATION)
         asked = []
         for params in (self.learner.decode_params(self.state), self.learner.decode_reference(self.reference)):
-            rollouts = self.session.sample(sampler, params, prompts, 1, key)
-            words = own_completions(rollouts, prompts, self.session.tokenizer, self.session.mesh)
-            asked.append((words, self._judge.submit(list(words.values()))))
-        lengths = [hosts.union("lengths", {row: each.token_count for row, each in w.items()}, int) for w, _ in asked]
-        verdicts = [_everyones(words, pending) for words, pending in asked]
+            ((_, words),) = self.session.sample_in_chunks(sampler, params, prompts, 1, key, chunks=1)
+            asked.append(Asked(words, self._judge.submit(list(words.values()))))
+        lengths = [hosts.union("lengths", {row: c.token_count for row, c in each.words.items()}, int) for each in asked]
+        verdicts = [_everyones([each]) for each in asked]
         self._paid([verdict for each in verdicts for verdict in each])
         outcome = compare(lengths[0], verdicts[0], lengths[1], verdicts[1])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
@@ -301,13 +319,6 @@ class Run:
         of = [f" by {name}" for name in hosts.names()] if len(said) > 1 else [""]
         return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
 
-    @contextlib.contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to a phase of the step."""
-        began = time.perf_counter()
-        yield
-        self.seconds[phase] += time.perf_counter() - began
-
     @property
     def _judge(self) -> Judge:
         assert self.judge is not None
@@ -341,11 +352,15 @@ class Run:
         return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
 
 
-def _everyones(words: dict[int, Completion], pending: Pending) -> list[Verdict]:
+def _united(asked: Sequence[Asked]) -> dict[int, Completion]:
+    return {row: completion for each in asked for row, completion in each.words.items()}
+
+
+def _everyones(asked: Sequence[Asked]) -> list[Verdict]:
     """Wait for the verdicts on this host's completions; return those of all hosts, in row order."""
     with hosts.together("verdicts"):
-        verdicts = pending.result()
-    return hosts.union("verdicts", dict(zip(words, verdicts, strict=True)), Verdict)
+        verdicts = [verdict for each in asked for verdict in each.pending.result()]
+    return hosts.union("verdicts", dict(zip(_united(asked), verdicts, strict=True)), Verdict)
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:

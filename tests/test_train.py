@@ -36,6 +36,10 @@ def _untimed(folder, log="metrics"):
     return [{key: value for key, value in row.items() if not key.startswith(CLOCKS)} for row in rows]
 
 
+def _words(folder):
+    return [(row["prompt_id"], row["sample"], row["completion"], row["reward"]) for row in folder.read("completions")]
+
+
 def _cut_back(folder, path, number):
     """Copy a run as if it had died right after checkpoint `number`."""
     shutil.copytree(folder.path, path)
@@ -135,6 +139,20 @@ def test_eight_devices_give_the_numbers_of_one(config_text, done, tmp_path, mesh
         assert one.keys() == other.keys()
         for key, value in one.items():
             np.testing.assert_allclose(other[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("mesh", ["mesh.devices=1", "mesh.devices=8"])
+def test_chunks_sample_the_same_and_are_judged_while_the_next_is_sampled(config_text, done, tmp_path, mesh):
+    chunked = _train(config_text, tmp_path / "chunked", mesh, "sampling.chunks=4")
+    assert _words(chunked) == _words(done)
+    for ours, theirs in zip(_untimed(chunked), _untimed(done), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    spans = [row for row in chunked.read("timeline") if row["step"] == 1]
+    (sampled,) = (span for span in spans if span["phase"] == "sample")
+    judged = [span for span in spans if span["phase"] == "judge"]
+    assert len(judged) == 4
+    assert all(span["from_s"] <= span["to_s"] for span in spans)
+    assert sum(span["from_s"] < sampled["to_s"] for span in judged) == 4
 
 
 def test_sft_learns_recorded_completions(config_text, tmp_path):

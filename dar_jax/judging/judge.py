@@ -1,6 +1,7 @@
 """The judge: completions in, typed verdicts out, everything else in one background thread."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -39,10 +40,15 @@ class Terms(Protocol):
 
 
 class Pending:
-    """Judgements under way."""
+    """Judgements under way, since `began`; `ended` is when the last was there (`time.perf_counter`)."""
 
     def __init__(self, verdicts: Future[list[Verdict]], count: int, timeout_s: float) -> None:
         self._verdicts, self._count, self._timeout_s = verdicts, count, timeout_s
+        self.began = self.ended = time.perf_counter()
+        verdicts.add_done_callback(self._end)
+
+    def _end(self, _: Future[list[Verdict]]) -> None:
+        self.ended = time.perf_counter()
 
     def ready(self, within_s: float) -> bool:
         """Wait for so long at most; say whether `result` will return at once."""

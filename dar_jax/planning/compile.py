@@ -105,10 +105,12 @@ class Programs:
             return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
 
     def cache(self) -> Any:
-        """Give the keys and values of a step's completions, as shapes with their places; None where none is sampled."""
+        """Give the keys and values of the completions sampled at a time, as shapes with their places; None: of none."""
         config = self.config
         dtype = jnp.dtype(config.learning.compute_dtype)
-        return self.sampler.abstract_cache(config.rows_per_step, dtype) if config.online else None
+        return (
+            self.sampler.abstract_cache(config.prompts_per_chunk * config.group_size, dtype) if config.online else None
+        )
 
     def _learner(self, decoder: DecoderConfig, places: Params) -> Learner:
         return Learner(self.config.learning, decoder, self.config.algorithm, self.mesh, places)
@@ -126,10 +128,10 @@ class Programs:
         rollouts = self._rollouts()
         scored = len({"sampling", "reference"} & config.algorithm.needs)
         copies = "sampling" in config.algorithm.needs
-        sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_step, config.group_size)
+        sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_chunk, config.group_size)
         stages = [
             Stage("decode_params", config.online, lambda: {"decode_params": learner.lower_decode_params()}),
-            Stage("sample", config.online, sample),
+            Stage("sample", config.sampling.chunks if config.online else 0, sample),
             Stage("compute_params", copies, lambda: {"compute_params": learner.lower_compute_params()}),
             Stage("recall", scored, lambda: {"recall": learner.lower_recall(rollouts)}),
             Stage(

@@ -193,7 +193,7 @@ def _tokens(name: str, config: RunConfig) -> int:
         return rows // parts * (prompt + completion)
     if name == "recall":
         return rows * (prompt + completion)
-    return config.prompts_per_step * prompt if name == "prefill" else rows * completion
+    return config.prompts_per_chunk * (prompt if name == "prefill" else config.group_size * completion)
 
 
 def _seconds(work: Costs, chip: Chip) -> Seconds:

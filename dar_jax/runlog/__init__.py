@@ -4,6 +4,7 @@ config.yaml         the resolved settings, without secrets
 metrics.jsonl       one line a step
 completions.jsonl   one line a judged completion
 evaluations.jsonl   one line an evaluation
+timeline.jsonl      one line a phase of a step
 ledger.sqlite       every answer paid for (the judge's)
 checkpoints/        Orbax (checkpoints.run_state)
 policy/             config.json and tokenizer: with a checkpoint, a whole model (policy.keep_words)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-LOGS = ("metrics", "completions", "evaluations")
+LOGS = ("metrics", "completions", "evaluations", "timeline")
 
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,10 +26,15 @@ from dar_jax.tokens import pad
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Sampling(Choice):
-    """How completions are sampled; lengths are in tokens, the completion's includes its EOS."""
+    """How completions are sampled; lengths are in tokens, the completion's includes its EOS.
+
+    A step's prompts are sampled in `chunks`, one after the other: while the judge reads the completions of one, the
+    next is sampled. More of them hide a slower judge, and need less memory for the cache; each reads the weights anew.
+    """
 
     max_prompt_length: PositiveInt = 512
     max_completion_length: PositiveInt = 512
+    chunks: PositiveInt = 1
 
 
 def bucket(longest: int, limit: int) -> int:
@@ -86,11 +91,35 @@ class Sampler:
         The randomness of a completion is addressed by (key, prompt id, sample number): it does not depend on the batch
         around it, on the device count or on restarts. A prompt that comes twice goes on counting its samples.
         """
+        return next(self.sample_in_chunks(params, prompts, prompt_ids, group_size, key, 1))
+
+    def sample_in_chunks(
+        self,
+        params: Params,
+        prompts: Sequence[Sequence[int]],
+        prompt_ids: Sequence[int],
+        group_size: int,
+        key: jax.Array,
+        chunks: int,
+    ) -> Iterator[Rollouts]:
+        """Sample equal parts of the prompts, one after the other, all in arrays of one shape; otherwise as `sample`.
+
+        The next part is on its way to the devices when one is given: they have work while it is looked at.
+        """
         size = bucket(max(map(len, prompts)), self.settings.max_prompt_length)
-        token_PS, mask_PS = pad(prompts, self.pad_id, side="left", length=size)
-        address_P2 = _addresses(prompt_ids, group_size)
-        token_PS, mask_PS, address_P2 = parallel.rows((token_PS, mask_PS, address_P2), self.mesh)
-        prompts_P, key = Inputs(token_BT=token_PS, mask_BS=mask_PS), parallel.replicated(key, self.mesh)
+        padded = *pad(prompts, self.pad_id, side="left", length=size), _addresses(prompt_ids, group_size)
+        key, ahead = parallel.replicated(key, self.mesh), None
+        for parts in zip(*(np.split(array, chunks) for array in padded), strict=True):
+            rollouts = self._dispatch(params, parts, group_size, key)
+            if ahead is not None:
+                yield ahead
+            ahead = rollouts
+        assert ahead is not None
+        yield ahead
+
+    def _dispatch(self, params: Params, part: tuple[np.ndarray, ...], group_size: int, key: jax.Array) -> Rollouts:
+        token_PS, mask_PS, address_P2 = parallel.rows(part, self.mesh)
+        prompts_P = Inputs(token_BT=token_PS, mask_BS=mask_PS)
         with jax.set_mesh(self.mesh):
             hidden_PD, cache = self._prefill(group_size, params, prompts_P)
             rollouts, _ = self._decode(group_size, params, hidden_PD, cache, prompts_P, address_P2, key)
