@@ -184,7 +184,7 @@ class Run:
         with self.timed("judge_wait"):
             while not all(hosts.gather("judge ready", pending.ready(within_s=0.5), bool)):
                 self.leave_if_asked()
-            verdicts = _everyones(words, pending)
+            (verdicts,) = _everyones([words], pending)
         paid = self._paid(verdicts)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timed("weigh"):
@@ -241,13 +241,14 @@ class Run:
         prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
         sampler = self.session.sampler(settings.temperature)
         key = self.session.key(Purpose.EVALUATION)
-        asked = []
+        said = []
         for params in (self.learner.decode_params(self.state), self.learner.decode_reference(self.reference)):
             rollouts = self.session.sample(sampler, params, prompts, 1, key)
-            words = own_completions(rollouts, prompts, self.session.tokenizer, self.session.mesh)
-            asked.append((words, self._judge.submit(list(words.values()))))
-        lengths = [hosts.union("lengths", {row: each.token_count for row, each in w.items()}, int) for w, _ in asked]
-        verdicts = [_everyones(words, pending) for words, pending in asked]
+            said.append(own_completions(rollouts, prompts, self.session.tokenizer, self.session.mesh))
+        lengths = [hosts.union("lengths", {row: each.token_count for row, each in w.items()}, int) for w in said]
+        # Together: a judge that compares is to compare the two.
+        pending = self._judge.submit([each for words in said for each in words.values()])
+        verdicts = _everyones(said, pending)
         self._paid([verdict for each in verdicts for verdict in each])
         outcome = compare(lengths[0], verdicts[0], lengths[1], verdicts[1])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
@@ -341,11 +342,11 @@ class Run:
         return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
 
 
-def _everyones(words: dict[int, Completion], pending: Pending) -> list[Verdict]:
-    """Wait for the verdicts on this host's completions; return those of all hosts, in row order."""
+def _everyones(lots: list[dict[int, Completion]], pending: Pending) -> list[list[Verdict]]:
+    """Wait for the verdicts on lots of this host's completions; return those of all hosts, each lot in row order."""
     with hosts.together("verdicts"):
-        verdicts = pending.result()
-    return hosts.union("verdicts", dict(zip(words, verdicts, strict=True)), Verdict)
+        verdicts = iter(pending.result())
+    return [hosts.union("verdicts", {row: next(verdicts) for row in words}, Verdict) for words in lots]
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
