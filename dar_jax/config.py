@@ -109,6 +109,8 @@ class RunConfig:
             raise _at("judge", f"algorithm {self.algorithm.name} learns from rewards; state who gives them")
         if reason := self.algorithm.reject_group_size(self.group_size):
             raise _at("group_size", reason)
+        if self.online and self.judge and self.judge.labels == "preference" and self.group_size < 2:
+            raise _at("group_size", "judge.labels=preference compares a prompt's completions; sample 2 or more")
         if self.policy.lora and self.policy.weights == "random":
             raise _at("policy.lora", "adapters need a pretrained model below them; leave weights: random out")
         if self.policy.lora and self.reference.placement == "host":

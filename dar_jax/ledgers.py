@@ -11,7 +11,7 @@ from rich.console import Console as Rich
 
 from dar_jax.errors import SettingError
 from dar_jax.judging import reading
-from dar_jax.judging.audit import Audit, Logged
+from dar_jax.judging.audit import Audit, logged_of
 from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.rebuilding import Rebuilding
 from dar_jax.judging.rereading import reread
@@ -69,7 +69,7 @@ def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
     ledgers, faults = reading.find(place), list[str]()
     is_run, judge = "://" in str(place) or Path(place).is_dir(), _judge_of(place)
     rebuilding = Rebuilding(members(judge)) if judge else None
-    logged = Logged(_completions(place, faults), rebuilding) if is_run else None
+    logged = logged_of(_completions(place, faults), rebuilding) if is_run else None
     found = Audit(ledgers, _floor(place, mass_floor), logged)
     of_log = f", {logged.count:,} completions with a reward" if logged else ""
     return [*found.findings(), *faults], f"{place}: {found.answers:,} answers{of_log}"

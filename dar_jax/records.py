@@ -87,7 +87,8 @@ class Verdict:
     `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before: its usage, calls
     and cost are then 0;
     `provenance` is how the judge answered (`decision`, `logprobs`, `samples`, `single`, `rule`), of `over_budget` the
-    setting. `gap` is how far the rewards of a panel's judges are apart, None of a judge alone.
+    setting. `gap` is how far the rewards of a panel's judges are apart, None of a judge alone; `consistency` the share
+    of comparisons in which both orders gave the same, None where none was asked in both.
     """
 
     status: Status
@@ -100,6 +101,7 @@ class Verdict:
     cost_usd: float | None = None
     from_ledger: bool = False
     gap: float | None = None
+    consistency: float | None = None
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.distribution is not None):

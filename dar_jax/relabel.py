@@ -35,6 +35,11 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
     the judge may cost no more, Interrupted at a signal; then there is no output, and the ledger holds what was paid.
     """
     refuse_taken(output)
+    if settings.labels == "preference":
+        raise SettingError(
+            "judge.labels: preference compares a prompt's completions, and the rows of a file are scored one by one;"
+            " set judge.labels=reward"
+        )
     ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
     total, interrupts = count_rows(given), Interrupts()
     with new_file(output) as scratch, settings.open(ledger) as judge, interrupts.caught():

@@ -260,14 +260,18 @@ class Run:
         prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
         sampler = self.session.sampler(settings.temperature)
         key = self.session.key(Purpose.EVALUATION)
-        asked = []
-        for params in (self.learner.decode_params(self.state), self.learner.decode_reference(self.reference)):
+        said: dict[int, Completion] = {}
+        for number, params in enumerate(
+            (self.learner.decode_params(self.state), self.learner.decode_reference(self.reference))
+        ):
             ((_, words),) = self.session.sample_in_chunks(sampler, params, prompts, 1, key, chunks=1)
-            asked.append(Asked(words, self._judge.submit(list(words.values()))))
-        lengths = [hosts.union("lengths", {row: c.token_count for row, c in each.words.items()}, int) for each in asked]
-        verdicts = [_everyones([each]) for each in asked]
-        self._paid([verdict for each in verdicts for verdict in each])
-        outcome = compare(lengths[0], verdicts[0], lengths[1], verdicts[1])
+            said |= {number * len(prompts) + row: completion for row, completion in words.items()}
+        # Together: a judge that compares is to compare the two.
+        asked = Asked(said, self._judge.submit(list(said.values())))
+        length = hosts.union("lengths", {row: completion.token_count for row, completion in said.items()}, int)
+        verdicts, half = _everyones([asked]), len(prompts)
+        self._paid(verdicts)
+        outcome = compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
 

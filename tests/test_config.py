@@ -170,3 +170,10 @@ def test_a_resume_notices_another_rubric(tmp_path):
     assert differences(old, _parse(text=RUBRIC % moved)) == [
         "judge.rubric.instructions: 'Mine.' -> 'Another.'",
     ]
+
+
+def test_a_judge_that_compares_needs_two_completions_a_prompt():
+    alone = "algorithm={name: dar, baseline: batch}"
+    with pytest.raises(SettingError, match=r"group_size: judge\.labels=preference"):
+        _parse("judge.labels=preference", "group_size=1", alone)
+    assert _parse("judge.labels=preference", "group_size=2").judge.labels == "preference"

@@ -219,3 +219,9 @@ def test_typed_decisions_a_found_mode_and_a_panel_score_a_file_too(tmp_path, cap
     assert "panel of 2: m at http" in told
     assert [row["served_model"] for row in found] == ["scripted-echo, scripted-overlap"] * 3
     assert all(row["status"] == "ok" and sum(row["probabilities"]) == pytest.approx(1) for row in found)
+
+
+def test_a_judge_that_compares_cannot_score_rows(tmp_path, capsys):
+    with serve() as server:
+        assert main(job(tmp_path, server, asked(1), labels="preference")) == 2
+    assert "judge.labels: preference compares a prompt's completions" in capsys.readouterr().err

@@ -229,3 +229,34 @@ def test_a_killed_process_resumes(config_text, done, tmp_path):
     assert subprocess.run([*command, "--resume", str(run)], check=False).returncode == 0
     assert _comparable(RunFolder(run), "metrics") == _comparable(done, "metrics")
     assert Path(run / "checkpoints" / "12").is_dir()
+
+
+def test_preference_and_reward_are_two_judges_and_one_pipeline(config_text, tmp_path):
+    """A judge that compares fills the same array: 0, 1/2 or 1 for two completions a prompt, and direct comparisons
+    decide the held-out win rate."""
+    run = _train(config_text, tmp_path / "run", "judge.labels=preference", "group_size=2", "steps=2")
+    rows, (metrics, _) = run.read("completions"), run.read("metrics")
+    assert {row["reward"] for row in rows if row["verdict"] == "ok"} <= {0.0, 0.5, 1.0}
+    groups = {(row["step"], row["prompt_id"]): [] for row in rows}
+    for row in rows:
+        groups[row["step"], row["prompt_id"]].append(row["reward"])
+    assert all(sum(rewards) == 1.0 for rewards in groups.values())
+    assert metrics["judge/consistency"] == 1.0
+    assert metrics["rewards/mean"] == pytest.approx(0.5)
+    outcome = run.read("evaluations")[-1]
+    assert outcome["eval/wins"] + outcome["eval/ties"] + outcome["eval/losses"] > 0
+    assert outcome["eval/reward"] + outcome["eval/start_reward"] == pytest.approx(1.0)
+    assert main(["ledger", "audit", str(run.path)]) == 0
+
+
+def test_a_panel_of_found_modes_and_criteria_trains_and_resumes(config_text, tmp_path):
+    criteria = "{name: brief, instructions: Is it short?}"
+    panel = (
+        f"judge={{name: panel, judges: [{{name: scripted, mode: auto}}, {{name: scripted, criteria: [{criteria}]}}]}}"
+    )
+    whole = _train(config_text, tmp_path / "whole", panel, "steps=2", "evaluation=null")
+    half = _train(config_text, tmp_path / "half", panel, "steps=1", "evaluation=null")
+    resume(half.path, ["steps=2"])
+    assert _untimed(half, "completions") == _untimed(whole, "completions")
+    assert "judge/gap" in whole.read("metrics")[0]
+    assert main(["ledger", "audit", str(half.path)]) == 0

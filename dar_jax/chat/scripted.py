@@ -44,13 +44,34 @@ class ScriptedModel:
 
         Raises Rejected on any other message.
         """
-        judged, labels = _opened(request)
-        choices, value = request.choices or labels, self.scorer(*judged)
+        data, labels = _opened(request)
+        choices = request.choices or labels
         if not (choices or request.scores):
-            return self._answer(request, [Choice(text=_notes(value), finish="stop", finish_name="stop")])
-        return self._answer(
-            request, [_scored(score, value) for score in request.scores] or _said(request, choices, value)
-        )
+            return self._answer(request, [Choice(text=self._notes(data), finish="stop", finish_name="stop")])
+        said = [_scored(score, self._weights(data, _labels(score))) for score in request.scores]
+        return self._answer(request, said or _said(request, choices, self._weights(data, choices)))
+
+    def _weights(self, data: Mapping[str, str], labels: tuple[str, ...]) -> dict[str, float]:
+        """Give each label its probability, in whatever order they come: by the place of a completion on the scale, or
+        by which of two is higher on it.
+        """
+        values = self._values(data)
+        if len(values) == 1:
+            return dict(zip(sorted(labels), _two_neighbours(values[0], len(labels)), strict=True))
+        first, second = values
+        return {"1": 0.5, "2": 0.5} if first == second else {"1": float(first > second), "2": float(first < second)}
+
+    def _values(self, data: Mapping[str, str]) -> list[float]:
+        """Score the completion, or both where two are compared. Raises Rejected on other data."""
+        try:
+            texts = [data[name] for name in ("completion_1", "completion_2")] if "completion_1" in data else None
+            return [self.scorer(data["prompt"], text) for text in texts or [data["completion"]]]
+        except KeyError as error:
+            raise Rejected(f"a scripted model answers sealed judge questions only: no {error}") from None
+
+    def _notes(self, data: Mapping[str, str]) -> str:
+        above = " and ".join(f"{value - LOWEST:.2f}" for value in self._values(data))
+        return f"By its words it lies {above} above the lowest that there is."
 
     def _answer(self, request: Request, found: list[Choice]) -> Answer:
         written = [message.content for message in request.messages] + [score.instructions for score in request.scores]
@@ -113,31 +134,27 @@ class ScriptedChat:
         """Nothing is open."""
 
 
-def _opened(request: Request) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """Find the prompt and the completion asked about, and the labels of a sealed question."""
+def _opened(request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Find the data asked about, and the labels of a sealed question."""
     try:
-        data, labels = unseal(request.messages[-1].content)
-        return (data["prompt"], data["completion"]), labels
-    except (ValueError, KeyError) as error:
+        return unseal(request.messages[-1].content)
+    except ValueError as error:
         raise Rejected(f"a scripted model answers sealed judge questions only: {error}") from None
 
 
-def _notes(value: float) -> str:
-    return f"By its words it lies {value - LOWEST:.2f} above the lowest that there is."
-
-
-def _said(request: Request, choices: tuple[str, ...], value: float) -> list[Choice]:
-    weights = _two_neighbours(value, len(choices))
-    top = _top(choices, weights, request.top_logprobs)
-    picks = _picks(request, weights)
+def _said(request: Request, choices: tuple[str, ...], weights: Mapping[str, float]) -> list[Choice]:
+    listed = [weights[choice] for choice in choices]
+    top, picks = _top(choices, listed, request.top_logprobs), _picks(request, listed)
     return [Choice(text=choices[pick], finish="stop", finish_name="stop", top=top) for pick in picks]
 
 
-def _scored(score: Score, value: float) -> Choice:
-    """Answer a score whose levels may come in any order: each is labelled with its place in the scale."""
-    labels = [level.label for level in score.levels]
-    scale = dict(zip(sorted(labels), _two_neighbours(value, len(labels)), strict=True))
-    probabilities = tuple(scale[label] for label in labels)
+def _labels(score: Score) -> tuple[str, ...]:
+    return tuple(level.label for level in score.levels)
+
+
+def _scored(score: Score, weights: Mapping[str, float]) -> Choice:
+    labels = _labels(score)
+    probabilities = tuple(weights[label] for label in labels)
     likeliest = labels[probabilities.index(max(probabilities))]
     return Choice(text=likeliest, finish="stop", finish_name="score", probabilities=probabilities)
 

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dar_jax.chat.errors import ChatError
@@ -12,8 +12,8 @@ from dar_jax.chat.wire import Answer, Chat, Request
 from dar_jax.judging.budget import Budget
 from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.judging.outcomes import Ask, NotKept, Outcome
+from dar_jax.judging.pairwise import judged
 from dar_jax.judging.prices import Price
-from dar_jax.judging.scalar import judge_one
 from dar_jax.judging.spent import Spent, billed, estimate
 from dar_jax.judging.terms import Judging
 from dar_jax.judging.totals import Totals
@@ -74,14 +74,14 @@ class Asker:
         self._ask = functools.partial(ask, chat, patience=terms.patience(), limits=terms.limits())
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 
-    async def verdict(self, completion: Completion, start_by: float) -> Verdict:
-        """Judge a completion, with questions begun before the loop's time `start_by`."""
-        return await judge_one(self.terms, completion, functools.partial(self._about, start_by))
+    async def verdicts(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
+        """Judge completions of one prompt, with questions begun before the loop's time `start_by`."""
+        return await judged(self.terms, group, functools.partial(self._about, start_by))
 
-    async def known(self, completion: Completion) -> bool:
-        """Whether the ledger holds answers to all questions of a judgement, and they make a reward."""
+    async def known(self, group: Sequence[Completion]) -> bool:
+        """Whether the ledger holds answers to all questions of a judgement, and they make rewards."""
         try:
-            return (await judge_one(self.terms, completion, self._remembered)).status == "ok"
+            return all(verdict.status == "ok" for verdict in await judged(self.terms, group, self._remembered))
         except NotKept:
             return False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dar_jax.errors import SettingError
 from dar_jax.judging.reading import Stored
-from dar_jax.judging.rebuilding import Rebuilding
+from dar_jax.judging.rebuilding import Rebuilding, Rejudged, counted, said_of
 from dar_jax.judging.rereading import described, reread
 from dar_jax.judging.segments import Row
 from dar_jax.judging.spent import usage
@@ -19,21 +19,17 @@ from dar_jax.records import Verdict
 class Logged:
     """The completions of a run that have a reward from the judge, to be found in the ledger.
 
-    Read them before the ledger: a run that goes on meanwhile files an answer first and logs it later. `judge` is the
-    run's, where its judgements are of several answers.
+    Read them before the ledger: a run that goes on meanwhile files an answer first and logs it later. This is for
+    judgements of one answer each; see `rebuilding.py` for others.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], judge: Rebuilding | None = None) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         self.count = 0
-        self._judge = judge if judge and judge.needed else None
-        self._texts: dict[bytes, tuple[str, str]] = {}
         self._missing: dict[bytes, str] = {}
         self._unlike: dict[bytes, tuple[float, str]] = {}
         for row in rows:
             if row["verdict"] == "ok" and row["provenance"] != "rule":
                 self.count += 1
-                if self._judge:
-                    self._texts.setdefault(_pair(row["prompt"], row["completion"]), (row["prompt"], row["completion"]))
                 where = f"step {row['step']}, prompt_id {row['prompt_id']}, sample {row['sample']}"
                 self._missing.setdefault(_pair(row["prompt"], row["completion"]), where)
                 self._unlike.setdefault(_pair(row["prompt"], row["completion"]), (row["reward"], where))
@@ -41,46 +37,29 @@ class Logged:
     def found(self, row: Row, verdict: Verdict | None) -> None:
         """Tick off the completion that an answer is about."""
         pair = _pair(row.prompt, row.completion)
-        if self._judge:
-            if pair in self._texts:
-                self._judge.add(row)
-            return
-        self._tick(pair, verdict.reward if verdict else None)
-
-    def _tick(self, pair: bytes, given: float | None) -> None:
         self._missing.pop(pair, None)
         reward, _ = self._unlike.get(pair, (None, ""))
         # Another machine may round the exponentials otherwise.
+        given = verdict.reward if verdict else None
         if reward is not None and given is not None and abs(reward - given) < 1e-6:
             del self._unlike[pair]
 
     def findings(self) -> list[str]:
         """Say what was not found."""
-        self._rebuild()
-        missing, found = self._missing, []
+        missing = self._missing
         unlike = [where for pair, (_, where) in self._unlike.items() if pair not in missing]
-        for wheres, what in (
-            (list(missing.values()), "with a reward in completions.jsonl and no answer in the ledger"),
-            (unlike, "with another reward in completions.jsonl than the answer gives"),
-        ):
-            if wheres:
-                found.append(f"{_counted(len(wheres), 'completion')} {what}, the first: {wheres[0]}")
-        return found
+        return said_of(list(missing.values()), unlike)
 
-    def _rebuild(self) -> None:
-        for pair, texts in self._texts.items():
-            try:
-                verdict = self._judge.verdict(*texts) if self._judge else None
-            except (ValueError, KeyError, TypeError):  # an answer's own finding: damaged
-                continue
-            if verdict is not None:
-                self._tick(pair, verdict.reward)
+
+def logged_of(rows: Iterable[Mapping[str, Any]], judge: Rebuilding | None) -> Logged | Rejudged:
+    """Read a run's completions to be found again, by what its judge makes a judgement of."""
+    return Rejudged(rows, judge) if judge and judge.needed else Logged(rows)
 
 
 class Audit:
     """Look at every answer of some ledgers; `findings` says what is wrong, a line each."""
 
-    def __init__(self, ledgers: Sequence[Stored], mass_floor: float, logged: Logged | None = None) -> None:
+    def __init__(self, ledgers: Sequence[Stored], mass_floor: float, logged: Logged | Rejudged | None = None) -> None:
         self.answers = 0
         self._floor, self._logged = mass_floor, logged
         self._keys: dict[str, bytes] = {}
@@ -127,15 +106,15 @@ class Audit:
     def _about_answers(self) -> list[str]:
         found = []
         if self._twice:
-            found.append(f"{_counted(self._twice, 'question')} asked twice, with another answer; the first is used")
+            found.append(f"{counted(self._twice, 'question')} asked twice, with another answer; the first is used")
         for judge, count in self._unknown.items():
             if count:
-                found.append(f"{_counted(count, 'answer')} of {self._labels[judge]}: no judge is described under it")
+                found.append(f"{counted(count, 'answer')} of {self._labels[judge]}: no judge is described under it")
         if self._without_usage:
-            found.append(f"{_counted(self._without_usage, 'answer')} without usage: what they cost is unknown")
+            found.append(f"{counted(self._without_usage, 'answer')} without usage: what they cost is unknown")
         for status, count in self._without_reward.most_common():
             what = "damaged" if status == "failed" else f"no reward ({status})"
-            found.append(f"{_counted(count, 'answer')}: {what}, for example: {self._examples[status]}")
+            found.append(f"{counted(count, 'answer')}: {what}, for example: {self._examples[status]}")
         for judge, models in self._served.items():
             if len(models) > 1:
                 counts = ", ".join(f"{model or '(no name)'} {count}" for model, count in models.most_common())
@@ -145,7 +124,3 @@ class Audit:
 
 def _pair(one: str, other: str) -> bytes:
     return hashlib.sha256(json.dumps([one, other]).encode()).digest()[:16]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"

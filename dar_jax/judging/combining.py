@@ -24,8 +24,8 @@ def combined(parts: Sequence[Verdict], weights: Sequence[float]) -> Verdict:
     whole = Verdict(
         status="ok",
         distribution=average,
-        provenance=_names(part.provenance for part in parts),
-        served_model=_names(part.served_model for part in parts),
+        provenance=names(part.provenance for part in parts),
+        served_model=names(part.served_model for part in parts),
     )
     return with_costs(whole, parts)
 
@@ -36,7 +36,9 @@ def panel(parts: Sequence[Verdict]) -> Verdict:
     if len(parts) == 1 or whole.status != "ok":
         return whole
     rewards = [part.reward for part in parts if part.reward is not None]
-    return replace(whole, gap=max(rewards) - min(rewards))
+    agreed = [part.consistency for part in parts if part.consistency is not None]
+    consistency = sum(agreed) / len(agreed) if agreed else None
+    return replace(whole, gap=max(rewards) - min(rewards), consistency=consistency)
 
 
 def with_costs(verdict: Verdict, parts: Sequence[Verdict | Costs]) -> Verdict:
@@ -46,10 +48,11 @@ def with_costs(verdict: Verdict, parts: Sequence[Verdict | Costs]) -> Verdict:
         verdict,
         usage=sum((part.usage for part in parts), Usage()),
         calls=sum(part.calls for part in parts),
-        cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
+        cost_usd=None if None in costs else sum((cost for cost in costs if cost is not None), 0.0),
         from_ledger=all(part.from_ledger for part in parts),
     )
 
 
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
+def names(given: Iterable[str]) -> str:
+    """Join names, each once."""
+    return ", ".join(dict.fromkeys(filter(None, given)))

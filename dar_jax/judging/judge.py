@@ -88,7 +88,8 @@ class Judge:
         self._seats, self._askers = seats, tuple(seat[0] for seat in seats)
         self._ledger, self._budget, self._tally = ledger, budget, tally
         self._terms, self._price = terms, price
-        self._late: set[asyncio.Task[Verdict]] = set()
+        self._labels = self._askers[0].terms.labels
+        self._late: set[asyncio.Task[list[Verdict]]] = set()
         self._loop = BackgroundLoop("judge")
 
     def __enter__(self) -> "Judge":
@@ -158,7 +159,27 @@ class Judge:
         if not completions:
             return []
         start_by = asyncio.get_running_loop().time() + self._terms.batch_deadline_s
-        tasks = [asyncio.create_task(self._verdict(completion, start_by)) for completion in completions]
+        groups = self._groups(completions)
+        tasks = [asyncio.create_task(self._judge([completions[i] for i in group], start_by)) for group in groups]
+        late = await self._waited(tasks)
+        timeout = Verdict(status="timeout", reason="the batch's deadline passed (judge.batch_deadline_s)")
+        found: dict[int, Verdict] = {}
+        for group, task in zip(groups, tasks, strict=True):
+            verdicts = [timeout] * len(group) if task in late else task.result()
+            found |= zip(group, verdicts, strict=True)
+        return [self._tally.counted(found[index]) for index in range(len(completions))]
+
+    def _groups(self, completions: Sequence[Completion]) -> list[list[int]]:
+        """Say which completions are judged together: each alone, or to be compared those of one prompt."""
+        if self._labels == "reward":
+            return [[index] for index in range(len(completions))]
+        groups: dict[tuple[int, str], list[int]] = {}
+        for index, each in enumerate(completions):
+            groups.setdefault((each.prompt.id, each.prompt.text), []).append(index)
+        return list(groups.values())
+
+    async def _waited(self, tasks: "list[asyncio.Task[list[Verdict]]]") -> "set[asyncio.Task[list[Verdict]]]":
+        """Wait for the judgements until the batch's deadline; return those that are late."""
         done, late = await asyncio.wait(
             tasks, timeout=self._terms.batch_deadline_s, return_when=asyncio.FIRST_EXCEPTION
         )
@@ -174,11 +195,12 @@ class Judge:
         self._late |= late
         for task in late:
             task.add_done_callback(self._late.discard)
-        timeout = Verdict(status="timeout", reason="the batch's deadline passed (judge.batch_deadline_s)")
-        return [self._tally.counted(timeout if task in late else task.result()) for task in tasks]
+        return late
 
-    async def _verdict(self, completion: Completion, start_by: float) -> Verdict:
-        for asker in self._askers:
-            if (ruled := by_rule(completion.text, asker.terms)) is not None:
-                return ruled
-        return panel(await asyncio.gather(*(asker.verdict(completion, start_by) for asker in self._askers)))
+    async def _judge(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
+        if self._labels == "reward":
+            for asker in self._askers:
+                if (ruled := by_rule(group[0].text, asker.terms)) is not None:
+                    return [ruled]
+        columns = await asyncio.gather(*(asker.verdicts(group, start_by) for asker in self._askers))
+        return [panel(parts) for parts in zip(*columns, strict=True)]

@@ -110,7 +110,7 @@ def _askers(seat: Seat, chat: Chat, ledger: Ledger, purse: Budget, tally: Tally)
             price=each.price,
             budget=purse,
             tally=tally,
-            label=f"{wire.model} {wire.address}, mode {each.mode}{found}, {_rubric(each)}",
+            label=f"{wire.model} {wire.address}, mode {each.mode}{found}, {_rubric(each)}{_labels(each)}",
         )
         for each in _modes(terms)
     ]
@@ -121,7 +121,15 @@ def _described(terms: Judging, wire: WireSettings) -> Mapping[str, object]:
     identity = {**wire.identity(), "protocol": VERSION, "levels": terms.levels}
     if terms.mode == "decision":
         identity["channel"] = terms.mode
+    if terms.labels == "preference":
+        identity["labels"] = terms.labels
     return identity | ({"endpoint": terms.endpoint} if terms.endpoint else {})
+
+
+def _labels(terms: Judging) -> str:
+    if terms.labels == "reward":
+        return ""
+    return f", preference in {'both orders' if terms.orders == 'both' else 'one order'}"
 
 
 def _rubric(terms: Judging) -> str:

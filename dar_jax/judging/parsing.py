@@ -12,16 +12,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dar_jax.chat.wire import SCORE, Answer, Choice
+from dar_jax.judging.comparison import FIRST, SECOND
 from dar_jax.judging.indices import stray_index
-from dar_jax.judging.protocol import Protocol
+from dar_jax.judging.protocol import Protocol, Scale
 from dar_jax.records import Distribution, Status
 
 # The best first: how finely an answer tells two completions apart.
 Mode = Literal["decision", "logprobs", "samples", "single"]
 
+# How far the first of two completions is the better one.
+_PREFERENCE = Scale((SECOND, FIRST), (0.0, 1.0))
 _LONGEST_EXAMPLE = 120
 _OBJECT = re.compile(rf'\{{\s*"{SCORE}"\s*:\s*(?:"(?P<text>[0-9])"|(?P<number>[0-9]))\s*\}}')
 _STATUS: dict[str, Status] = {"length": "truncated", "refusal": "refused", "blocked": "blocked"}
+
+
+# What the answers to a question stand for.
+Answers = Scale | Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +43,16 @@ def read_as_asked(answer: Answer, request: Mapping[str, Any], mass_floor: float)
     """Read an answer by its request (`Request.to_plain`). Raises ValueError, KeyError or TypeError where it is none."""
     if scores := request.get("scores"):
         return read_scores(answer, scores, mass_floor)
-    protocol = Protocol(rubric="", count=len(request["choices"]))
-    if not protocol.labels:
+    if not (labels := request["choices"]):
         raise ValueError("the request asked for no level")
-    return read(answer, protocol, mode_of(request), mass_floor, int(request["n"]))
+    return read(answer, scale_of(labels), mode_of(request), mass_floor, int(request["n"]))
+
+
+def scale_of(labels: Sequence[str]) -> Answers:
+    """Find what the labels of a question stand for, in whatever order they were listed."""
+    if sorted(labels) == [FIRST, SECOND]:
+        return _PREFERENCE
+    return Protocol(rubric="", count=len(labels))
 
 
 def prose(answer: Answer) -> str | Unusable:
@@ -98,7 +111,7 @@ def mixture(parts: Sequence[tuple[Distribution, float]]) -> Distribution:
     )
 
 
-def read(answer: Answer, protocol: Protocol, mode: Mode, mass_floor: float, asked: int = 1) -> Distribution | Unusable:
+def read(answer: Answer, protocol: Answers, mode: Mode, mass_floor: float, asked: int = 1) -> Distribution | Unusable:
     """Read an answer to `asked` choices; a distribution holds at least `mass_floor` of the judge's belief."""
     if answer.blocked:
         return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
@@ -123,7 +136,7 @@ def read_choice(choice: Choice, labels: Sequence[str]) -> int | Unusable:
         return Unusable(status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}")
     label = grammar(choice.text or "")
     if label is None or label not in labels:
-        wanted = f"one of {labels[0]}..{labels[-1]}"
+        wanted = f"one of {min(labels)}..{max(labels)}"
         return Unusable(status="unparsable", reason=f"reply {example(choice.text)} is not {wanted}")
     return labels.index(label)
 
@@ -149,24 +162,22 @@ def _scored(choice: Choice, score: Mapping[str, Any], mass_floor: float) -> Dist
     if choice.finish != "stop":
         status = _STATUS.get(choice.finish, "unparsable")
         return Unusable(status=status, reason=f"answered by {choice.finish_name!r}")
-    # Each label is its level's place in the scale, in whatever order the levels were listed.
-    places = [int(level["label"]) for level in score["levels"]]
-    protocol = Protocol(rubric="", count=len(places))
-    if choice.probabilities is None or sorted(places) != list(range(len(places))):
+    labels = [level["label"] for level in score["levels"]]
+    protocol = scale_of(labels)
+    if choice.probabilities is None or sorted(labels) != sorted(protocol.labels):
         return Unusable(status="unparsable", reason="no probabilities of exactly the levels asked about")
-    mass = [0.0] * len(places)
-    for place, probability in zip(places, choice.probabilities, strict=True):
-        mass[place] = probability
+    shares = dict(zip(labels, choice.probabilities, strict=True))
+    mass = [shares[label] for label in protocol.labels]
     return _normalised(mass, protocol, mass_floor, "of the probability is on the levels")
 
 
-def _certain(label: int, protocol: Protocol) -> Distribution:
+def _certain(label: int, protocol: Answers) -> Distribution:
     probabilities = [0.0] * protocol.count
     probabilities[label] = 1.0
     return Distribution(levels=protocol.levels, probabilities=tuple(probabilities))
 
 
-def _expected(choice: Choice, protocol: Protocol, mass_floor: float) -> Distribution | Unusable:
+def _expected(choice: Choice, protocol: Answers, mass_floor: float) -> Distribution | Unusable:
     if choice.top is None:
         reason = f"reply {example(choice.text)} without log-probabilities; set judge.mode to samples or single"
         return Unusable(status="unparsable", reason=reason)
@@ -179,7 +190,7 @@ def _expected(choice: Choice, protocol: Protocol, mass_floor: float) -> Distribu
     return _normalised(mass, protocol, mass_floor, f"of the probability is on the levels, reply {example(choice.text)}")
 
 
-def _average(choices: Sequence[Choice], protocol: Protocol, mass_floor: float, asked: int) -> Distribution | Unusable:
+def _average(choices: Sequence[Choice], protocol: Answers, mass_floor: float, asked: int) -> Distribution | Unusable:
     labels = [read_choice(choice, protocol.labels) for choice in choices]
     usable = [label for label in labels if not isinstance(label, Unusable)]
     if not usable:
@@ -188,7 +199,7 @@ def _average(choices: Sequence[Choice], protocol: Protocol, mass_floor: float, a
     return _normalised(mass, protocol, mass_floor, f"of the {asked} answers asked for are usable, {len(choices)} came")
 
 
-def _normalised(mass: list[float], protocol: Protocol, mass_floor: float, what: str) -> Distribution | Unusable:
+def _normalised(mass: list[float], protocol: Answers, mass_floor: float, what: str) -> Distribution | Unusable:
     total = sum(mass)
     if not total >= mass_floor or total <= 0.0:
         reason = f"only {total:.0%} {what}; judge.mass_floor is {mass_floor:.0%}"

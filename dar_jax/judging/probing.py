@@ -16,13 +16,11 @@ from dar_jax.judging.spent import Spent
 from dar_jax.records import Completion, Prompt, Verdict
 
 # The middle of any scale, said in few tokens: an answer is asked for, whatever it is.
-_TEXT = "Paris, I think, which lies on the Seine."
-PROBE = Completion(
-    prompt=Prompt(id=0, text="What is the capital of France, and which river runs through it?"),
-    sample=0,
-    text=_TEXT,
-    token_count=len(_TEXT.split()),
-    ended=True,
+_TEXTS = ("Paris, I think, which lies on the Seine.", "Lyon, and the river is the Seine.")
+_PROMPT = Prompt(id=0, text="What is the capital of France, and which river runs through it?")
+PROBES = tuple(
+    Completion(prompt=_PROMPT, sample=sample, text=text, token_count=len(text.split()), ended=True)
+    for sample, text in enumerate(_TEXTS)
 )
 
 
@@ -34,16 +32,20 @@ async def choose(candidates: Sequence[Asker], spent: Spent) -> Asker:
     if len(candidates) == 1:
         return candidates[0]
     for candidate in candidates:
-        if await candidate.known(PROBE):
+        if await candidate.known(_group(candidate)):
             return candidate
     return await _ask(candidates, spent)
+
+
+def _group(candidate: Asker) -> tuple[Completion, ...]:
+    return PROBES if candidate.terms.labels == "preference" else PROBES[:1]
 
 
 async def _ask(candidates: Sequence[Asker], spent: Spent) -> Asker:
     verdicts: list[Verdict] = []
     for candidate in candidates:
         deadline = asyncio.get_running_loop().time() + candidate.terms.deadline_s
-        verdict = await candidate.verdict(PROBE, deadline)
+        verdict = (await candidate.verdicts(_group(candidate), deadline))[0]
         if verdict.status == "ok":
             return candidate
         check_budget([verdict], spent, candidate.price)

@@ -3,23 +3,25 @@
 import asyncio
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from dar_jax.chat.errors import ChatError
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.judging.combining import panel
 from dar_jax.judging.ledger import stored
-from dar_jax.judging.outcomes import Ask, NotKept, Outcome
+from dar_jax.judging.outcomes import Ask, Outcome
+from dar_jax.judging.pairwise import judged
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.rereading import described
-from dar_jax.judging.scalar import judge_one
 from dar_jax.judging.segments import Row
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Prompt, Verdict
 
 # What an answer is filed under, but for the address: a server may move during a run.
 _Name = tuple[str, str]
+_MISSING = "the ledger has no answer"
 
 
 class Rebuilding:
@@ -33,7 +35,8 @@ class Rebuilding:
     def needed(self) -> bool:
         """Whether one answer is not the whole of a judgement."""
         first = self._members[0]
-        return len(self._members) > 1 or len(first.criteria) > 1 or first.permutations > 1 or first.reasoning
+        several = len(first.criteria) > 1 or first.permutations > 1 or first.reasoning or self.compares
+        return len(self._members) > 1 or several
 
     def add(self, row: Row) -> None:
         """Take an answer in; of several to one question the first."""
@@ -41,22 +44,29 @@ class Rebuilding:
         name = (_who(judge, request), _texts(row.prompt, row.completion))
         self._answers.setdefault(name, row.answer)
 
-    def verdict(self, prompt: str, completion: str) -> Verdict | None:
-        """Judge again; None where an answer is missing. Raises ValueError where one is damaged."""
-        told = Completion(prompt=Prompt(id=0, text=prompt), sample=0, text=completion, token_count=0, ended=True)
-        parts = [self._member(member, told) for member in self._members]
-        there = [part for part in parts if part is not None]
-        return panel(there) if len(there) == len(parts) else None
+    @property
+    def compares(self) -> bool:
+        """Whether the completions of a prompt are judged together."""
+        return self._members[0].labels == "preference"
 
-    def _member(self, member: Judging, told: Completion) -> Verdict | None:
+    def verdicts(self, prompt: str, texts: Sequence[str]) -> list[Verdict]:
+        """Judge completions again; a question whose answer is missing has failed. Raises ValueError where one is
+        damaged.
+        """
+        asked = Prompt(id=0, text=prompt)
+        told = [Completion(prompt=asked, sample=i, text=t, token_count=0, ended=True) for i, t in enumerate(texts)]
+        columns = [self._member(member, told) for member in self._members]
+        return [panel(parts) for parts in zip(*columns, strict=True)]
+
+    def _member(self, member: Judging, told: Sequence[Completion]) -> list[Verdict]:
         modes: tuple[Mode, ...] = get_args(Mode) if member.mode == "auto" else (member.mode,)
+        found: list[Verdict] = []
         for mode in modes:
             terms = replace(member, mode=mode)
-            try:
-                return asyncio.run(judge_one(terms, told, functools.partial(self._about, terms)))
-            except NotKept:
-                continue
-        return None
+            found = asyncio.run(judged(terms, told, functools.partial(self._about, terms)))
+            if any(verdict.status == "ok" and verdict.provenance != "rule" for verdict in found):
+                break
+        return found
 
     def _about(self, terms: Judging, prompt: str, completion: str) -> Ask:
         who = {"wire": getattr(terms, "name", ""), "model": getattr(terms, "model", "")}
@@ -64,10 +74,76 @@ class Rebuilding:
         async def ask(request: Request, rubric: str) -> Outcome:
             name = (_who(who | {"rubric": rubric}, stored(request)), _texts(prompt, completion))
             if name not in self._answers:
-                raise NotKept
+                return Outcome(error=ChatError(_MISSING))
             return Outcome(answer=Answer.from_json(self._answers[name]), paid_before=True)
 
         return ask
+
+
+class Rejudged:
+    """The completions of a run that have a reward from the judge, to be judged again from the ledger's answers.
+
+    Read them before the ledger: a run that goes on meanwhile files an answer first and logs it later.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]], judge: Rebuilding) -> None:
+        self.count, self._judge = 0, judge
+        self._groups: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            self.count += _counts(row)
+            kept = {name: row[name] for name in _LOGGED}
+            self._groups.setdefault(self._group(row), []).append(kept)
+
+    def found(self, row: Row, verdict: Verdict | None) -> None:
+        """Take in an answer."""
+        self._judge.add(row)
+
+    def findings(self) -> list[str]:
+        """Say what was not found."""
+        missing, unlike = list[str](), list[str]()
+        for rows in self._groups.values():
+            try:
+                verdicts = self._judge.verdicts(rows[0]["prompt"], [row["completion"] for row in rows])
+            except (ValueError, KeyError, TypeError):  # damaged, which is a finding of its own
+                continue
+            for index, row in enumerate(rows):
+                where = f"step {row['step']}, prompt_id {row['prompt_id']}, sample {row['sample']}"
+                given = verdicts[index].reward
+                if _counts(row) and verdicts[index].reason == _MISSING:
+                    missing.append(where)
+                # Another machine may round the exponentials otherwise.
+                elif _counts(row) and (given is None or abs(given - row["reward"]) >= 1e-6):
+                    unlike.append(where)
+        return said_of(missing, unlike)
+
+    def _group(self, row: Mapping[str, Any]) -> tuple[object, ...]:
+        if self._judge.compares:
+            return row["step"], row["prompt_id"]
+        return row["step"], row["prompt_id"], row["sample"]
+
+
+def said_of(missing: Sequence[str], unlike: Sequence[str]) -> list[str]:
+    """Write the findings about logged completions, from where each is."""
+    return [
+        f"{counted(len(wheres), 'completion')} {what}, the first: {wheres[0]}"
+        for wheres, what in (
+            (missing, "with a reward in completions.jsonl and no answer in the ledger"),
+            (unlike, "with another reward in completions.jsonl than the answer gives"),
+        )
+        if wheres
+    ]
+
+
+def counted(count: int, what: str) -> str:
+    """Write a number of things."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+_LOGGED = ("step", "prompt_id", "sample", "prompt", "completion", "verdict", "provenance", "reward")
+
+
+def _counts(row: Mapping[str, Any]) -> bool:
+    return bool(row["verdict"] == "ok" and row["provenance"] != "rule")
 
 
 def _texts(prompt: str, completion: str) -> str:

@@ -34,6 +34,11 @@ def by_rule(text: str, bounds: Bounds) -> Verdict | None:
         levels = tuple(float(level + 1) for level in range(bounds.levels))
         floor = Distribution(levels=levels, probabilities=(1.0, *(0.0 for _ in levels[1:])))
         return Verdict(status="ok", distribution=floor, provenance="rule", reason="nothing to judge", cost_usd=0.0)
+    return refused(text, bounds)
+
+
+def refused(text: str, bounds: Bounds) -> Verdict | None:
+    """Give the verdict of a completion that is too long to be shown, if it is."""
     if bounds.too_long == "refuse" and len(text) > bounds.max_completion_chars:
         reason = f"{len(text)} characters; judge.max_completion_chars is {bounds.max_completion_chars}"
         return Verdict(status="failed", provenance="rule", reason=reason, cost_usd=0.0)

@@ -4,13 +4,14 @@ import asyncio
 
 from dar_jax.judging.combining import combined, with_costs
 from dar_jax.judging.outcomes import About, Ask, costs_of, notes_of, verdict_of
-from dar_jax.judging.terms import Call, Judging
+from dar_jax.judging.questions import Call, about_one
+from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Verdict
 
 
 async def judge_one(terms: Judging, completion: Completion, about: About) -> Verdict:
     """Judge a completion by the questions that the terms make of it."""
-    calls, ask = terms.calls(completion), about(completion.prompt.text, completion.text)
+    calls, ask = about_one(terms, completion), about(completion.prompt.text, completion.text)
     parts = await asyncio.gather(*(answered(terms, call, ask) for call in calls))
     return combined(parts, [call.weight for call in calls])
 

@@ -104,6 +104,8 @@ class PanelJudge:
         levels = sorted({judge.levels for judge in self.judges})
         if len(levels) > 1:
             raise ValueError(f"judges of {levels[0]} and {levels[-1]} levels have no mean; give all the same levels")
+        if len({judge.labels for judge in self.judges}) > 1:
+            raise ValueError("judges of reward and of preference have no mean; give all the same labels")
         plain = Judging()
         for index, judge in enumerate(self.judges):
             for key in ("batch_deadline_s", "max_failure_share", "budget_usd", "budget_annotations"):
@@ -134,6 +136,11 @@ class PanelJudge:
     def mass_floor(self) -> float:
         """The lowest of its judges' own."""
         return min(judge.mass_floor for judge in self.judges)
+
+    @property
+    def labels(self) -> str:
+        """What its judges give, all of them the same."""
+        return str(self.judges[0].labels)
 
     @property
     def concurrency(self) -> int:

@@ -1,9 +1,7 @@
-"""The settings of judging that no wire needs to know, and the requests they make."""
+"""The settings of judging that no wire needs to know."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,16 +10,14 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
-from dar_jax.chat.wire import Request
 from dar_jax.errors import SettingError
+from dar_jax.judging.comparison import Comparison
 from dar_jax.judging.criteria import Criterion, repeated
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import Price, list_price
-from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders, thinking
+from dar_jax.judging.protocol import Protocol
 from dar_jax.judging.rubric_file import Rubric, read_rubric
-from dar_jax.judging.rubrics import RUBRICS
-from dar_jax.judging.rules import cut
-from dar_jax.records import Completion, Message
+from dar_jax.judging.rubrics import OF_TWO, RUBRICS, of_two
 from dar_jax.settings import STRICT
 
 # Settings either name a rubric or hold one: each mistake is then about what was meant.
@@ -30,23 +26,6 @@ NamedOrOwn = Annotated[
     | Annotated[Rubric, Tag("<own>")],
     Discriminator(lambda given: "<name>" if isinstance(given, str) else "<own>"),
 ]
-# A prompt, what is shown of a completion, and how many characters are not.
-Shown = tuple[str, str, int]
-# The most that OpenAI and vLLM give.
-TOP_LOGPROBS = 20
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Call:
-    """One question of a judgement: what is sent, the rubric it is filed under, its share of the verdict.
-
-    Where the judge thinks first, `request` asks for its notes, and `then` makes the question of them.
-    """
-
-    request: Request
-    rubric: str
-    weight: float = 1.0
-    then: Callable[[str], Request] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -54,7 +33,9 @@ class Judging:
     """How to judge, whichever wire carries the questions.
 
     The question: `rubric` by name, or `rubric_text` or `rubric_file` of your own, or `criteria`, a question each, whose
-    weighted mean is the reward; rewards are the levels 1 to `levels`. The answer: `mode` is `decision` (a typed score's
+    weighted mean is the reward; rewards are the levels 1 to `levels`. With `labels: preference` a prompt's completions
+    are compared by twos, in one order or `both`, and a reward is the mean of what a completion got from its
+    comparisons: 1 for the better one, 1/2, or 0. The answer: `mode` is `decision` (a typed score's
     probabilities), `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers), `single`
     (one digit; coarse, most completions of a prompt tie), or `auto`: the first of these that a question asked at the
     start shows to work. `permutations` asks a decision so often, the levels in another order each time, and averages.
@@ -72,6 +53,8 @@ class Judging:
     rubric_text: str | None = None
     rubric_file: Path | None = None
     criteria: tuple[Criterion, ...] = ()
+    labels: Literal["reward", "preference"] = "reward"
+    orders: Literal["both", "one"] = "both"
     levels: int = Field(default=10, ge=2, le=10)
     mode: Mode | Literal["auto"] = "logprobs"
     permutations: int = Field(default=1, ge=1, le=24)
@@ -135,6 +118,17 @@ class Judging:
         return self
 
     @model_validator(mode="after")
+    def _preferences_have_no_levels(self) -> Self:
+        if self.labels == "reward":
+            if self.orders != "both":
+                raise ValueError("orders is of comparisons; set labels to preference, or leave orders out")
+            return self
+        if self.criteria or self.permutations > 1:
+            what = "criteria" if self.criteria else "permutations"
+            raise ValueError(f"{what} grade a completion by itself; set labels to reward, or leave {what} out")
+        return self
+
+    @model_validator(mode="after")
     def _dollars_can_be_counted(self) -> Self:
         if self.budget_usd is not None and self.price is None:
             raise ValueError(
@@ -173,60 +167,12 @@ class Judging:
         """How many answers one question asks for."""
         return self.samples if self.mode == "samples" else 1
 
-    def calls(self, completion: Completion) -> list[Call]:
-        """Write the questions of one judgement."""
-        text, missing = cut(completion.text, self.max_completion_chars)
-        shown = (completion.prompt.text, text, missing)
-        if self.mode == "decision":
-            return self._decisions(shown)
-        weights = [criterion.weight for criterion in self.criteria] or [1.0]
-        return [
-            self._call(protocol.words, data_alone(*shown), functools.partial(self._chat, protocol, shown), weight)
-            for protocol, weight in zip(self.protocols, weights, strict=True)
-        ]
-
-    def _call(
-        self, rubric: str, about: tuple[Message, ...], write: Callable[[str], Request], weight: float = 1.0
-    ) -> Call:
-        if not self.reasoning:
-            return Call(request=write(""), rubric=rubric, weight=weight)
-        first = Request(
-            messages=thinking(rubric, about),
-            max_tokens=self.reasoning_tokens,
-            temperature=self.temperature or 0.0,
-            prose=True,
-        )
-        return Call(request=first, rubric=rubric, weight=weight, then=write)
-
-    def _decisions(self, shown: Shown) -> list[Call]:
-        """Ask all criteria in one request, for each order of the levels: they share what they are about."""
-        rubric = "\n\n".join(protocol.words for protocol in self.protocols)
-        about = data_alone(*shown)
-        return [
-            self._call(rubric, about, functools.partial(self._decision, order, shown))
-            for order in orders(about, self.levels, self.permutations)
-        ]
-
-    def _decision(self, order: tuple[int, ...], shown: Shown, notes: str) -> Request:
-        asked = [(c.name, c.weight) for c in self.criteria] or [("grade", 1.0)]
-        parts = zip(self.protocols, asked, strict=True)
-        scores = tuple(protocol.score(name, order, weight) for protocol, (name, weight) in parts)
-        return Request(messages=data_alone(*shown, notes), max_tokens=len(scores), scores=scores)
-
-    def _chat(self, protocol: Protocol, shown: Shown, notes: str) -> Request:
-        return self._closed(protocol.messages(*shown, notes), protocol.labels)
-
-    def _closed(self, messages: tuple[Message, ...], labels: tuple[str, ...]) -> Request:
-        default = 1.0 if self.mode == "samples" else 0.0
-        return Request(
-            messages=messages,
-            max_tokens=self.max_tokens,
-            temperature=default if self.temperature is None else self.temperature,
-            n=self.answers,
-            seed=content_seed(messages) if self.mode == "samples" else None,
-            top_logprobs=TOP_LOGPROBS if self.mode == "logprobs" else 0,
-            choices=labels,
-        )
+    @property
+    def comparison(self) -> Comparison:
+        """The fixed part of a question about two completions."""
+        if isinstance(own := self.rubric, Rubric):
+            return Comparison(rubric=of_two(own.instructions))
+        return Comparison(rubric=of_two(self.rubric_text) if self.rubric_text else OF_TWO[own])
 
     def check_rubric(self) -> None:
         """Raise SettingError where the rubric's file no longer says what these settings hold; it may be gone."""

@@ -59,12 +59,14 @@ def judge_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
     costs = [verdict.cost_usd for verdict in billed]
     known = {"judge/cost_usd": sum(c for c in costs if c is not None)} if None not in costs else {}
     masses = [v.distribution.mass for v in verdicts if v.distribution]
+    agreed = [verdict.consistency for verdict in verdicts if verdict.consistency is not None]
     gaps = [verdict.gap for verdict in verdicts if verdict.gap is not None]
     return {
         "judge/ok": len(verdicts) - failures.total(),
         "judge/failed": failures.total(),
         **{f"judge/failed_{status}": count for status, count in sorted(failures.items())},
         **({"judge/mass_mean": sum(masses) / len(masses)} if masses else {}),
+        **({"judge/consistency": sum(agreed) / len(agreed)} if agreed else {}),
         **({"judge/gap": sum(gaps) / len(gaps)} if gaps else {}),
         "judge/billed_calls": sum(verdict.calls for verdict in billed),
         "judge/billed_input_tokens": sum(verdict.usage.input_tokens for verdict in billed),

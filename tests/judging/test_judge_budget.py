@@ -9,6 +9,7 @@ from dar_jax.config_file import parse_config
 from dar_jax.errors import SettingError
 from dar_jax.judging import OpenAIJudge, ScriptedJudge
 from dar_jax.judging.prices import Price
+from dar_jax.judging.questions import about_one
 from dar_jax.judging.spent import estimate
 from tests.judging.questions import completions
 from tests.wires import WIRES, judge_settings
@@ -65,7 +66,7 @@ def test_dollars_are_estimated_before_and_counted_after(ledger, tmp_path):
         cost = spent.usd(PRICE)
         assert cost == pytest.approx(sum(verdict.cost_usd for verdict in free))
         settings = judge_settings("openai", server)
-        might = max(estimate(settings.calls(each)[0].request).usd(PRICE) for each in completions(TEXTS))
+        might = max(estimate(about_one(settings, each)[0].request).usd(PRICE) for each in completions(TEXTS))
         assert might > 1.2 * cost / 12
         enough = judge_settings("openai", server, prices=PRICE, budget_usd=cost * 11 / 12 + 1.01 * might)
         verdicts, _, _ = judged(enough, tmp_path / "enough.sqlite")

@@ -9,7 +9,7 @@ from dar_jax.chat.envelope import seal, unseal
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.cli import main
 from dar_jax.judging import ScriptedJudge, reading
-from dar_jax.judging.audit import Audit, Logged
+from dar_jax.judging.audit import Audit, logged_of
 from dar_jax.judging.prices import Price
 from dar_jax.judging.rebuilding import Rebuilding
 from dar_jax.judging.rereading import reread
@@ -105,7 +105,7 @@ def test_the_ledger_is_read_again_with_its_notes(settings, tmp_path):
         judge = judge_settings("openai", server, reasoning=True, **settings)
         found, totals = verdicts(judge, path, [planted(4)])
     rows = completion_rows(1, completions([planted(4)]), found, {})
-    assert Audit(reading.find(path), 0.5, Logged(rows, Rebuilding([judge]))).findings() == []
+    assert Audit(reading.find(path), 0.5, logged_of(rows, Rebuilding([judge]))).findings() == []
     read = [reread(row, 0.5) for row in reading.LedgerFile(path).rows()]
     assert len(read) == totals.annotations
     assert {verdict and round(verdict.reward, 6) for verdict in read} == {None, 4.0}
@@ -113,4 +113,4 @@ def test_the_ledger_is_read_again_with_its_notes(settings, tmp_path):
     exported = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert {row["verdict"] for row in exported} == {"notes", "ok"}
     gone = dataclasses.replace(judge, mass_floor=0.9)
-    assert Audit(reading.find(path), 0.5, Logged(rows, Rebuilding([gone]))).findings() == []
+    assert Audit(reading.find(path), 0.5, logged_of(rows, Rebuilding([gone]))).findings() == []

@@ -7,7 +7,7 @@ import pytest
 
 from dar_jax.chat.server import serve
 from dar_jax.judging import PanelJudge, ScriptedJudge, reading
-from dar_jax.judging.audit import Audit, Logged
+from dar_jax.judging.audit import Audit, logged_of
 from dar_jax.judging.rebuilding import Rebuilding
 from dar_jax.judging.section import members
 from dar_jax.reporting.steps import completion_rows
@@ -32,7 +32,7 @@ def judged(path, settings):
 
 
 def findings(path, rows, settings):
-    logged = Logged(rows, Rebuilding(members(settings)))
+    logged = logged_of(rows, Rebuilding(members(settings)))
     return Audit(reading.find(path), 0.5, logged).findings()
 
 

@@ -4,6 +4,7 @@ from dar_jax.chat.server import serve
 from dar_jax.chat.wire import Level
 from dar_jax.errors import SettingError
 from dar_jax.judging import ScriptedJudge, reading
+from dar_jax.judging.questions import about_one
 from dar_jax.judging.rereading import described
 from dar_jax.judging.rubric_file import Rubric, read_rubric
 from dar_jax.judging.section import parse_judge
@@ -147,6 +148,6 @@ def test_a_file_that_is_not_there_is_said(tmp_path):
 
 
 def test_levels_without_words_end_in_worst_and_best():
-    scores = ScriptedJudge(mode="decision").calls(completions(["Words."])[0])[0].request.scores
+    scores = about_one(ScriptedJudge(mode="decision"), completions(["Words."])[0])[0].request.scores
     assert scores[0].levels[0] == Level(label="0", description="worst")
     assert scores[0].levels[9] == Level(label="9", description="best")
