@@ -203,7 +203,7 @@ class Run:
             # The copy to sample from stays unnamed, so that it goes as soon as it has been sampled from.
             for rollouts, words in session.sample_in_chunks(
                 self.sampler,
-                self.learner.decode_params(self.state),
+                self._decoding(),
                 prompts,
                 config.group_size,
                 key,
@@ -256,16 +256,13 @@ class Run:
         settings, held_out = self.config.evaluation, self.session.held_out
         assert settings is not None
         assert held_out is not None
-        assert self.reference is not None
         prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
         sampler = self.session.sampler(settings.temperature)
         key = self.session.key(Purpose.EVALUATION)
         said: dict[int, Completion] = {}
-        for number, params in enumerate(
-            (self.learner.decode_params(self.state), self.learner.decode_reference(self.reference))
-        ):
-            ((_, words),) = self.session.sample_in_chunks(sampler, params, prompts, 1, key, chunks=1)
-            said |= {number * len(prompts) + row: completion for row, completion in words.items()}
+        for first, lay_out in ((0, self._decoding), (len(prompts), self._decoding_start)):
+            ((_, words),) = self.session.sample_in_chunks(sampler, lay_out(), prompts, 1, key, chunks=1)
+            said |= {first + row: completion for row, completion in words.items()}
         # Together: a judge that compares is to compare the two.
         asked = Asked(said, self._judge.submit(list(said.values())))
         length = hosts.union("lengths", {row: completion.token_count for row, completion in said.items()}, int)
@@ -274,6 +271,13 @@ class Run:
         outcome = compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
+
+    def _decoding(self) -> Params:
+        return self.learner.decode_params(self.state)
+
+    def _decoding_start(self) -> Params:
+        assert self.reference is not None
+        return self.learner.decode_reference(self.reference)
 
     def save(self) -> None:
         """Save what decides the next number, and go on while it is written."""
