@@ -1,9 +1,15 @@
-"""The verbs of judging outside a run: `judge` scores a file, `ledger` looks at the answers that judges gave."""
+"""The verbs of judging outside a run: `judge` scores a file, `agreement` measures judges against people, `ledger` looks
+at the answers that judges gave.
+"""
 
 import argparse
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from dar_jax.errors import SettingError
 
 _JUDGE = """\
 Score a file of completions with the judge of a config: of its settings, those under `judge:` alone are used.
@@ -18,6 +24,21 @@ before they are used: started again after a kill, it pays for the rest alone. Th
 _JUDGE_STATUS = """\
 exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often; 4 its budget is spent;
 5 stopped by a signal. After 3, 4 and 5 there is no output; the same command goes on.
+"""
+_AGREEMENT = """\
+Measure judges against people: on pairs of which people chose one, how often does each judge agree, by the rewards it
+gives (AI reward) and by comparing the two (AI preference)?
+
+  dar-jax agreement my.yaml --data pairs.jsonl --output agreement
+  dar-jax agreement one.yaml other.yaml --data trl-lib/tldr-preference --split 'validation[:1000]' --output both
+
+A row is {"prompt": ..., "chosen": ..., "rejected": ...}, strings or lists of messages; without prompt, chosen and
+rejected are conversations that begin alike. The output folder gets agreement.json, agreement.html (with plots:
+pip install 'dar-jax[plots]') and a ledger a judge and label mode: the same command pays for nothing twice.
+"""
+_AGREEMENT_STATUS = """\
+exit status: 0 done; 2 a setting, file or argument cannot be used; 3 a judge failed too often; 4 its budget is spent;
+5 stopped by a signal. After 3, 4 and 5 the same command goes on.
 """
 _LEDGER = """\
 Look at the answers that judges gave. PATH is a ledger's file, a run folder (with the ledgers of its other hosts) or a
@@ -38,8 +59,19 @@ def add(verbs: Any, verb: Any, place: Any) -> None:
     judge.add_argument("--input", type=Path, required=True, metavar="FILE", help="the completions, JSONL")
     judge.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write; must be new")
     judge.add_argument("--ledger", type=Path, metavar="FILE", help="of the answers; default: OUTPUT.ledger.sqlite")
+    _add_agreement(verb(verbs, "agreement", _agreement, "measure judges against people", _AGREEMENT, _AGREEMENT_STATUS))
     ledger = verb(verbs, "ledger", _stats, "look at, write out, merge or audit answers", _LEDGER, _LEDGER_STATUS)
     _add_actions(ledger.add_subparsers(title="actions", required=True, metavar="ACTION"), verb, place)
+
+
+def _add_agreement(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("settings", nargs="+", metavar="CONFIG judge.key=value", help="YAML files, then overrides of all")
+    verb.add_argument("--data", required=True, metavar="PATH", help="pairs: a file, a dataset folder or a hub id")
+    verb.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new, or that of the same command")
+    verb.add_argument("--split", default="train", help="of the data, such as train[:1000]; default: train")
+    verb.add_argument("--subset", metavar="NAME", help="the hub's name for a configuration")
+    verb.add_argument("--labels", choices=("both", "reward", "preference"), default="both", help="default: both")
+    verb.add_argument("--json", action="store_true", help="one JSON list in place of the table")
 
 
 def _add_actions(actions: Any, verb: Any, place: Any) -> None:
@@ -66,6 +98,44 @@ def _judge(options: argparse.Namespace) -> None:
 
     settings = read_judge(Path(options.settings[0]), options.settings[1:])
     relabel(settings, options.input, options.output, options.ledger, Console("auto"))
+
+
+def _agreement(options: argparse.Namespace) -> None:
+    from rich.console import Console as Rich
+
+    from dar_jax import agreement
+    from dar_jax.console import Console
+    from dar_jax.data.pairs import read_pairs
+    from dar_jax.judging.section import read_judge
+    from dar_jax.reporting.agreement_page import table, write_page
+
+    files = [Path(each) for each in options.settings if "=" not in each]
+    judges = [(name, read_judge(file, options.settings[len(files) :])) for name, file in _named(files)]
+    modes = [each for each in agreement.LABELS if options.labels in ("both", each)]
+    pairs = read_pairs(options.data, options.split, options.subset)
+    console = Console("quiet" if options.json else "auto")
+    found = agreement.measure(judges, modes, pairs, options.output, console)
+    file, rows = agreement.write(found, options.output), [each.to_plain() for each in found]
+    if find_spec("matplotlib"):
+        write_page(rows, f"{len(pairs):,} pairs of {options.data}, split {options.split}", file.with_suffix(".html"))
+    else:
+        console.note("no page with plots: pip install 'dar-jax[plots]'")
+    if options.json:
+        print(file.read_text(), end="")
+    else:
+        Rich(width=None if sys.stdout.isatty() else 200).print(table(rows))
+        console.note(f"everything is in {options.output}")
+
+
+def _named(files: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Call each judge as its file; one that comes twice is numbered."""
+    if not files:
+        raise SettingError("agreement: no config file; write: dar-jax agreement CONFIG --data PATH --output FOLDER")
+    stems = [file.stem for file in files]
+    return [
+        (stem if stems.count(stem) == 1 else f"{stem}-{index + 1}", file)
+        for index, (stem, file) in enumerate(zip(stems, files, strict=True))
+    ]
 
 
 def _stats(options: argparse.Namespace) -> None:

@@ -88,7 +88,9 @@ class Verdict:
     and cost are then 0;
     `provenance` is how the judge answered (`decision`, `logprobs`, `samples`, `single`, `rule`), of `over_budget` the
     setting. `gap` is how far the rewards of a panel's judges are apart, None of a judge alone; `consistency` the share
-    of comparisons in which both orders gave the same, None where none was asked in both.
+    of comparisons in which both orders gave the same, None where none was asked in both; `chose_first` the share of the
+    answers to comparisons that named the completion shown first, `belief` their mean probability that this one is the
+    better.
     """
 
     status: Status
@@ -102,6 +104,8 @@ class Verdict:
     from_ledger: bool = False
     gap: float | None = None
     consistency: float | None = None
+    chose_first: float | None = None
+    belief: float | None = None
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.distribution is not None):

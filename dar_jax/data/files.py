@@ -37,8 +37,7 @@ class Files:
 
     def load(self) -> Source:
         """Open the set. Raises SettingError for a missing or unreadable file, split or column."""
-        with _quiet():
-            table = self._table()
+        table = self.table()
         columns = tuple(table.column_names)
         if self.prompt_column not in columns:
             raise SettingError(
@@ -54,6 +53,11 @@ class Files:
             prompt_column=self.prompt_column,
             completion_column=self.completion_column,
         )
+
+    def table(self) -> Any:
+        """Open the set as a table of the `datasets` library, whatever its columns. Raises SettingError."""
+        with _quiet():
+            return self._table()
 
     def _table(self) -> Any:
         path = Path(self.path).expanduser()

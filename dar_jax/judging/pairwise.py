@@ -30,10 +30,11 @@ class Met:
     """What came of one comparison, to one of the two: what it got, or the verdict that says why there is nothing.
 
     `parts` are the answers it took, none where a rule decided; one of the two `pays` for them. `agreed` says whether
-    both orders gave the same, None where one was asked.
+    both orders gave the same, None where one was asked; `belief` is the judge's probability that this one is better.
     """
 
     won: float = 0.5
+    belief: float | None = None
     failure: Verdict | None = None
     parts: tuple[Verdict, ...] = ()
     agreed: bool | None = None
@@ -41,7 +42,8 @@ class Met:
 
     def turned(self) -> "Met":
         """Look at it from the other side."""
-        return replace(self, won=1.0 - self.won, pays=not self.pays)
+        belief = None if self.belief is None else 1.0 - self.belief
+        return replace(self, won=1.0 - self.won, belief=belief, pays=not self.pays)
 
 
 async def judged(terms: Judging, group: Sequence[Completion], about: About) -> list[Verdict]:
@@ -78,6 +80,8 @@ def _of(met: Sequence[Met], asked: Sequence[Verdict]) -> Verdict:
         return failures[0]
     counts = Counter(each.won for each in met)
     agreed = [each.agreed for each in met if each.agreed is not None]
+    beliefs = [each.belief for each in met if each.belief is not None]
+    picks = [_pick(part.reward) for part in asked if part.reward is not None]
     masses = [part.distribution.mass for part in asked if part.distribution]
     return Verdict(
         status="ok",
@@ -89,7 +93,9 @@ def _of(met: Sequence[Met], asked: Sequence[Verdict]) -> Verdict:
         provenance=names(part.provenance for part in asked) or "rule",
         reason="" if asked else "nothing to compare",
         served_model=names(part.served_model for part in asked),
-        consistency=sum(agreed) / len(agreed) if agreed else None,
+        consistency=_mean(agreed),
+        chose_first=_mean(picks),
+        belief=_mean(beliefs),
     )
 
 
@@ -114,12 +120,17 @@ def _met(parts: Sequence[Verdict], turned: bool) -> Met:
     failed = sorted((part for part in parts if part.status != "ok"), key=lambda part: part.status != "over_budget")
     if failed:
         return Met(failure=failed[0], parts=tuple(parts))
-    picks = [_pick(part.reward) for part in parts if part.reward is not None]
-    sides = [pick if index == 0 else 1.0 - pick for index, pick in enumerate(picks)]
-    same = len(set(sides)) == 1
-    won = sides[0] if same else 0.5
-    return Met(won=1.0 - won if turned else won, parts=tuple(parts), agreed=same if len(sides) > 1 else None)
+    first, *second = [part.reward for part in parts if part.reward is not None]
+    beliefs = [first, *(1.0 - share for share in second)]
+    sides = {_pick(belief) for belief in beliefs}
+    agreed = len(sides) == 1 if second else None
+    met = Met(won=sides.pop() if len(sides) == 1 else 0.5, belief=_mean(beliefs), parts=tuple(parts), agreed=agreed)
+    return replace(met.turned(), pays=met.pays) if turned else met
 
 
 def _pick(share: float) -> float:
     return 0.5 if abs(share - 0.5) < _EVEN else float(share > 0.5)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
