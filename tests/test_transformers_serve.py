@@ -86,3 +86,13 @@ def test_typed_decisions_of_a_real_server(server, tmp_path, mode):
     with settings.open(tmp_path / "again.sqlite") as judge:
         again = judge.submit(completions(["One completion."])).result()[0]
     assert again.reward == pytest.approx(first.reward)
+
+
+def test_a_real_server_compares(server, tmp_path):
+    base_url, model = server
+    settings = OpenAIJudge(model=model, base_url=base_url, mode="decision", labels="preference")
+    with settings.open(tmp_path / "ledger.sqlite") as judge:
+        found = judge.submit(completions(["One completion.", "Another one, which is longer.", "A third."])).result()
+        assert judge.totals.annotations == 6
+    assert [verdict.status for verdict in found] == ["ok"] * 3
+    assert sum(verdict.reward for verdict in found) == pytest.approx(1.5)

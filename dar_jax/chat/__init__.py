@@ -5,8 +5,9 @@ gemini.py         Gemini through google-genai, or through the ended google-gener
 scripted.py       a rule in this process
 
 wire.py           the request and the answer that all of them carry
+decisions.py      typed scores: three protocols; token_ids.py, vLLM's exact log-probabilities
 errors.py         why a call gave no answer
 retry.py          the one retry layer; limits.py, its gate
 envelope.py       how untrusted texts are sealed into a question
-server.py         the scripted model behind real sockets, with faults on demand
+server.py         the scripted model behind real sockets, with faults on demand; dialects.py, decision_dialects.py
 """

@@ -5,6 +5,13 @@ pending = judge.submit(completions)              returns at once
 verdicts = pending.result()                      typed, in order; a failure is a verdict that says why
 check_budget(verdicts, spent, judge.price)      raises where the budget kept a question from being asked
 check_failures(verdicts, judge.max_failure_share, judge.describe())
+
+What is asked:     settings.py, terms.py (what can be set), rubrics.py, rubric_file.py, criteria.py (what to look for),
+                   protocol.py, comparison.py (the words of a question about one completion, about two), questions.py
+How it goes:       opening.py, probing.py (which mode), judge.py (batches), asking.py (one wire: ledger, budget)
+What comes of it:  parsing.py (one answer), outcomes.py, scalar.py, pairwise.py (a judgement), combining.py (panels)
+What is kept:      ledger.py, segments.py; rereading.py, rebuilding.py, audit.py, statistics.py, reading.py
+What it costs:     prices.py, spent.py, budget.py, totals.py; health.py (when to stop)
 """
 
 from dar_jax.judging.budget import check_budget

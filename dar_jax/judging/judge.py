@@ -202,5 +202,7 @@ class Judge:
             for asker in self._askers:
                 if (ruled := by_rule(group[0].text, asker.terms)) is not None:
                     return [ruled]
+        if len(self._askers) == 1:
+            return await self._askers[0].verdicts(group, start_by)
         columns = await asyncio.gather(*(asker.verdicts(group, start_by) for asker in self._askers))
         return [panel(parts) for parts in zip(*columns, strict=True)]

@@ -47,10 +47,10 @@ class Met:
 
 
 async def judged(terms: Judging, group: Sequence[Completion], about: About) -> list[Verdict]:
-    """Judge completions of one prompt: each by itself, or by comparing them, as the terms say."""
+    """Judge completions that are judged together: those of a prompt by comparing them, or one by itself."""
     if terms.labels == "preference":
         return await judge_group(terms, group, about)
-    return list(await asyncio.gather(*(judge_one(terms, each, about) for each in group)))
+    return [await judge_one(terms, each, about) for each in group]
 
 
 async def judge_group(terms: Judging, completions: Sequence[Completion], about: About) -> list[Verdict]:

@@ -9,7 +9,7 @@ from dar_jax.judging.comparison import two_alone
 from dar_jax.judging.protocol import Protocol, content_seed, data_alone, orders
 from dar_jax.judging.rules import cut
 from dar_jax.judging.terms import Judging
-from dar_jax.records import Completion, Message
+from dar_jax.records import Completion, Message, Prompt
 
 _THINK = """\
 
@@ -36,6 +36,27 @@ class Call:
     rubric: str
     weight: float = 1.0
     then: Write | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Each:
+    """The requests that judging takes: these, so many `times` a completion."""
+
+    requests: tuple[Request, ...]
+    times: float = 1.0
+
+
+def requests_each(terms: Judging, group_size: int) -> Each:
+    """Say what judging takes, for completions without a word; notes are taken at their longest."""
+    empty = Completion(prompt=Prompt(id=0, text=""), sample=0, text="", token_count=0, ended=True)
+    if terms.labels == "reward":
+        calls, times = about_one(terms, empty), 1.0
+    else:
+        # Each of a group's completions meets every other; a comparison is half of each.
+        calls, times = [about_two(terms, "", "", "")], (group_size - 1) / 2 * (2 if terms.orders == "both" else 1)
+    notes = "note" * terms.reasoning_tokens
+    requests = [request for call in calls for request in (call.request, *([call.then(notes)] if call.then else []))]
+    return Each(requests=tuple(requests), times=times)
 
 
 def about_one(terms: Judging, completion: Completion) -> list[Call]:

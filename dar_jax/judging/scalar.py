@@ -12,6 +12,8 @@ from dar_jax.records import Completion, Verdict
 async def judge_one(terms: Judging, completion: Completion, about: About) -> Verdict:
     """Judge a completion by the questions that the terms make of it."""
     calls, ask = about_one(terms, completion), about(completion.prompt.text, completion.text)
+    if len(calls) == 1:
+        return await answered(terms, calls[0], ask)
     parts = await asyncio.gather(*(answered(terms, call, ask) for call in calls))
     return combined(parts, [call.weight for call in calls])
 

@@ -86,13 +86,16 @@ def statistics(rows: Iterable[Row], stated: Sequence[Any] = ()) -> Statistics:
 
 
 def label(judge: str, description: Mapping[str, Any]) -> str:
-    """Name a judge for people: model, address, the first words of its rubric, the start of its id."""
+    """Name a judge for people: model, address, what it gives where that is not a grade in words, the first words of its
+    rubric, the start of its id.
+    """
     if not description:
         return f"unknown judge ({judge[:8]})"
     words = str(description.get("rubric", "")).split()
     rubric = " ".join(words[:_RUBRIC_WORDS]) + " ..." * (len(words) > _RUBRIC_WORDS)
     place = f" at {description['endpoint']}" if "endpoint" in description else ""
-    return f'{description.get("model")}{place}, "{rubric}" ({judge[:8]})'
+    kind = "".join(f", {description[key]}" for key in ("channel", "labels") if key in description)
+    return f'{description.get("model")}{place}{kind}, "{rubric}" ({judge[:8]})'
 
 
 def date(seconds: float | None) -> str | None:

@@ -4,6 +4,10 @@ import math
 from dataclasses import dataclass
 
 from dar_jax.config import RunConfig
+from dar_jax.judging.questions import requests_each
+from dar_jax.judging.section import members
+from dar_jax.judging.spent import size
+from dar_jax.judging.terms import Judging
 from dar_jax.records import Usage
 
 
@@ -37,22 +41,43 @@ def judge_costs(config: RunConfig, assumptions: Assumptions, calls: int | None =
     judge = config.judge
     if judge is None or not config.online:
         return None
-    calls = config.rows_per_step if calls is None else calls
-    written = sum(len(message.content) for message in judge.protocol.messages("", ""))
-    sampled = config.sampling.max_prompt_length + config.sampling.max_completion_length
-    usage = Usage(
-        input_tokens=math.ceil(written / assumptions.characters_per_token) + sampled,
-        output_tokens=judge.max_tokens * judge.answers,
+    judged = config.rows_per_step if calls is None else calls
+    costs = [_of_one(member, config, assumptions, judged) for member in members(judge)]
+    dollars = [each.dollars for each in costs if each.dollars is not None]
+    return JudgeCosts(
+        calls=sum(each.calls for each in costs),
+        tokens_in=sum(each.tokens_in for each in costs),
+        tokens_out=sum(each.tokens_out for each in costs),
+        # A panel's judges are asked side by side.
+        seconds=max(each.seconds for each in costs),
+        dollars=sum(dollars) if len(dollars) == len(costs) else None,
     )
-    price = judge.price
-    each = price.cost_usd(usage) if price else None
-    latency_s = 0.0 if judge.name == "scripted" else assumptions.judge_latency_s
+
+
+def _of_one(judge: Judging, config: RunConfig, assumptions: Assumptions, judged: int) -> JudgeCosts:
+    """Work out one judge of a panel, or the only one, for so many completions judged."""
+    sampling, per_completion = config.sampling, requests_each(judge, config.group_size)
+    # Two completions are shown where they are compared.
+    shown = 1 + (judge.labels == "preference")
+    sampled = sampling.max_prompt_length + shown * sampling.max_completion_length
+    usage = [
+        Usage(
+            input_tokens=math.ceil(size(request) / assumptions.characters_per_token) + sampled,
+            output_tokens=request.max_tokens * request.n,
+        )
+        for request in per_completion.requests
+    ]
+    times = judged * per_completion.times
+    costs = [judge.price.cost_usd(used) for used in usage] if judge.price else [None]
+    known = [cost for cost in costs if cost is not None]
+    calls = math.ceil(times * len(usage))
+    latency_s = 0.0 if getattr(judge, "name", "") == "scripted" else assumptions.judge_latency_s
     rounds_s = math.ceil(calls / judge.concurrency) * latency_s
     limited_s = calls * 60 / judge.requests_per_minute if judge.requests_per_minute else 0.0
     return JudgeCosts(
         calls=calls,
-        tokens_in=calls * usage.input_tokens,
-        tokens_out=calls * usage.output_tokens,
+        tokens_in=math.ceil(times * sum(used.input_tokens for used in usage)),
+        tokens_out=math.ceil(times * sum(used.output_tokens for used in usage)),
         seconds=max(rounds_s, limited_s),
-        dollars=None if each is None else calls * each,
+        dollars=times * sum(known) if len(known) == len(costs) else None,
     )

@@ -51,6 +51,8 @@ def test_json_holds_all(found):
 
 def test_a_judge_has_a_label():
     assert label("0123456789", GPT) == 'gpt-4o-mini at https://api.openai.com/v1, "a b c d e f g h ..." (01234567)'
+    told = label("0123456789", {"model": "m", "channel": "decision", "labels": "preference", "rubric": "a b"})
+    assert told == 'm, decision, preference, "a b" (01234567)'
     assert label("0123456789", {}) == "unknown judge (01234567)"
 
 

@@ -49,3 +49,31 @@ def test_samples_are_answers_of_one_call():
 
 def test_where_nobody_is_asked_nothing_is_paid():
     assert judge_costs(config(None, algorithm={"name": "sft"}), Assumptions()) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "group_size", "times"),
+    [
+        ({"reasoning": True}, 4, 2),
+        ({"mode": "decision", "permutations": 3}, 4, 3),
+        ({"criteria": [{"name": "a", "instructions": "x"}, {"name": "b", "instructions": "y"}]}, 4, 2),
+        ({"labels": "preference"}, 2, 1),
+        ({"labels": "preference"}, 4, 3),
+        ({"labels": "preference", "orders": "one"}, 4, 1.5),
+        ({"mode": "auto"}, 4, 1),
+    ],
+)
+def test_every_call_of_a_judgement_counts(settings, group_size, times):
+    run = config(OPENAI | settings, group_size=group_size)
+    assert judge_costs(run, Assumptions()).calls == 128 * group_size * times
+
+
+def test_a_panel_costs_what_its_judges_cost():
+    other = {"name": "scripted", "scorer": "overlap"}
+    one, both = (
+        judge_costs(config(OPENAI), Assumptions()),
+        judge_costs(config({"name": "panel", "judges": [OPENAI, other]}), Assumptions()),
+    )
+    assert (both.calls, both.dollars, both.seconds) == (2 * one.calls, one.dollars, one.seconds)
+    unknown = config({"name": "panel", "judges": [OPENAI, OPENAI | {"model": "of-my-own"}]})
+    assert judge_costs(unknown, Assumptions()).dollars is None
