@@ -88,11 +88,12 @@ class Rejudged:
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], judge: Rebuilding) -> None:
         self.count, self._judge = 0, judge
-        self._groups: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+        self._groups: dict[tuple[object, ...], dict[int, Mapping[str, Any]]] = {}
         for row in rows:
             self.count += _counts(row)
             kept = {name: row[name] for name in _LOGGED}
-            self._groups.setdefault(self._group(row), []).append(kept)
+            # A step that was made again after a crash counts as it was made last.
+            self._groups.setdefault(self._group(row), {})[row["sample"]] = kept
 
     def found(self, row: Row, verdict: Verdict | None) -> None:
         """Take in an answer."""
@@ -101,7 +102,8 @@ class Rejudged:
     def findings(self) -> list[str]:
         """Say what was not found."""
         missing, unlike = list[str](), list[str]()
-        for rows in self._groups.values():
+        for group in self._groups.values():
+            rows = list(group.values())
             try:
                 verdicts = self._judge.verdicts(rows[0]["prompt"], [row["completion"] for row in rows])
             except (ValueError, KeyError, TypeError):  # damaged, which is a finding of its own
