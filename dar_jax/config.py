@@ -43,6 +43,8 @@ FREE_ON_RESUME = (
     "judge.budget_usd",
     "judge.budget_annotations",
     "judge.endpoint",
+    "judge.canary_every",
+    "judge.canary_margin",
 )
 
 

@@ -9,7 +9,7 @@ verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded comp
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from dar_jax.console import Console
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
 from dar_jax.interrupts import Interrupts
-from dar_jax.judging import Judge, Pending, Spent, check_budget, check_failures
+from dar_jax.judging import Judge, Pending, Spent, canary_alarm, canary_metrics, check_budget, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
@@ -178,19 +178,24 @@ class Run:
             )
             words = own_completions(rollouts, prompts, session.tokenizer, session.mesh)
         pending = self._judge.submit(list(words.values()))
+        canaries = config.judge.canaries(step) if config.judge else []
+        asked = range(len(canaries) if hosts.is_first() else 0)
+        on_canaries = self._judge.submit([canaries[each] for each in asked])
         with self.timed("recall"):
             rollouts = self.learner.recall(self.state, self.reference, rollouts)
             jax.block_until_ready(rollouts)
         with self.timed("judge_wait"):
-            while not all(hosts.gather("judge ready", pending.ready(within_s=0.5), bool)):
+            while not all(hosts.gather("judge ready", pending.ready(0.5) and on_canaries.ready(0.5), bool)):
                 self.leave_if_asked()
             verdicts = _everyones(words, pending)
-        paid = self._paid(verdicts)
+            of_canaries = _everyones(asked, on_canaries) if canaries else []
+        paid = self._paid([*verdicts, *of_canaries])
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timed("weigh"):
             batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
-            self.progress.measured = _floats(metrics) | judge_metrics(verdicts) | paid
+            judged = judge_metrics(verdicts, of_canaries) | canary_metrics(of_canaries) | paid
+            self.progress.measured = _floats(metrics) | judged
         self._log_completions(words, verdicts, columns)
         return batch
 
@@ -223,7 +228,7 @@ class Run:
         step, total = self.progress.step + 1, self.config.steps
         self._write("metrics", [{"step": step, **metrics}])
         self.console.step(step, total, shown(metrics), metrics)
-        for warning in warnings(metrics):
+        for warning in [*warnings(metrics), *(canary_alarm(metrics, self.config.judge) if self.config.judge else [])]:
             self.console.warn(f"step {step}: {warning}")
 
     def evaluate_if_due(self) -> None:
@@ -341,7 +346,7 @@ class Run:
         return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
 
 
-def _everyones(words: dict[int, Completion], pending: Pending) -> list[Verdict]:
+def _everyones(words: Iterable[int], pending: Pending) -> list[Verdict]:
     """Wait for the verdicts on this host's completions; return those of all hosts, in row order."""
     with hosts.together("verdicts"):
         verdicts = pending.result()

@@ -8,6 +8,7 @@ check_failures(verdicts, judge.max_failure_share, judge.describe())
 """
 
 from dar_jax.judging.budget import check_budget
+from dar_jax.judging.canaries import canary_alarm, canary_metrics
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.judge import Judge, Pending
 from dar_jax.judging.settings import GeminiJudge, OpenAIJudge, ScriptedJudge
@@ -25,6 +26,8 @@ __all__ = [
     "ScriptedJudge",
     "Spent",
     "Totals",
+    "canary_alarm",
+    "canary_metrics",
     "check_budget",
     "check_failures",
 ]

@@ -177,6 +177,7 @@ class Judge:
             request=judging.request(completion),
             prompt=completion.prompt.text,
             completion=text,
+            occasion=completion.occasion,
         )
         return self._read(await self._outcome(question, start_by))
 

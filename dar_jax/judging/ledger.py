@@ -9,7 +9,7 @@ machine may share a ledger; SQLite's WAL does not work over network file systems
              judge, prompt, completion, request, answer, raw, served_model, attempts,
              input_tokens, cached_tokens, output_tokens (NULL: the server did not say), answered_at (Unix seconds)
 
-`request` is JSON, with the size of its messages (`bytes`) in their place.
+`request` is JSON, with the size of its messages (`bytes`) in their place, and the occasion of one asked anew.
 """
 
 import dataclasses
@@ -49,17 +49,22 @@ CREATE TABLE answers (
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What the ledger files an answer under. `judge` is the wire's identity with the protocol's; JSON."""
+    """What the ledger files an answer under. `judge` is the wire's identity with the protocol's; JSON.
+
+    The same question on another `occasion` is another one.
+    """
 
     judge: Mapping[str, object]
     request: Request
     prompt: str
     completion: str
+    occasion: str = ""
 
     @functools.cached_property
     def key(self) -> str:
         """Hash all that decides the answer."""
-        return _hash({"judge": self.judge, "request": _plain(self.request)})
+        decides = {"judge": self.judge, "request": _plain(self.request)}
+        return _hash(decides | ({"occasion": self.occasion} if self.occasion else {}))
 
 
 class Ledger:
@@ -276,6 +281,8 @@ def _row(question: Question, answer: Answer, attempts: int) -> Row:
     # The messages are the rubric, kept with the judge, around texts that have their own columns.
     del request["messages"]
     request["bytes"] = size(question.request)
+    if question.occasion:
+        request["occasion"] = question.occasion
     return Row(
         description=json.dumps(question.judge, sort_keys=True),
         key=question.key,

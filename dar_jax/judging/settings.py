@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import gemini, openai
@@ -42,7 +43,11 @@ def open_judge(
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptedJudge(ScriptedWire, Judging):
-    """A rule in this process, see `chat/scripted.py`: no key, no network, no cost."""
+    """A rule in this process, see `chat/scripted.py`: no key, no network, no cost. Its canaries are off: whoever wrote
+    the rule knows what fools it.
+    """
+
+    canary_every: NonNegativeInt = 0
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""

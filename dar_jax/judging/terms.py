@@ -10,6 +10,7 @@ from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.chat.wire import Request
 from dar_jax.judging.budget import Budget, annotations_limit, usd_limit
+from dar_jax.judging.canaries import Canaries
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import Price
 from dar_jax.judging.protocol import Protocol, content_seed
@@ -24,7 +25,7 @@ TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Judging:
+class Judging(Canaries):
     """How to judge, whichever wire carries the questions.
 
     The question: `rubric` by name, or `rubric_text` of your own; rewards are the levels 1 to `levels`.
