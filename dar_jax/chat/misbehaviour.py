@@ -41,7 +41,7 @@ def instead(
     if fault == "rate_limit_retry_date":
         now = time.time() + clock_ahead_s
         response.headers["date"] = email.utils.formatdate(now, usegmt=True)
-        response.headers["retry-after"] = email.utils.formatdate(math.ceil(now + after_s), usegmt=True)
+        response.headers["retry-after"] = email.utils.formatdate(int(now) + math.ceil(after_s), usegmt=True)
     return response
 
 

@@ -6,22 +6,20 @@ objects with fields missing as if they were whole.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field, JsonValue, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.address import Address, key_for
-from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
+from dar_jax.chat.errors import NotAnAnswer
 from dar_jax.chat.keys import Key
-from dar_jax.chat.status import short, status_error
+from dar_jax.chat.sending import Sender
+from dar_jax.chat.status import short
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Choice, Finish, Request, alternative, answer_token
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
-
-if TYPE_CHECKING:
-    import openai
 
 VENDOR_URL = "https://api.openai.com/v1"
 _FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
@@ -77,42 +75,22 @@ class OpenAIWire:
 
 
 class OpenAIChat:
-    """The wire, open. One attempt a call: the SDK's own retries are off."""
+    """The wire, open. One attempt a call."""
 
     def __init__(self, settings: OpenAIWire, key: Key) -> None:
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
-        self._settings, self._key = settings, key
-        self._client = AsyncOpenAI(
-            base_url=settings.base_url,
-            api_key=key.reveal(),
-            max_retries=0,
-            http_client=DefaultAioHttpClient(),
-        )
+        self._settings, http = settings, DefaultAioHttpClient()
+        # Its own retries are off, should anything be asked of it by itself.
+        base_url, api_key = settings.base_url, key.reveal()
+        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=http)
+        self._sender = Sender(self._client, http, key)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
-        import httpx2
-        import openai
-
         arguments = self._arguments(request)
-        try:
-            # Not `create`: it goes through the whole request again by the types of its every field, which takes half of
-            # a call's CPU time.
-            reply = await self._client.post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body=arguments | arguments.pop("extra_body", {}),
-                options={"timeout": timeout_s},
-            )
-            body = reply.content
-        except openai.OpenAIError as error:
-            raise _typed(error, self._key) from None
-        except Exception as error:
-            # Whatever else an SDK raises costs one verdict, not the run.
-            told = f"{type(error).__name__} {error}"
-            raise Rejected(f"the openai SDK failed: {short(self._key.redact(told))}") from None
-        return read_reply(self._key.redact(body.decode("utf-8", "replace")))
+        body = arguments | arguments.pop("extra_body", {})
+        return read_reply(await self._sender.post("/chat/completions", body, timeout_s))
 
     async def close(self) -> None:
         """See `wire.Chat`."""
@@ -148,30 +126,6 @@ def _response_format(choices: tuple[str, ...]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}
-
-
-def _typed(error: "openai.OpenAIError", key: Key) -> ChatError:
-    import aiohttp
-    import openai
-
-    message = key.redact(_message(error))
-    if isinstance(error, openai.APIStatusError):
-        return status_error(error.status_code, message, error.response.headers, key.redact(str(error.body)))
-    below = error.__cause__ and error.__cause__.__cause__
-    # The SDK's aiohttp transport calls a connection that the server closed a connect timeout.
-    lost = isinstance(below, aiohttp.ClientConnectionError) and not isinstance(below, TimeoutError)
-    if isinstance(error, openai.APITimeoutError) and not lost:
-        return TooSlow("the server did not answer in time")
-    if isinstance(error, openai.APIConnectionError):
-        return ConnectionLost(f"the connection failed: {short(key.redact(str(below or error.__cause__ or error)))}")
-    return Rejected(short(message))
-
-
-def _message(error: "openai.OpenAIError") -> str:
-    """Find what the server said: OpenAI's message, else its whole body, else the SDK's own words."""
-    body, response = getattr(error, "body", None), getattr(error, "response", None)
-    told = body.get("message") if isinstance(body, dict) else None
-    return str(told or (response.text if response is not None else "") or getattr(error, "message", error))
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
