@@ -7,6 +7,7 @@ scripted.py       a rule in this process
 wire.py           the request and the answer that all of them carry
 errors.py         why a call gave no answer
 retry.py          the one retry layer; limits.py, its gate
+sending.py        one request of OpenAI's protocol, and its errors
 envelope.py       how untrusted texts are sealed into a question
-server.py         the scripted model behind real sockets, with faults on demand
+server.py         the scripted model behind real sockets; faults.py, misbehaviour.py: what goes wrong on demand
 """
