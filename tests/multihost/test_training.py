@@ -62,8 +62,8 @@ def test_two_hosts_train_as_one(config, alone, tmp_path):
     hosts = on_two(config, tmp_path)
     assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
     run = RunFolder(tmp_path / "run")
-    # A text that is said twice and fails is asked about twice where its rows lie on two hosts.
-    assert_same(run, alone, (*CLOCKS, "judge/billed_calls"))
+    # A text that is said twice is asked about twice where its rows lie on two hosts.
+    assert_same(run, alone, CLOCKS + BILLS)
     assert [row["judge/canary_margin"] for row in run.read("metrics")] == pytest.approx([6.21 - 7.13] * 2, abs=0.01)
     # Rewards, advantages and weights of both hosts' rows, those whose judge failed among them.
     assert_first_step_as_planted(run.read("completions"))
@@ -73,6 +73,7 @@ def test_two_hosts_train_as_one(config, alone, tmp_path):
     # No host asked for the other's rows; what is said twice in a batch may have been asked by both.
     assert own | other == answers(alone.ledger)
     assert run.read("metrics")[0]["judge/billed_calls"] < len(own) + len(other)
+    assert run.read("metrics")[-1]["judge/spent_annotations"] <= len(own) + len(other)
     assert "dar-jax" in hosts.last(0)
     assert "loss" not in hosts.said(1)
 
