@@ -68,7 +68,7 @@ def test_a_run_writes_says_and_logs_no_key(planted, tmp_path, capfd, caplog):
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("share", [0.4, 1.0])
+@pytest.mark.parametrize(("share", "planted"), [(0.4, "env"), (1.0, "file")], indirect=["planted"])
 def test_dar_jax_judge_says_no_key(wire, share, planted, tmp_path, capfd, caplog):
     """Whether it ends well or with status 3, whose message quotes what the server said."""
     caplog.set_level("DEBUG")
