@@ -46,6 +46,8 @@ FREE_ON_RESUME = (
     "judge.endpoint",
     # What it said is in judge.rubric.
     "judge.rubric_file",
+    "judge.canary_every",
+    "judge.canary_margin",
 )
 
 

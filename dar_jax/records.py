@@ -32,13 +32,17 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One sampled text. `sample` counts the completions of a prompt; `ended` says that EOS came."""
+    """One sampled text. `sample` counts the completions of a prompt; `ended` says that EOS came.
+
+    `occasion` sets its judgement apart from others of the same text: it is asked anew, not found in the ledger.
+    """
 
     prompt: Prompt
     sample: int
     text: str
     token_count: int
     ended: bool
+    occasion: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from dar_jax.console import Console
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
 from dar_jax.interrupts import Interrupts
-from dar_jax.judging import Judge, Pending, Spent, check_budget, check_failures
+from dar_jax.judging import Judge, Pending, Spent, canary_alarm, canary_metrics, check_budget, check_failures
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
@@ -176,19 +176,22 @@ class Run:
             self.progress.measured = _floats(metrics)
             return batch
         spoken, asked = self._sample(prompts)
+        canaries = self._ask_canaries()
         with self.timeline.timed("recall"):
             rollouts = self.learner.recall(self.state, self.reference, parallel.joined(spoken, session.mesh))
             jax.block_until_ready(rollouts)
         with self.timeline.timed("judge_wait"):
-            while not all(hosts.gather("judge ready", all(each.pending.ready(within_s=0.5) for each in asked), bool)):
+            pending = [each.pending for each in (*asked, canaries)]
+            while not all(hosts.gather("judge ready", all(each.ready(within_s=0.5) for each in pending), bool)):
                 self.leave_if_asked()
-            verdicts = _everyones(asked)
-        paid = self._paid(verdicts)
+            verdicts, of_canaries = _everyones(asked), _everyones([canaries])
+        paid = self._paid([*verdicts, *of_canaries])
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timeline.timed("weigh"):
             batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
-            self.progress.measured = _floats(metrics) | judge_metrics(verdicts) | paid
+            judged = judge_metrics(verdicts, of_canaries) | canary_metrics(of_canaries) | paid
+            self.progress.measured = _floats(metrics) | judged
         for each in asked:
             self.timeline.beside("judge", each.pending.began, each.pending.ended)
         self._log_completions(_united(asked), verdicts, columns)
@@ -212,6 +215,11 @@ class Run:
                 spoken.append(rollouts)
                 asked.append(Asked(words, self._judge.submit(list(words.values()))))
         return spoken, asked
+
+    def _ask_canaries(self) -> Asked:
+        """Have the first host ask about what is due of them at this step."""
+        due = self.config.judge.canaries(self.progress.step) if self.config.judge and hosts.is_first() else []
+        return Asked(dict(enumerate(due)), self._judge.submit(due))
 
     def learn(self, batch: Batch) -> None:
         """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""
@@ -242,7 +250,7 @@ class Run:
         self._write("metrics", [{"step": step, **metrics}])
         self._write("timeline", self.timeline.rows(step))
         self.console.step(step, total, shown(metrics), metrics)
-        for warning in warnings(metrics):
+        for warning in [*warnings(metrics), *(canary_alarm(metrics, self.config.judge) if self.config.judge else [])]:
             self.console.warn(f"step {step}: {warning}")
 
     def evaluate_if_due(self) -> None:

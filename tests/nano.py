@@ -72,7 +72,7 @@ def run_text(folder: Path) -> str:
     return f"""
     policy: {{path: {policy}, weights: random}}
     data: {{path: {prompts}}}
-    judge: {{name: scripted, scorer: overlap}}
+    judge: {{name: scripted, scorer: overlap, canary_every: 2, canary_margin: -9}}
     steps: 3
     prompts_per_step: 8
     sampling: {{max_prompt_length: 16, max_completion_length: 8}}

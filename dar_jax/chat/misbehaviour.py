@@ -34,14 +34,20 @@ def instead(
         return web.Response(text=_PAGE, content_type="text/html", status=502 if fault == "bad_gateway" else 200)
     if fault not in _STATUSES:
         return None
-    key = request.headers.get("authorization") or request.headers.get("x-goog-api-key")
     status, message = _STATUSES[fault]
-    response = refuse(dialect, status, message.format(key=key), after_s if fault == "rate_limit_retry_after" else None)
+    response = refuse(
+        dialect, status, message.format(key=shown_key(request)), after_s if fault == "rate_limit_retry_after" else None
+    )
     if fault == "rate_limit_retry_date":
         now = time.time() + clock_ahead_s
         response.headers["date"] = email.utils.formatdate(now, usegmt=True)
-        response.headers["retry-after"] = email.utils.formatdate(math.ceil(now + after_s), usegmt=True)
+        response.headers["retry-after"] = email.utils.formatdate(int(now) + math.ceil(after_s), usegmt=True)
     return response
+
+
+def shown_key(request: web.Request) -> str:
+    """Give the key that came with a request, as either protocol sends it."""
+    return request.headers.get("authorization") or request.headers.get("x-goog-api-key") or ""
 
 
 def refuse(dialect: Dialect, status: int, message: str, after_s: float | None = None) -> web.Response:

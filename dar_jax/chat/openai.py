@@ -4,9 +4,9 @@ The reply is read by a model of our own, not by the SDK's: the SDK returns a pag
 objects with fields missing as if they were whole.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field, JsonValue, TypeAdapter
@@ -14,16 +14,14 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import decisions
 from dar_jax.chat.address import Address, key_for
-from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
+from dar_jax.chat.errors import NotAnAnswer
 from dar_jax.chat.keys import Key
-from dar_jax.chat.status import short, status_error
+from dar_jax.chat.sending import Sender
+from dar_jax.chat.status import short
 from dar_jax.chat.token_ids import TokenIds
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Choice, Finish, Request, alternative, answer_token
 from dar_jax.records import Usage
 from dar_jax.settings import STRICT
-
-if TYPE_CHECKING:
-    import openai
 
 VENDOR_URL = "https://api.openai.com/v1"
 _FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
@@ -94,78 +92,43 @@ class OpenAIWire:
 
 
 class OpenAIChat:
-    """The wire, open. One attempt a call: the SDK's own retries are off."""
+    """The wire, open. One attempt a call."""
 
     def __init__(self, settings: OpenAIWire, key: Key) -> None:
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
-        self._settings, self._key = settings, key
-        self._client = AsyncOpenAI(
-            base_url=settings.base_url,
-            api_key=key.reveal(),
-            max_retries=0,
-            http_client=DefaultAioHttpClient(),
-        )
-        self._ids = TokenIds(self._tokenize)
+        self._settings, http = settings, DefaultAioHttpClient()
+        # Its own retries are off, should anything be asked of it by itself.
+        base_url, api_key = settings.base_url, key.reveal()
+        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=http)
+        self._sender, self._ids = Sender(self._client, http, key), TokenIds(self._tokenize)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
-        if not request.scores:
-            exact = self._settings.exact_digits and request.top_logprobs and request.choices
-            ids = await self._ids.of(request.choices, timeout_s) if exact else []
-            return read_reply(await self._body(self._complete(request, ids, timeout_s)))
-        if self._settings.decides_at == "decisions":
-            return decisions.read_listed(await self._body(self._decide(request, timeout_s)), request)
-        asked: dict[str, Any] = {"model": self._settings.model, "state": decisions.asked_about(request)}
-        asked |= {"questions": decisions.mapped(request.scores)} | self._settings.extra_body
-        return decisions.read_mapped(await self._body(self._post("/systemone", asked, timeout_s)), request)
+        if request.scores:
+            return await self._decide(request, timeout_s)
+        exact = self._settings.exact_digits and request.top_logprobs and request.choices
+        ids = await self._ids.of(request.choices, timeout_s) if exact else []
+        body = self._arguments(request) | ({"top_logprobs": len(ids), "logprob_token_ids": ids} if ids else {})
+        return read_reply(await self._sender.post("/chat/completions", body, timeout_s))
 
     async def close(self) -> None:
         """See `wire.Chat`."""
         await self._client.close()
 
-    async def _body(self, call: Awaitable[Any]) -> str:
-        """Await a call of the SDK that gives an HTTP response; return its body. Raises ChatError."""
-        import openai
-
-        try:
-            body: bytes = (await call).content
-        except openai.OpenAIError as error:
-            raise _typed(error, self._key) from None
-        except Exception as error:
-            # Whatever else an SDK raises costs one verdict, not the run.
-            told = f"{type(error).__name__} {error}"
-            raise Rejected(f"the openai SDK failed: {short(self._key.redact(told))}") from None
-        return self._key.redact(body.decode("utf-8", "replace"))
-
-    async def _complete(self, request: Request, ids: list[int], timeout_s: float) -> Any:
-        body = self._arguments(request)
-        if ids:
-            body |= {"top_logprobs": len(ids), "logprob_token_ids": ids}
-        # Not `create`: it goes through the whole request again by the types of its every field, which takes half of a
-        # call's CPU time.
-        return await self._post("/chat/completions", body, timeout_s)
+    async def _decide(self, request: Request, timeout_s: float) -> Answer:
+        asked: dict[str, Any] = {"model": self._settings.model, **self._settings.extra_body}
+        if self._settings.decides_at == "decisions":
+            asked |= {"input": decisions.asked_about(request), "questions": decisions.listed(request.scores)}
+            return decisions.read_listed(await self._sender.post("/decisions", asked, timeout_s), request)
+        asked |= {"state": decisions.asked_about(request), "questions": decisions.mapped(request.scores)}
+        return decisions.read_mapped(await self._sender.post("/systemone", asked, timeout_s), request)
 
     async def _tokenize(self, text: str, timeout_s: float) -> str:
         # Beside the OpenAI protocol, not below it.
         url = f"{self._settings.base_url.removesuffix('/v1')}/tokenize"
         asked = {"model": self._settings.model, "prompt": text, "add_special_tokens": False}
-        return await self._body(self._post(url, asked, timeout_s))
-
-    async def _decide(self, request: Request, timeout_s: float) -> Any:
-        reply = await self._client.decisions.with_raw_response.create(
-            model=self._settings.model,
-            input=decisions.asked_about(request),
-            questions=decisions.listed(request.scores),  # type: ignore[arg-type]
-            extra_body=self._settings.extra_body or None,
-            timeout=timeout_s,
-        )
-        return reply.http_response
-
-    async def _post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> Any:
-        import httpx2
-
-        return await self._client.post(path, body=dict(body), cast_to=httpx2.Response, options={"timeout": timeout_s})
+        return await self._sender.post(url, asked, timeout_s)
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         settings, extra = self._settings, dict(self._settings.extra_body)
@@ -197,30 +160,6 @@ def _response_format(choices: tuple[str, ...]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}
-
-
-def _typed(error: "openai.OpenAIError", key: Key) -> ChatError:
-    import aiohttp
-    import openai
-
-    message = key.redact(_message(error))
-    if isinstance(error, openai.APIStatusError):
-        return status_error(error.status_code, message, error.response.headers, key.redact(str(error.body)))
-    below = error.__cause__ and error.__cause__.__cause__
-    # The SDK's aiohttp transport calls a connection that the server closed a connect timeout.
-    lost = isinstance(below, aiohttp.ClientConnectionError) and not isinstance(below, TimeoutError)
-    if isinstance(error, openai.APITimeoutError) and not lost:
-        return TooSlow("the server did not answer in time")
-    if isinstance(error, openai.APIConnectionError):
-        return ConnectionLost(f"the connection failed: {short(key.redact(str(below or error.__cause__ or error)))}")
-    return Rejected(short(message))
-
-
-def _message(error: "openai.OpenAIError") -> str:
-    """Find what the server said: OpenAI's message, else its whole body, else the SDK's own words."""
-    body, response = getattr(error, "body", None), getattr(error, "response", None)
-    told = body.get("message") if isinstance(body, dict) else None
-    return str(told or (response.text if response is not None else "") or getattr(error, "message", error))
 
 
 @pydantic.dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ from dar_jax.chat.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMON
 from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect, tokenized
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
-from dar_jax.chat.misbehaviour import deliver, instead, refuse
+from dar_jax.chat.misbehaviour import deliver, instead, refuse, shown_key
 from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
 from dar_jax.errors import SettingError
@@ -88,7 +88,7 @@ class Server:
     """A running server. The counters are by content: a hash of the messages asked about.
 
     `asked` counts the calls that came, `answered` the answers sent whole, `lost` the answers made and lost on the
-    way (a real server bills both). `bodies` keeps the last request of each content as it came.
+    way (a real server bills both). `bodies` keeps the last request of each content as it came, `keys` the keys shown.
     """
 
     def __init__(self, settings: ServerSettings, model: ScriptedModel) -> None:
@@ -97,6 +97,7 @@ class Server:
         self.answered: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.bodies: dict[str, Any] = {}
+        self.keys: set[str] = set()
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -160,6 +161,7 @@ class Server:
         content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
         self.asked[content] += 1
         self.bodies[content] = body
+        self.keys.add(shown_key(request).removeprefix("Bearer "))
         fault, settings = self._fault(content), self._settings
         await asyncio.sleep(settings.hang_s if fault == "hang" else settings.latency_s)
         if (early := instead(request, dialect, fault, settings.retry_after_s, settings.clock_ahead_s)) is not None:

@@ -15,6 +15,7 @@ What it costs:     prices.py, spent.py, budget.py, totals.py; health.py (when to
 """
 
 from dar_jax.judging.budget import check_budget
+from dar_jax.judging.canaries import canary_alarm, canary_metrics
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.judge import Judge, Pending
 from dar_jax.judging.settings import SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
@@ -34,6 +35,8 @@ __all__ = [
     "ScriptedJudge",
     "Spent",
     "Totals",
+    "canary_alarm",
+    "canary_metrics",
     "check_budget",
     "check_failures",
 ]

@@ -76,7 +76,7 @@ class Asker:
 
     async def verdicts(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
         """Judge completions of one prompt, with questions begun before the loop's time `start_by`."""
-        return await judged(self.terms, group, functools.partial(self._about, start_by))
+        return await judged(self.terms, group, functools.partial(self._about, start_by, group[0].occasion))
 
     async def known(self, group: Sequence[Completion]) -> bool:
         """Whether the ledger holds answers to all questions of a judgement, and they make rewards."""
@@ -94,9 +94,9 @@ class Asker:
         """Close the wire."""
         await self._chat.close()
 
-    def _about(self, start_by: float, prompt: str, completion: str) -> Ask:
+    def _about(self, start_by: float, occasion: str, prompt: str, completion: str) -> Ask:
         async def ask(request: Request, rubric: str) -> Outcome:
-            return await self._outcome(self._question(request, rubric, prompt, completion), start_by)
+            return await self._outcome(self._question(request, rubric, prompt, completion, occasion), start_by)
 
         return ask
 
@@ -109,10 +109,9 @@ class Asker:
 
         return ask
 
-    def _question(self, request: Request, rubric: str, prompt: str, completion: str) -> Question:
-        return Question(
-            judge={**self._identity, "rubric": rubric}, request=request, prompt=prompt, completion=completion
-        )
+    def _question(self, request: Request, rubric: str, prompt: str, completion: str, occasion: str = "") -> Question:
+        judge = {**self._identity, "rubric": rubric}
+        return Question(judge=judge, request=request, prompt=prompt, completion=completion, occasion=occasion)
 
     async def _outcome(self, question: Question, start_by: float) -> Outcome:
         key = question.key

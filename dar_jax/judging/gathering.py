@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-from dar_jax.errors import DarError
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _Waiting = list[tuple[Item, "asyncio.Future[Result]"]]
@@ -20,7 +18,7 @@ _Waiting = list[tuple[Item, "asyncio.Future[Result]"]]
 class Gathering(Generic[Item, Result]):
     """Call it with an item; it returns what `work`, on the thread, has made of that item among others.
 
-    Where `work` raises DarError, all of its callers do. A caller that is cancelled takes neither its item nor its
+    What `work` raises, all of its callers do. A caller that is cancelled takes neither its item nor its
     neighbours' results with it.
     """
 
@@ -42,10 +40,10 @@ class Gathering(Generic[Item, Result]):
     def _drain(self) -> None:
         with self._lock:
             batch, self._waiting = self._waiting, []
-        results: Sequence[Result] | DarError
+        results: Sequence[Result] | Exception
         try:
             results = self._work([item for item, _ in batch])
-        except DarError as error:
+        except Exception as error:  # raised to whoever waits for it
             results = error
         futures = [future for _, future in batch]
         for loop in {future.get_loop() for future in futures}:
@@ -55,12 +53,12 @@ class Gathering(Generic[Item, Result]):
 
 
 def _settle(
-    loop: asyncio.AbstractEventLoop, futures: Sequence["asyncio.Future[Result]"], results: Sequence[Result] | DarError
+    loop: asyncio.AbstractEventLoop, futures: Sequence["asyncio.Future[Result]"], results: Sequence[Result] | Exception
 ) -> None:
     for place, future in enumerate(futures):
         if future.get_loop() is not loop or future.done():
             continue
-        if isinstance(results, DarError):
+        if isinstance(results, Exception):
             future.set_exception(results)
         else:
             future.set_result(results[place])

@@ -9,7 +9,7 @@ machine may share a ledger; SQLite's WAL does not work over network file systems
              judge, prompt, completion, request, answer, raw, served_model, attempts,
              input_tokens, cached_tokens, output_tokens (NULL: the server did not say), answered_at (Unix seconds)
 
-`request` is JSON, with the size of its messages (`bytes`) in their place.
+`request` is JSON, with the size of its messages (`bytes`) in their place, and the occasion of one asked anew.
 """
 
 import dataclasses
@@ -49,17 +49,22 @@ CREATE TABLE answers (
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What the ledger files an answer under. `judge` is the wire's identity with the protocol's; JSON."""
+    """What the ledger files an answer under. `judge` is the wire's identity with the protocol's; JSON.
+
+    The same question on another `occasion` is another one.
+    """
 
     judge: Mapping[str, object]
     request: Request
     prompt: str
     completion: str
+    occasion: str = ""
 
     @functools.cached_property
     def key(self) -> str:
         """Hash all that decides the answer."""
-        return _hash({"judge": self.judge, "request": self.request.deciding()})
+        decides = {"judge": self.judge, "request": self.request.deciding()}
+        return _hash(decides | ({"occasion": self.occasion} if self.occasion else {}))
 
 
 class Ledger:
@@ -283,14 +288,16 @@ def log_bytes(path: Path) -> int:
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> Row:
-    usage = answer.usage
+    usage, request = answer.usage, stored(question.request)
+    if question.occasion:
+        request["occasion"] = question.occasion
     return Row(
         description=json.dumps(question.judge, sort_keys=True),
         key=question.key,
         judge=_hash(question.judge),
         prompt=_storable(question.prompt),
         completion=_storable(question.completion),
-        request=json.dumps(stored(question.request)),
+        request=json.dumps(request),
         answer=dataclasses.replace(answer, raw="").to_json(),
         raw=_storable(answer.raw),
         served_model=answer.served_model,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import gemini, openai
@@ -13,17 +13,23 @@ from dar_jax.chat.gemini import GeminiWire
 from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.scripted import ScriptedWire
 from dar_jax.errors import SettingError
+from dar_jax.judging.canaries import Canaries
 from dar_jax.judging.judge import Judge
 from dar_jax.judging.opening import Place, Seat, open_judge, panel_price
 from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import FREE, Price, Prices
 from dar_jax.judging.terms import Judging
+from dar_jax.records import Completion
 from dar_jax.settings import STRICT, one_of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptedJudge(ScriptedWire, Judging):
-    """A rule in this process, see `chat/scripted.py`: no key, no network, no cost."""
+    """A rule in this process, see `chat/scripted.py`: no key, no network, no cost. Its canaries are off: whoever wrote
+    the rule knows what fools it.
+    """
+
+    canary_every: NonNegativeInt = 0
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
@@ -80,11 +86,11 @@ _LARGEST = 8
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PanelJudge:
+class PanelJudge(Canaries):
     """Several judges of everything; a reward is the mean of theirs, and one that fails fails the panel's verdict.
 
     What holds for the panel as a whole is stated here and not in its judges: `batch_deadline_s`, `max_failure_share`,
-    and the budgets, which count the answers of all.
+    the budgets, which count the answers of all, and the canaries, which a panel of rules alone has none of.
     """
 
     name: Literal["panel"] = "panel"
@@ -117,6 +123,10 @@ class PanelJudge:
                 " prices, or bound the answers by judge.budget_annotations"
             )
         return self
+
+    def canaries(self, step: int) -> list[Completion]:
+        """See `Canaries`; none where none of its judges has any."""
+        return Canaries.canaries(self, step) if any(judge.canary_every for judge in self.judges) else []
 
     @property
     def _seats(self) -> list[Seat]:

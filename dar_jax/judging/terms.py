@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.errors import SettingError
+from dar_jax.judging.canaries import Canaries
 from dar_jax.judging.comparison import Comparison
 from dar_jax.judging.criteria import Criterion, repeated
 from dar_jax.judging.parsing import Mode
@@ -29,7 +30,7 @@ NamedOrOwn = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Judging:
+class Judging(Canaries):
     """How to judge, whichever wire carries the questions.
 
     The question: `rubric` by name, or `rubric_text` or `rubric_file` of your own, or `criteria`, a question each, whose

@@ -49,13 +49,13 @@ def completion_rows(
     ]
 
 
-def judge_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+def judge_metrics(verdicts: Sequence[Verdict], beside: Sequence[Verdict] = ()) -> dict[str, float]:
     """Count what the judge gave: ok and failures by kind, billed calls, tokens, dollars where all are known.
 
-    The `judge/billed_*` figures are of this step and 0 where the ledger answered.
+    The `judge/billed_*` figures are of this step, of what was judged `beside` it too, and 0 where the ledger answered.
     """
     failures = Counter(verdict.status for verdict in verdicts if verdict.status != "ok")
-    billed = [verdict for verdict in verdicts if not verdict.from_ledger]
+    billed = [verdict for verdict in (*verdicts, *beside) if not verdict.from_ledger]
     costs = [verdict.cost_usd for verdict in billed]
     known = {"judge/cost_usd": sum(c for c in costs if c is not None)} if None not in costs else {}
     masses = [v.distribution.mass for v in verdicts if v.distribution]
@@ -71,7 +71,7 @@ def judge_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
         "judge/billed_calls": sum(verdict.calls for verdict in billed),
         "judge/billed_input_tokens": sum(verdict.usage.input_tokens for verdict in billed),
         "judge/billed_output_tokens": sum(verdict.usage.output_tokens for verdict in billed),
-        "judge/from_ledger": len(verdicts) - len(billed),
+        "judge/from_ledger": sum(verdict.from_ledger for verdict in verdicts),
         **known,
     }
 

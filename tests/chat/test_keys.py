@@ -66,3 +66,8 @@ def test_an_address_holds_no_secret(url):
     with pytest.raises(ValueError, match="api_key_env") as caught:
         checked_url(url)
     assert SECRET not in str(caught.value)
+
+
+def test_a_key_is_blotted_out_in_every_form():
+    key = Key('a/b"c')
+    assert key.redact('a/b"c and {"key": "a/b\\"c"} and ?key=a%2Fb%22c') == '*** and {"key": "***"} and ?key=***'

@@ -3,6 +3,7 @@ import json
 import math
 
 import pytest
+from openai import AsyncOpenAI
 
 from dar_jax.chat import dialects
 from dar_jax.chat.envelope import seal
@@ -202,5 +203,17 @@ def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
         finally:
             await chat.close()
 
-    with pytest.raises(Rejected, match="the openai SDK failed: TypeError"):
+    with pytest.raises(Rejected, match="the request could not be sent: TypeError"):
         asyncio.run(ask())
+
+
+def test_requests_go_out_as_the_sdks_own(monkeypatch):
+    """Its headers, the key and the organisation among them, and its version for those who run the server."""
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("SOME_KEY", "sk-1")
+    sdk = AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key="sk-1")
+    sender = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1", api_key_env="SOME_KEY").connect(1)._sender
+    assert sender._headers["Authorization"] == "Bearer sk-1"
+    assert sender._headers["OpenAI-Organization"] == "org-1"
+    assert sender._headers["User-Agent"] == sdk.user_agent
+    assert sender._base_url == "http://127.0.0.1:9/v1"

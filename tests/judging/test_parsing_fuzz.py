@@ -81,7 +81,7 @@ def answered(text: str | None, mode: Mode, top: tuple[Alternative, ...] | None) 
     return read(Answer(choices=(choice,), served_model="m"), PROTOCOL, mode, 0.5)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(REPLIES)
 @example('{"score": "7"}')
 @example('{"score": 7}')
@@ -96,7 +96,7 @@ def test_a_reply_is_the_level_it_is_or_nothing(text):
         assert isinstance(found, Distribution)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(REPLIES, st.lists(st.tuples(REPLIES, st.floats(-20, 0)), max_size=8))
 def test_log_probabilities_count_for_the_level_alone(text, alternatives):
     top = tuple(Alternative(token=token, logprob=logprob) for token, logprob in alternatives)
@@ -124,7 +124,7 @@ JSON = st.none() | st.booleans() | st.integers(-3, 12) | st.floats() | REPLIES
 VALUES = st.recursive(JSON, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(REPLIES, inner, max_size=2))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(list(READERS)), VALUES, st.sampled_from(["stop", "STOP", "length", "", "MOON", None, 7]))
 def test_no_body_makes_a_wrong_reward(protocol, value, finish):
     """A body of any shape is an answer or `NotAnAnswer`; a reward comes of a whole level in a finished answer only."""
@@ -139,7 +139,7 @@ def test_no_body_makes_a_wrong_reward(protocol, value, finish):
         assert {found.mean} == oracle(value)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(list(READERS)), st.binary(max_size=60) | REPLIES.map(str.encode), st.integers(0, 120))
 def test_no_damaged_body_makes_a_reward(protocol, inserted, at):
     """Bytes put into an answer of 7 leave it 7, or make it nothing: never another level."""

@@ -5,6 +5,7 @@ import pytest
 from dar_jax.config_file import parse_config
 from dar_jax.runlog import RunFolder
 from dar_jax.train import train
+from tests.multihost import train as scorers  # noqa: F401  which are then to be had here too
 from tests.nano import write_policy, write_prompts
 
 
@@ -16,7 +17,7 @@ def config(tmp_path_factory):
     file.write_text(f"""
     policy: {{path: {policy}, weights: random}}
     data: {{path: {prompts}}}
-    judge: {{name: scripted, scorer: overlap}}
+    judge: {{name: scripted, scorer: moody, max_failure_share: 0.5, canary_every: 1}}
     steps: 2
     prompts_per_step: 8
     sampling: {{max_prompt_length: 16, max_completion_length: 8}}

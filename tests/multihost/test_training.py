@@ -16,6 +16,7 @@ from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.train import resume, train
 from tests.multihost.processes import TRAIN, start, until
 from tests.nano import write_policy
+from tests.planted import assert_first_step_as_planted
 from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
@@ -61,13 +62,18 @@ def test_two_hosts_train_as_one(config, alone, tmp_path):
     hosts = on_two(config, tmp_path)
     assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
     run = RunFolder(tmp_path / "run")
-    assert_same(run, alone)
+    # A text that is said twice is asked about twice where its rows lie on two hosts.
+    assert_same(run, alone, CLOCKS + BILLS)
+    assert [row["judge/canary_margin"] for row in run.read("metrics")] == pytest.approx([6.21 - 7.13] * 2, abs=0.01)
+    # Rewards, advantages and weights of both hosts' rows, those whose judge failed among them.
+    assert_first_step_as_planted(run.read("completions"))
     own, other = (answers(run.path / name) for name in ("ledger.sqlite", "ledger-1.sqlite"))
     assert own
     assert other
     # No host asked for the other's rows; what is said twice in a batch may have been asked by both.
     assert own | other == answers(alone.ledger)
     assert run.read("metrics")[0]["judge/billed_calls"] < len(own) + len(other)
+    assert run.read("metrics")[-1]["judge/spent_annotations"] <= len(own) + len(other)
     assert "dar-jax" in hosts.last(0)
     assert "loss" not in hosts.said(1)
 
@@ -120,7 +126,7 @@ def test_a_killed_host_ends_the_run_which_goes_on_later(config, alone, tmp_path,
 @pytest.mark.slow
 def test_one_hosts_failing_judge_stops_all(config, tmp_path):
     """Half of the judgements fail, which is more than may: both hosts see it, save and leave."""
-    hosts = on_two(config, tmp_path, "judge.scorer=fails-on-host-1", "evaluation=null")
+    hosts = on_two(config, tmp_path, "judge.scorer=fails-on-host-1", "judge.max_failure_share=0.2", "evaluation=null")
     assert hosts.wait() == [3, 3]
     for host in (0, 1):
         assert "of 32 judgements gave no reward" in hosts.said(host)

@@ -6,6 +6,7 @@ from dar_jax import hosts
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.scorers import SCORERS, overlap
 from dar_jax.cli import main
+from tests.planted import moody
 
 
 def fails_on_host_1(prompt: str, completion: str) -> float:
@@ -20,7 +21,7 @@ def launches_a_collective(prompt: str, completion: str) -> float:
     return float(multihost_utils.process_allgather(len(completion)).sum())
 
 
-SCORERS.update({"fails-on-host-1": fails_on_host_1, "launches-a-collective": launches_a_collective})
+SCORERS.update({"fails-on-host-1": fails_on_host_1, "launches-a-collective": launches_a_collective, "moody": moody})
 
 if __name__ == "__main__":
     sys.exit(main())
