@@ -123,15 +123,23 @@ class Plan:
 
     @property
     def step_s(self) -> float | None:
-        """Seconds of a step: the judge answers while recall runs, and the rest waits for it."""
+        """Seconds of a step: the judge answers while later chunks are sampled and while recall runs; the rest waits."""
         if self.device_s is None:
             return None
-        recall_s = sum(
+        judge_s, chunks = self.judge.seconds if self.judge else 0.0, self.config.sampling.chunks
+        recall_s, sample_s = self._seconds_of("compute_params", "recall"), self._seconds_of("prefill", "decode")
+        beside_s = sample_s * (chunks - 1) / chunks
+        # The last chunk's completions are there when all are.
+        left_s = max(judge_s - beside_s, judge_s / chunks)
+        return self.device_s + max(0.0, left_s - recall_s)
+
+    def _seconds_of(self, *names: str) -> float:
+        """Sum up what programs take in a step, at the assumed share of the roofline."""
+        return sum(
             each.compiled.calls * each.seconds.bound / self.assumptions.roofline_share
             for each in self.programs
-            if each.seconds and each.compiled.name in ("compute_params", "recall")
+            if each.seconds and each.compiled.name in names
         )
-        return self.device_s - recall_s + max(recall_s, self.judge.seconds if self.judge else 0.0)
 
 
 def make_plan(
