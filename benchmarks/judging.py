@@ -16,7 +16,7 @@ CPU seconds are the contender's own process (all its threads) after a warm-up; o
 hardly move on a shared machine, wall seconds do: `load1` is the load average at the start of each.
 
 `faults` judges by `dar-jax serve` with a quarter of all calls failing, and compares what came with what the server
-counted. Overlap with the device has no figure here yet.
+counted. `overlap` is benchmarks/overlap.py: how long the device waits for a judge of one second.
 """
 
 import argparse
@@ -326,6 +326,15 @@ def faults(options: argparse.Namespace) -> dict[str, Any]:
         return {"faults": FAULTS, "count": options.count, **run(sys.executable, "faults", url, options.count, 64)}
 
 
+def overlap() -> dict[str, Any]:
+    """Let whole runs wait for their judge, sampling at once and in chunks."""
+    command = [sys.executable, str(Path(__file__).with_name("overlap.py"))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    print(done.stdout, flush=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--litellm", type=Path, help="Python with litellm")
@@ -350,6 +359,7 @@ def main() -> None:
         "latency_s": LATENCY_S,
         "compared": compared(rows),
         "faults": faults(options),
+        "overlap": overlap(),
         "rows": rows,
     }
     if options.output:

@@ -35,6 +35,7 @@ FREE_ON_RESUME = (
     "judge.api_key_file",
     "judge.concurrency",
     "judge.requests_per_minute",
+    "judge.tokens_per_minute",
     "judge.attempts",
     "judge.attempt_timeout_s",
     "judge.deadline_s",

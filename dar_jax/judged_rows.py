@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dar_jax.data.completions import read_completions
 from dar_jax.errors import SettingError
@@ -15,11 +15,21 @@ COLUMNS = ("status", "reward", "reason", "served_model", "probabilities")
 _KEPT = "given_"
 
 
-def count_rows(given: Path) -> int:
+class Size(NamedTuple):
+    """How much there is to judge: rows, and the bytes of their prompts and completions."""
+
+    rows: int
+    prompts: int
+    completions: int
+
+
+def count_rows(given: Path) -> Size:
     """Count the rows; find what is wrong with any before the first is paid for. Raises SettingError."""
-    total = 0
-    for row, _ in read_completions(given):
+    total = prompts = completions = 0
+    for row, completion in read_completions(given):
         total += 1
+        prompts += len(completion.prompt.text.encode("utf-8", "replace"))
+        completions += len(completion.text.encode("utf-8", "replace"))
         if taken := [name for name in COLUMNS if f"{_KEPT}{name}" in row and name in row]:
             raise SettingError(
                 f"{given}: it has both {taken[0]!r} and {_KEPT + taken[0]!r}, the name under which the former would be"
@@ -27,7 +37,7 @@ def count_rows(given: Path) -> int:
             )
     if not total:
         raise SettingError(f"{given}: it has no rows; expected one object a line")
-    return total
+    return Size(total, prompts, completions)
 
 
 def to_line(row: Row, verdict: Verdict) -> bytes:

@@ -17,7 +17,9 @@ from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.interrupts import Interrupts
 from dar_jax.judged_rows import Row, count_rows, to_line
 from dar_jax.judging import Judge, Pending, check_budget, check_failures
+from dar_jax.judging.forecast import forecast
 from dar_jax.judging.section import Settings
+from dar_jax.judging.spent import BYTES_PER_TOKEN
 from dar_jax.new_file import new_file, refuse_taken
 from dar_jax.records import Verdict
 
@@ -41,9 +43,13 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
             " set judge.labels=reward"
         )
     ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
-    total, interrupts = count_rows(given), Interrupts()
+    size, interrupts = count_rows(given), Interrupts()
+    total = size.rows
     with new_file(output) as scratch, settings.open(ledger) as judge, interrupts.caught():
         console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
+        prompt, completion = (each / total / BYTES_PER_TOKEN for each in (size.prompts, size.completions))
+        most = forecast(settings, total, prompt_tokens=prompt, completion_tokens=completion)
+        console.note(f"at most, less what the ledger holds: {most.describe()} at 2 s a call")
         work = _Work(judge, interrupts, settings.max_failure_share, total)
         try:
             with scratch.open("wb") as file, console.counting("judged", total) as tell:

@@ -133,6 +133,8 @@ class Run:
 
     def steps(self) -> None:
         """Run the steps that are left. However it ends, a checkpoint lets it go on."""
+        if self.judge and self.config.online:
+            opening.foretell(self.config, self.judge, self.config.steps - self.progress.step, self.console)
         self.console.start(self.config.steps, self.progress.step)
         try:
             # A judge's thread that ran a program of several hosts would run it in an order of its own.

@@ -11,6 +11,7 @@ import pytest
 
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.cli import main
+from dar_jax.judged_rows import Size
 from tests.judging.questions import Echo, planted
 
 TURNS = [{"role": "user", "content": "Say something."}]
@@ -65,6 +66,15 @@ def test_the_wildest_text_passes(tmp_path):
             assert main([*command, f"judge.mode={mode}"]) == 0
             assert [row["prompt"] for row in rows_of(tmp_path)] == texts
             (tmp_path / "out.jsonl").unlink()
+
+
+def test_what_it_may_take_is_said_first(tmp_path, capsys):
+    with serve(ServerSettings(port=0), Echo().model) as server:
+        prices = "judge.prices={input: 1, output: 2, date: 2026-11-01}"
+        assert main([*job(tmp_path, server, asked(10)), prices]) == 0
+    said = capsys.readouterr().out
+    assert "at most, less what the ledger holds: 10 questions" in said
+    assert said.index("US dollars") < said.index("10 rows")
 
 
 def test_starting_again_pays_for_the_rest_alone(tmp_path, capsys):
@@ -184,7 +194,7 @@ def test_a_bad_row_is_told_before_the_first_is_paid_for(bad, tmp_path, capsys):
 
 def test_an_input_that_changes_is_said(tmp_path, capsys, monkeypatch):
     """Or one that can be read once only, as a pipe."""
-    monkeypatch.setattr("dar_jax.relabel.count_rows", lambda given: 2)
+    monkeypatch.setattr("dar_jax.relabel.count_rows", lambda given: Size(2, 20, 20))
     with serve() as server:
         assert main(job(tmp_path, server, asked(1))) == 2
     assert "--input: its rows changed" in capsys.readouterr().err

@@ -1,33 +1,130 @@
-"""How many requests are under way at once, and how many start in a minute."""
+"""How many requests are under way at once, and how many requests and tokens start in a minute.
+
+Room is reserved before a call and corrected when its answer says what it took. A server that turns calls away (429)
+slows the pace to half; answers quicken it again, a little at a time, up to what the settings allow.
+"""
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+_SLOWER = 0.5
+# Gained in a second of answers: what half was lost of is back in 35 s.
+_FASTER = 0.02
+_WINDOW_S = 5.0
+# Fewer calls a second are left to the waits of each.
+_FEW = 2.0
+
+
+class Pace:
+    """So much may start a second, evenly: what is reserved puts off whoever comes after it. `most` is infinite where
+    nothing limits it; then only a server that turns calls away sets a pace.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = self.rate = most
+        self._open_at = 0.0
+        self._started: deque[tuple[float, float]] = deque()
+
+    def reserve(self, amount: float, now: float) -> float:
+        """Take room for an amount; return when it may start."""
+        start = max(now, self._open_at)
+        self._open_at = start + amount / self.rate
+        self._started.append((start, amount))
+        while self._started and self._started[0][0] < start - _WINDOW_S:
+            self._started.popleft()
+        return start
+
+    def correct(self, by: float) -> None:
+        """Give room back, or take more, where an amount was other than reserved."""
+        self._open_at += by / self.rate
+
+    def observed(self, now: float) -> float:
+        """Say how much has started a second of late."""
+        return sum(amount for _, amount in self._started) / max(1.0, now - self._started[0][0])
+
+    def slow(self, now: float) -> None:
+        """Take half of the pace that there was."""
+        self.rate = _SLOWER * min(self.rate, self.observed(now))
+
+    def quicken(self, amount: float) -> None:
+        """Be a little faster than before, after so much went well."""
+        self.rate = min(self.most, self.rate + _FASTER * amount)
+
+    def restart(self, at: float) -> None:
+        """Forget what was reserved: who waits will reserve anew, for this time at the earliest."""
+        self._open_at = at
+
+
+@dataclass
+class Slot:
+    """A call that may start: since when it had its place, the tokens reserved, and those its answer says it took."""
+
+    placed: float
+    tokens: float
+    used: float | None = None
 
 
 class Limits:
-    """The one gate of a wire. `requests_per_minute` None means no limit but `concurrency`."""
+    """The one gate of a wire. `requests_per_minute` and `tokens_per_minute` None: no limit but `concurrency`, and what
+    the server turns away.
+    """
 
-    def __init__(self, concurrency: int, requests_per_minute: float | None = None) -> None:
+    def __init__(
+        self, concurrency: int, requests_per_minute: float | None = None, tokens_per_minute: float | None = None
+    ) -> None:
         self._free = asyncio.Semaphore(concurrency)
-        self._interval_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
-        self._open_at = 0.0
+        self.requests, self.tokens = (
+            Pace(minutely / 60.0 if minutely else math.inf) for minutely in (requests_per_minute, tokens_per_minute)
+        )
+        self._paused_until = self._slowed_at = -math.inf
+        self._estimated = self._billed = 0.0
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait until one more request may be under way."""
+    async def slot(self, tokens: float = 0.0) -> AsyncIterator[Slot]:
+        """Wait until one more request, of so many tokens by estimate, may be under way."""
         async with self._free:
-            await self._turn()
-            yield
+            slot = await self._turn(tokens * (self._billed / self._estimated if self._estimated else 1.0))
+            yield slot
+            if slot.used is not None:
+                # Answers tell how far the estimates are off: those of calls under way are not yet corrected.
+                self._estimated, self._billed = self._estimated + tokens, self._billed + slot.used
+                self.tokens.correct(slot.used - slot.tokens)
 
     def pause(self, seconds: float) -> None:
         """Start nothing for so long: the server said that everyone comes too fast."""
-        self._open_at = max(self._open_at, asyncio.get_running_loop().time() + seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        if until > self._paused_until:
+            self._paused_until = until
+            self.requests.restart(until)
+            self.tokens.restart(until)
 
-    async def _turn(self) -> None:
+    def turned_away(self, slot: Slot) -> None:
+        """Go slower, once for all calls that had their place before it was known that they come too fast."""
         now = asyncio.get_running_loop().time()
-        start = max(now, self._open_at)
-        # Reserved before waiting, so that those who wait together leave one interval apart.
-        self._open_at = start + self._interval_s
-        if start > now:
-            await asyncio.sleep(start - now)
+        if slot.placed > self._slowed_at and min(self.requests.rate, self.requests.observed(now)) > _FEW:
+            self._slowed_at = now
+            self.requests.slow(now)
+            if self.tokens.most < math.inf:
+                self.tokens.slow(now)
+
+    def answered(self, slot: Slot, tokens: float | None) -> None:
+        """Note what an answer took, None where the server does not say; go faster again."""
+        slot.used = tokens
+        self.requests.quicken(1.0)
+        self.tokens.quicken(slot.tokens)
+
+    async def _turn(self, tokens: float) -> Slot:
+        loop, start, placed = asyncio.get_running_loop(), -math.inf, -math.inf
+        # Reserved before waiting, so that those who wait together leave one after the other; anew where all were
+        # stopped meanwhile, so that they do not leave together after that.
+        while placed < 0 or start < self._paused_until:
+            placed = loop.time()
+            now = max(placed, self._paused_until)
+            start = max(self.requests.reserve(1.0, now), self.tokens.reserve(tokens, now))
+            if start > placed:
+                await asyncio.sleep(start - placed)
+        return Slot(placed=placed, tokens=tokens)

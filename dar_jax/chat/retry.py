@@ -33,21 +33,31 @@ class Patience:
 
 
 async def ask(
-    chat: Chat, request: Request, patience: Patience, limits: Limits, start_by: float = float("inf")
+    chat: Chat,
+    request: Request,
+    patience: Patience,
+    limits: Limits,
+    start_by: float = float("inf"),
+    tokens: int = 0,
 ) -> tuple[Answer, int]:
     """Ask until an answer comes; return it with the number of attempts.
 
-    `start_by` is the loop time after which a call that has not begun gives up. Raises ChatError, with
-    `attempts` set: at once where no retry can help, else the last reason when patience ends.
+    `tokens` is what it may take, by estimate. `start_by` is the loop time after which a call that has not begun gives
+    up. Raises ChatError, with `attempts` set: at once where no retry can help, else the last reason when patience ends.
     """
     call = _Call(patience, start_by)
     while True:
-        async with limits.slot():
+        async with limits.slot(tokens) as slot:
             timeout_s = call.begin()
             try:
-                return await _attempt(chat, request, timeout_s), call.attempts
+                answer = await _attempt(chat, request, timeout_s)
+                used = answer.usage
+                limits.answered(slot, used.input_tokens + used.output_tokens if used else None)
+                return answer, call.attempts
             except ChatError as error:
                 reason = call.failed(error, timeout_s)
+                if isinstance(error, RateLimited):
+                    limits.turned_away(slot)
         wait_s = call.wait_s(reason)
         if isinstance(reason, RateLimited) and reason.retry_after_s:
             limits.pause(reason.retry_after_s)

@@ -130,7 +130,8 @@ class Asker:
         if refused := await self._budget.reserve(amount):
             return Outcome(refused=refused)
         try:
-            answer, calls = await self._ask(request=question.request, start_by=start_by)
+            tokens = amount.usage.input_tokens + amount.usage.output_tokens
+            answer, calls = await self._ask(request=question.request, start_by=start_by, tokens=tokens)
             await self._ledger.put(question, answer, calls)
             paid = billed(question.request, answer.usage, question.judge)
         except ChatError as error:

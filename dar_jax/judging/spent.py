@@ -10,7 +10,7 @@ from dar_jax.judging.prices import Price, Prices
 from dar_jax.judging.segments import Row
 from dar_jax.records import Usage
 
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 class Paid(NamedTuple):
@@ -99,7 +99,7 @@ def _billed(row: Paid) -> Spent:
 
 
 def _estimate(bytes_asked: int, output_tokens: int, payee: str) -> Spent:
-    tokens = -(-bytes_asked // _BYTES_PER_TOKEN)
+    tokens = -(-bytes_asked // BYTES_PER_TOKEN)
     return _taken(Usage(input_tokens=tokens, output_tokens=output_tokens), payee)
 
 

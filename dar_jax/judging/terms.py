@@ -69,6 +69,7 @@ class Judging(Canaries):
     too_long: Literal["cut", "refuse"] = "cut"
     concurrency: PositiveInt = 32
     requests_per_minute: PositiveFloat | None = None
+    tokens_per_minute: PositiveFloat | None = None
     attempts: PositiveInt = 6
     attempt_timeout_s: PositiveFloat = 60.0
     deadline_s: PositiveFloat = 180.0
@@ -196,9 +197,12 @@ class Judging(Canaries):
     def share(self, index: int, count: int) -> Self:
         """Divide the rates among the hosts of a run: what host `index` of `count` may do, one call at least."""
         calls = self.concurrency // count + (index < self.concurrency % count)
-        rate = self.requests_per_minute and self.requests_per_minute / count
-        return dataclasses.replace(self, concurrency=max(1, calls), requests_per_minute=rate)
+        requests, tokens = (rate and rate / count for rate in (self.requests_per_minute, self.tokens_per_minute))
+        concurrency = max(1, calls)
+        return dataclasses.replace(
+            self, concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens
+        )
 
     def limits(self) -> Limits:
         """A new gate for the calls of one judge."""
-        return Limits(self.concurrency, self.requests_per_minute)
+        return Limits(self.concurrency, self.requests_per_minute, self.tokens_per_minute)

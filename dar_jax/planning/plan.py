@@ -8,10 +8,11 @@ import jax
 
 from dar_jax import models
 from dar_jax.config import RunConfig
+from dar_jax.judging.forecast import Forecast
 from dar_jax.models import DecoderConfig
 from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
 from dar_jax.planning.costs import Costs
-from dar_jax.planning.judging import Assumptions, JudgeCosts, judge_costs
+from dar_jax.planning.judging import Assumptions, judge_costs
 from dar_jax.planning.residents import holdings, nbytes, resident
 from dar_jax.planning.topologies import Chip, Topology
 from dar_jax.session import read_decoder
@@ -72,7 +73,7 @@ class Plan:
     holdings: dict[str, int]
     cache_bytes: int
     programs: list[ProgramPlan]
-    judge: JudgeCosts | None
+    judge: Forecast | None
 
     @property
     def largest(self) -> ProgramPlan:

@@ -1,0 +1,157 @@
+"""The pace of calls, on a clock that jumps to whatever comes next: minutes pass in no time."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+
+import pytest
+
+from dar_jax.chat.errors import RateLimited
+from dar_jax.chat.limits import Limits
+from dar_jax.chat.retry import Patience, ask
+from dar_jax.chat.wire import Answer, Request
+from dar_jax.records import Message, Usage
+
+REQUEST = Request(messages=(Message(role="user", content="?"),), max_tokens=1)
+
+
+class Skipping(asyncio.SelectorEventLoop):
+    """An event loop whose time is that of its timers."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, look = 0.0, self._selector.select
+
+        def skip(timeout=None):
+            self.now += timeout or 0.0
+            return look(0)
+
+        self._selector.select = skip
+
+    def time(self):
+        return self.now
+
+
+class Server:
+    """Answers after a while; turns away what is more than `a_second` in the last second."""
+
+    def __init__(self, a_second=float("inf"), latency_s=0.2, tokens=lambda: 0):
+        self.a_second, self.latency_s, self.tokens = a_second, latency_s, tokens
+        self.answered: list[tuple[float, int]] = []
+        self.turned_away: list[float] = []
+        self._recent: deque[float] = deque()
+
+    async def ask(self, request, timeout_s):
+        now = asyncio.get_running_loop().time()
+        while self._recent and self._recent[0] <= now - 1.0:
+            self._recent.popleft()
+        if len(self._recent) >= self.a_second:
+            self.turned_away.append(now)
+            raise RateLimited("429")
+        self._recent.append(now)
+        used = self.tokens()
+        self.answered.append((now, used))
+        await asyncio.sleep(self.latency_s)
+        return Answer(choices=(), served_model="m", usage=Usage(input_tokens=used, output_tokens=0))
+
+    async def close(self):
+        return
+
+
+def judged(server, limits, count, tokens=0, patience=None):
+    """Make so many calls at once; return how long that took."""
+    patience = patience or Patience(attempts=4, deadline_s=1e9)
+
+    async def all_of_them():
+        gate = limits()
+        await asyncio.gather(*(ask(server, REQUEST, patience, gate, tokens=tokens) for _ in range(count)))
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        return runner.run(all_of_them())
+
+
+def a_second(starts):
+    return Counter(int(now) for now, _ in starts)
+
+
+def test_requests_are_spread_evenly_from_the_first_second_on():
+    """judging.md 5: a window of a minute let 502 calls out in its first second."""
+    server = Server()
+    judged(server, lambda: Limits(256, requests_per_minute=300), 900)
+    assert server.answered[-1][0] == pytest.approx(899 / 5)
+    assert max(a_second(server.answered).values()) <= 6
+
+
+@pytest.mark.parametrize("estimate", [400, 1600])
+def test_tokens_a_minute_are_those_that_were_billed(estimate):
+    """Estimates are off by a factor of two, either way; what passes is within 2 % of the setting."""
+    draw = random.Random(0)
+    server = Server(tokens=lambda: draw.randint(600, 1000))
+    judged(server, lambda: Limits(64, tokens_per_minute=120_000), 1500, tokens=estimate)
+    took_min = server.answered[-1][0] / 60
+    assert took_min > 5
+    assert sum(used for _, used in server.answered) / took_min == pytest.approx(120_000, rel=0.02)
+
+
+def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
+    """No rate is set: 64 at once is far above what the server takes, and every call is answered all the same."""
+    server = Server(a_second=10)
+    took_s = judged(server, lambda: Limits(64), 6000)
+    assert len(server.answered) == 6000
+    assert 6000 / took_s > 0.6 * 10
+    later = [now for now in server.turned_away if now > 60]
+    assert len(later) < 0.05 * 6000
+
+
+def test_many_rejections_of_one_wave_slow_once():
+    async def wave(limits):
+        async with contextlib.AsyncExitStack() as stack:
+            for slot in [await stack.enter_async_context(limits.slot()) for _ in range(32)]:
+                limits.turned_away(slot)
+        return limits.requests.rate
+
+    async def waves():
+        limits = Limits(64, requests_per_minute=6000)
+        return [await wave(limits), await wave(limits)]
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        first, second = runner.run(waves())
+    assert first == 16
+    assert second == pytest.approx(8, rel=0.2)
+
+
+def test_answers_bring_the_pace_back_to_the_setting():
+    async def recover():
+        limits, rates = Limits(8, requests_per_minute=600), []
+        for _ in range(8):
+            async with limits.slot() as slot:
+                limits.turned_away(slot)
+        for _ in range(2000):
+            async with limits.slot() as slot:
+                limits.answered(slot, None)
+            rates.append(limits.requests.rate)
+        return rates
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        rates = runner.run(recover())
+    assert rates == sorted(rates)
+    assert rates[-1] == 10.0
+
+
+def test_after_a_pause_those_who_waited_leave_one_after_the_other():
+    server = Server()
+
+    async def paused():
+        limits = Limits(64, requests_per_minute=600)
+        calls = [asyncio.create_task(ask(server, REQUEST, Patience(), limits)) for _ in range(40)]
+        await asyncio.sleep(1.05)
+        limits.pause(20.0)
+        await asyncio.gather(*calls)
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(paused())
+    after = [now for now, _ in server.answered if now > 2]
+    assert min(after) >= 21.05
+    assert max(a_second(server.answered).values()) <= 11
