@@ -141,7 +141,7 @@ def test_eight_devices_give_the_numbers_of_one(config_text, done, tmp_path, mesh
             np.testing.assert_allclose(other[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("mesh", ["mesh.devices=1", "mesh.devices=8"])
+@pytest.mark.parametrize("mesh", ["mesh.devices=1", pytest.param("mesh.devices=8", marks=pytest.mark.slow)])
 def test_chunks_sample_the_same_and_are_judged_while_the_next_is_sampled(config_text, done, tmp_path, mesh):
     chunked = _train(config_text, tmp_path / "chunked", mesh, "sampling.chunks=4")
     assert _words(chunked) == _words(done)

@@ -47,7 +47,9 @@ def check_run(config_text, plain, url, numbers, scratch):
     train(parse_config(config_text, where="run.yaml"), url)
     run = RemoteFolder(url)
     assert lasting(run) == lasting(plain)
-    folders = [f"{name}/" for name in ("checkpoints", "completions", "evaluations", "ledger", "metrics", "policy")]
+    folders = [
+        f"{name}/" for name in ("checkpoints", "completions", "evaluations", "ledger", "metrics", "policy", "timeline")
+    ]
     assert run.contents() == sorted([*folders, "config.yaml", "owner.json"])
     for number in numbers:
         cut_back(url, number)

@@ -1,6 +1,6 @@
 """How many requests are under way at once, and how many requests and tokens start in a minute.
 
-Room is reserved before a call and corrected when its answer says what it took. A server that turns calls away (429)
+Room is reserved before a call and corrected when its answer says what it took. A server that turns many away (429)
 slows the pace to half; answers quicken it again, a little at a time, up to what the settings allow.
 """
 
@@ -15,8 +15,8 @@ _SLOWER = 0.5
 # Gained in a second of answers: what half was lost of is back in 35 s.
 _FASTER = 0.02
 _WINDOW_S = 5.0
-# Fewer calls a second are left to the waits of each.
-_FEW = 2.0
+# Of so many calls such a share has to be turned away: some servers turn away a few whatever the pace.
+_LOOKED_AT, _MANY = 32, 0.2
 
 
 class Pace:
@@ -82,6 +82,7 @@ class Limits:
         )
         self._paused_until = self._slowed_at = -math.inf
         self._estimated = self._billed = 0.0
+        self._turned_away: deque[bool] = deque(maxlen=_LOOKED_AT)
 
     @asynccontextmanager
     async def slot(self, tokens: float = 0.0) -> AsyncIterator[Slot]:
@@ -103,17 +104,22 @@ class Limits:
             self.tokens.restart(until)
 
     def turned_away(self, slot: Slot) -> None:
-        """Go slower, once for all calls that had their place before it was known that they come too fast."""
-        now = asyncio.get_running_loop().time()
-        if slot.placed > self._slowed_at and min(self.requests.rate, self.requests.observed(now)) > _FEW:
-            self._slowed_at = now
-            self.requests.slow(now)
-            if self.tokens.most < math.inf:
-                self.tokens.slow(now)
+        """Go slower where this happens to many; once for all calls that had their place before that."""
+        if slot.placed <= self._slowed_at:
+            return
+        self._turned_away.append(True)
+        if len(self._turned_away) < _LOOKED_AT or sum(self._turned_away) < _MANY * _LOOKED_AT:
+            return
+        self._turned_away.clear()
+        now = self._slowed_at = asyncio.get_running_loop().time()
+        self.requests.slow(now)
+        if self.tokens.most < math.inf:
+            self.tokens.slow(now)
 
     def answered(self, slot: Slot, tokens: float | None) -> None:
         """Note what an answer took, None where the server does not say; go faster again."""
         slot.used = tokens
+        self._turned_away.append(False)
         self.requests.quicken(1.0)
         self.tokens.quicken(slot.tokens)
 

@@ -100,15 +100,15 @@ def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
     server = Server(a_second=10)
     took_s = judged(server, lambda: Limits(64), 6000)
     assert len(server.answered) == 6000
-    assert 6000 / took_s > 0.6 * 10
+    assert 6000 / took_s > 0.8 * 10
     later = [now for now in server.turned_away if now > 60]
-    assert len(later) < 0.05 * 6000
+    assert len(later) < 0.2 * 6000
 
 
 def test_many_rejections_of_one_wave_slow_once():
     async def wave(limits):
         async with contextlib.AsyncExitStack() as stack:
-            for slot in [await stack.enter_async_context(limits.slot()) for _ in range(32)]:
+            for slot in [await stack.enter_async_context(limits.slot()) for _ in range(40)]:
                 limits.turned_away(slot)
         return limits.requests.rate
 
@@ -118,16 +118,31 @@ def test_many_rejections_of_one_wave_slow_once():
 
     with asyncio.Runner(loop_factory=Skipping) as runner:
         first, second = runner.run(waves())
-    assert first == 16
-    assert second == pytest.approx(8, rel=0.2)
+    assert first == 20
+    assert second == pytest.approx(10, rel=0.2)
+
+
+def test_a_few_that_are_turned_away_whatever_the_pace_slow_nothing():
+    draw = random.Random(0)
+    server = Server()
+
+    class Moody(Server):
+        async def ask(self, request, timeout_s):
+            if draw.random() < 0.05:
+                raise RateLimited("429", retry_after_s=0.01)
+            return await server.ask(request, timeout_s)
+
+    took_s = judged(Moody(), lambda: Limits(64, requests_per_minute=6000), 3000)
+    assert took_s < 1.1 * 3000 / 100
 
 
 def test_answers_bring_the_pace_back_to_the_setting():
     async def recover():
         limits, rates = Limits(8, requests_per_minute=600), []
-        for _ in range(8):
+        for _ in range(32):
             async with limits.slot() as slot:
                 limits.turned_away(slot)
+        assert limits.requests.rate < 10.0
         for _ in range(2000):
             async with limits.slot() as slot:
                 limits.answered(slot, None)

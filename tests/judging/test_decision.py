@@ -10,7 +10,7 @@ from dar_jax.judging import GeminiJudge, OpenAIJudge, ScriptedJudge, reading
 from dar_jax.judging.prices import DECISION_PRICES, Price
 from dar_jax.judging.rereading import price, reread
 from tests.judging.questions import Echo, planted
-from tests.judging.test_judge import NASTY, ONCE, TRANSPORT, verdicts
+from tests.judging.test_judge import NASTY, ONCE, RATED, SLOW, TRANSPORT, verdicts
 
 GENAI = pytest.mark.skipif(importlib.util.find_spec("google.genai") is None, reason="no google.genai")
 PROTOCOLS = ["decisions", "systemone", pytest.param("gemini", marks=GENAI)]
@@ -60,14 +60,14 @@ def test_a_planted_verdict_comes_back(protocol, permutations, ledger):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_failed_call_never_becomes_a_number(protocol, fault, ledger):
     settings = ServerSettings(port=0, faults={fault: 1.0}, retry_after_s=0.1, hang_s=60)
-    deadline_s = 3.0 if fault.startswith("rate_limit") else 20.0
+    deadline_s = RATED.get(fault, 20.0)
     with serve(settings) as server:
-        judge = decider(protocol, server, attempt_timeout_s=0.5 if fault == "hang" else 5.0, deadline_s=deadline_s)
+        judge = decider(protocol, server, attempt_timeout_s=0.5 if fault in SLOW else 5.0, deadline_s=deadline_s)
         (verdict,), totals = verdicts(judge, ledger, ["A completion."])
         asked = server.asked.total()
     assert (verdict.status, verdict.reward, totals.annotations) == (TRANSPORT[fault], None, 0)
     assert verdict.calls == 1 if fault in ONCE else verdict.calls > 1
-    assert asked == verdict.calls or fault == "hang" or fault.startswith("rate_limit")
+    assert asked == verdict.calls or fault in SLOW or fault.startswith("rate_limit")
 
 
 @pytest.mark.parametrize("fault", ANSWERS)

