@@ -25,9 +25,10 @@ from typing import Any
 from aiohttp import web
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax.chat.allowance import Allowance
 from dar_jax.chat.background import BackgroundLoop
 from dar_jax.chat.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMONE
 from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect, tokenized
@@ -52,7 +53,8 @@ _PATHS = {
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
     """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
-    of the calls, on the first `fault_attempts` attempts at a content (null: on all). Times in seconds.
+    of the calls, on the first `fault_attempts` attempts at a content (null: on all). What comes faster than `requests_per_minute` gets a
+    429 (null: nothing does). Times in seconds.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +68,7 @@ class ServerSettings:
     hang_s: NonNegativeFloat = 3600.0
     drip_s: NonNegativeFloat = 60.0
     clock_ahead_s: float = 0.0
+    requests_per_minute: PositiveFloat | None = None
 
     @field_validator("scorer")
     @classmethod
@@ -88,7 +91,8 @@ class Server:
     """A running server. The counters are by content: a hash of the messages asked about.
 
     `asked` counts the calls that came, `answered` the answers sent whole, `lost` the answers made and lost on the
-    way (a real server bills both). `bodies` keeps the last request of each content as it came, `keys` the keys shown.
+    way (a real server bills both); `turned_away` is how many came too fast. `bodies` keeps the last request of each
+    content as it came, `keys` the keys shown.
     """
 
     def __init__(self, settings: ServerSettings, model: ScriptedModel) -> None:
@@ -96,6 +100,8 @@ class Server:
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
+        self.turned_away = 0
+        self._allowance = Allowance(settings.requests_per_minute) if settings.requests_per_minute else None
         self.bodies: dict[str, Any] = {}
         self.keys: set[str] = set()
         self.url = ""
@@ -163,6 +169,9 @@ class Server:
         self.bodies[content] = body
         self.keys.add(shown_key(request).removeprefix("Bearer "))
         fault, settings = self._fault(content), self._settings
+        if self._allowance and not self._allowance.take():
+            self.turned_away += 1
+            fault = "rate_limit"
         await asyncio.sleep(settings.hang_s if fault == "hang" else settings.latency_s)
         if (early := instead(request, dialect, fault, settings.retry_after_s, settings.clock_ahead_s)) is not None:
             return early
