@@ -53,8 +53,8 @@ _PATHS = {
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
     """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
-    of the calls, on the first `fault_attempts` attempts at a content (null: on all). What comes faster than `requests_per_minute` gets a
-    429 (null: nothing does). Times in seconds.
+    of the calls, on the first `fault_attempts` attempts at a content (null: on all). What comes faster than
+    `requests_per_minute` gets a 429 (null: nothing does). Times in seconds.
     """
 
     host: str = "127.0.0.1"
