@@ -4,6 +4,7 @@
     POST /v1/decisions, /v1/systemone              typed decisions as OpenAI and as open servers have them
     POST /v1beta/models/MODEL:generateContent      Gemini's REST, also under /v1
     POST /v1beta/decisions                         Gemini's typed decisions
+    /v1/files, /v1/batches                         OpenAI's batches, see batch_server.py
     POST /tokenize                                 vLLM's
     GET  /v1/models, /health, /counts
 
@@ -30,6 +31,7 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.allowance import Allowance
 from dar_jax.chat.background import BackgroundLoop
+from dar_jax.chat.batch_server import BatchBehaviour, BatchDesk
 from dar_jax.chat.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMONE
 from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect, tokenized
 from dar_jax.chat.errors import Rejected
@@ -37,6 +39,7 @@ from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
 from dar_jax.chat.misbehaviour import deliver, instead, refuse, shown_key
 from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
+from dar_jax.chat.wire import Request
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
 
@@ -54,7 +57,7 @@ _PATHS = {
 class ServerSettings:
     """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
     of the calls, on the first `fault_attempts` attempts at a content (null: on all). What comes faster than
-    `requests_per_minute` gets a 429 (null: nothing does). Times in seconds.
+    `requests_per_minute` gets a 429 (null: nothing does). `batch` is how batches go. Times in seconds.
     """
 
     host: str = "127.0.0.1"
@@ -69,6 +72,7 @@ class ServerSettings:
     drip_s: NonNegativeFloat = 60.0
     clock_ahead_s: float = 0.0
     requests_per_minute: PositiveFloat | None = None
+    batch: BatchBehaviour = Field(default_factory=BatchBehaviour)
 
     @field_validator("scorer")
     @classmethod
@@ -101,6 +105,7 @@ class Server:
         self.answered: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.turned_away = 0
+        self.batches = BatchDesk(settings.batch, settings.seed, self._respond)
         self._allowance = Allowance(settings.requests_per_minute) if settings.requests_per_minute else None
         self.bodies: dict[str, Any] = {}
         self.keys: set[str] = set()
@@ -135,6 +140,7 @@ class Server:
         app = web.Application(client_max_size=64 * 2**20)
         for path, dialect in _PATHS.items():
             app.router.add_post(path, functools.partial(self._reply, dialect=dialect))
+        self.batches.add_routes(app.router)
         app.router.add_post("/tokenize", self._tokenize)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
@@ -164,9 +170,7 @@ class Server:
             asked = dialect.read(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return refuse(dialect, 400, f"not a request of this protocol: {error!r}")
-        content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
-        self.asked[content] += 1
-        self.bodies[content] = body
+        content = self._note(body, asked)
         self.keys.add(shown_key(request).removeprefix("Bearer "))
         fault, settings = self._fault(content), self._settings
         if self._allowance and not self._allowance.take():
@@ -181,6 +185,20 @@ class Server:
             return refuse(dialect, 400, str(error))
         text = json.dumps(dialect.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body))
         return await self._send(request, content, text, fault)
+
+    def _note(self, body: Any, asked: Request) -> str:
+        content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
+        self.asked[content] += 1
+        self.bodies[content] = body
+        return content
+
+    def _respond(self, body: Any) -> dict[str, Any]:
+        """Answer a row of a batch. Raises what a dialect's `read` does, or Rejected."""
+        asked = OPENAI.read(body)
+        content = self._note(body, asked)
+        answer, fault = self._model.answer(asked), self._fault(content)
+        self.answered[content] += 1
+        return OPENAI.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body)
 
     def _fault(self, content: str) -> str:
         settings, attempt = self._settings, self.asked[content]
