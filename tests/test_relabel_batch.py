@@ -58,7 +58,7 @@ def test_what_the_ledger_holds_is_not_submitted_and_what_needs_no_judge_neither(
 
 
 def test_a_killed_wait_goes_on_with_the_same_batch(tmp_path):
-    with serve(behaving(seconds=6), Echo().model) as server:
+    with serve(behaving(seconds=1.5), Echo().model) as server:
         command = [*job(tmp_path, server, asked(12)), "--batch"]
         with subprocess.Popen([sys.executable, "-m", "dar_jax", *command], stdout=subprocess.DEVNULL) as process:
             until_submitted(tmp_path, process)
