@@ -16,7 +16,7 @@ def client():
 
 
 def test_what_is_no_question_is_a_row_with_its_status(client):
-    row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": []}}
+    row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{}]}}
     file = client.files.create(file=("f.jsonl", json.dumps(row).encode() + b"\n"), purpose="batch")
     made = client.batches.create(
         input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"mine": "1"}
