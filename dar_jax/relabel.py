@@ -145,7 +145,9 @@ class _Work:
         done = len(self._verdicts)
         if signal := self._interrupts.received:
             raise Interrupted(f"{signal.name} received; {done:,} of {self._total:,} rows were judged")
-        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed")
+        learnt = self._judge.learnt_per_minute
+        pace = "" if learnt is None else f"  slowed to {learnt:,.0f}/min"
+        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed{pace}")
 
     def _count(self, verdict: Verdict) -> None:
         ok, rule = verdict.status == "ok", verdict.provenance == "rule"

@@ -84,6 +84,11 @@ class Limits:
         self._estimated = self._billed = 0.0
         self._turned_away: deque[bool] = deque(maxlen=_LOOKED_AT)
 
+    @property
+    def learnt_per_minute(self) -> float | None:
+        """How many requests a minute may start, where the server's 429s have made it fewer than are set; else None."""
+        return None if self.requests.rate >= self.requests.most else 60.0 * self.requests.rate
+
     @asynccontextmanager
     async def slot(self, tokens: float = 0.0) -> AsyncIterator[Slot]:
         """Wait until one more request, of so many tokens by estimate, may be under way."""
