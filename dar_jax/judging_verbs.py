@@ -59,6 +59,7 @@ def add(verbs: Any, verb: Any, place: Any) -> None:
     judge.add_argument("--input", type=Path, required=True, metavar="FILE", help="the completions, JSONL")
     judge.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write; must be new")
     judge.add_argument("--ledger", type=Path, metavar="FILE", help="of the answers; default: OUTPUT.ledger.sqlite")
+    judge.add_argument("--batch", action="store_true", help="OpenAI's Batch API: half the price, within 24 hours")
     _add_agreement(verb(verbs, "agreement", _agreement, "measure judges against people", _AGREEMENT, _AGREEMENT_STATUS))
     ledger = verb(verbs, "ledger", _stats, "look at, write out, merge or audit answers", _LEDGER, _LEDGER_STATUS)
     _add_actions(ledger.add_subparsers(title="actions", required=True, metavar="ACTION"), verb, place)
@@ -97,7 +98,7 @@ def _judge(options: argparse.Namespace) -> None:
     from dar_jax.relabel import relabel
 
     settings = read_judge(Path(options.settings[0]), options.settings[1:])
-    relabel(settings, options.input, options.output, options.ledger, Console("auto"))
+    relabel(settings, options.input, options.output, options.ledger, Console("auto"), batch=options.batch)
 
 
 def _agreement(options: argparse.Namespace) -> None:

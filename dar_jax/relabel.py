@@ -4,6 +4,7 @@ The answers lie in a ledger beside the output before they are used: starting aga
 appears at the end, whole.
 """
 
+import functools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.interrupts import Interrupts
 from dar_jax.judged_rows import Row, count_rows, to_line
 from dar_jax.judging import Judge, Pending, check_budget, check_failures
+from dar_jax.judging.batched import open_batched
+from dar_jax.judging.batches import batchable
 from dar_jax.judging.forecast import forecast
 from dar_jax.judging.section import Settings
 from dar_jax.judging.spent import BYTES_PER_TOKEN
@@ -30,8 +33,11 @@ _TOLD_EVERY_S = 0.25
 _BARREN = 32
 
 
-def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, console: Console) -> None:
+def relabel(
+    settings: Settings, given: Path, output: Path, ledger: Path | None, console: Console, *, batch: bool = False
+) -> None:
     """Judge every row of `given`, write the rows with their verdicts to the new file `output`, say what came of it.
+    `batch` asks all at once and waits, up to a day.
 
     Raises SettingError where a file cannot be used, JudgeStopped where too many judgements failed, BudgetSpent where
     the judge may cost no more, Interrupted at a signal; then there is no output, and the ledger holds what was paid.
@@ -45,11 +51,13 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
     ledger = ledger or output.with_name(f"{output.name}.ledger.sqlite")
     size, interrupts = count_rows(given), Interrupts()
     total = size.rows
-    with new_file(output) as scratch, settings.open(ledger) as judge, interrupts.caught():
+    opened = functools.partial(_by_batch, settings, given, console, interrupts) if batch else settings.open
+    with interrupts.caught(), new_file(output) as scratch, opened(ledger) as judge:
         console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
-        prompt, completion = (each / total / BYTES_PER_TOKEN for each in (size.prompts, size.completions))
-        most = forecast(settings, total, prompt_tokens=prompt, completion_tokens=completion)
-        console.note(f"at most, less what the ledger holds: {most.describe()} at 2 s a call")
+        if not batch:
+            prompt, completion = (each / total / BYTES_PER_TOKEN for each in (size.prompts, size.completions))
+            most = forecast(settings, total, prompt_tokens=prompt, completion_tokens=completion)
+            console.note(f"at most, less what the ledger holds: {most.describe()} at 2 s a call")
         work = _Work(judge, interrupts, settings.max_failure_share, total)
         try:
             with scratch.open("wb") as file, console.counting("judged", total) as tell:
@@ -63,6 +71,16 @@ def relabel(settings: Settings, given: Path, output: Path, ledger: Path | None, 
             raise
         said = work.summary()
     console.note(f"{output}: {said}")
+
+
+def _by_batch(settings: Settings, given: Path, console: Console, interrupts: Interrupts, ledger: Path) -> Judge:
+    """Have all questions answered by batch; open a judge of the answers."""
+    completions = (completion for _, completion in read_completions(given))
+
+    def signal() -> str:
+        return interrupts.received.name if interrupts.received else ""
+
+    return open_batched(batchable(settings), completions, ledger, console.note, signal)
 
 
 class _Work:
@@ -127,7 +145,9 @@ class _Work:
         done = len(self._verdicts)
         if signal := self._interrupts.received:
             raise Interrupted(f"{signal.name} received; {done:,} of {self._total:,} rows were judged")
-        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed")
+        learnt = self._judge.learnt_per_minute
+        pace = "" if learnt is None else f"  slowed to {learnt:,.0f}/min"
+        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed{pace}")
 
     def _count(self, verdict: Verdict) -> None:
         ok, rule = verdict.status == "ok", verdict.provenance == "rule"

@@ -84,16 +84,28 @@ class Limits:
         self._estimated = self._billed = 0.0
         self._turned_away: deque[bool] = deque(maxlen=_LOOKED_AT)
 
+    @property
+    def learnt_per_minute(self) -> float | None:
+        """How many requests a minute may start, where the server's 429s have made it fewer than are set; else None."""
+        return None if self.requests.rate >= self.requests.most else 60.0 * self.requests.rate
+
     @asynccontextmanager
     async def slot(self, tokens: float = 0.0) -> AsyncIterator[Slot]:
         """Wait until one more request, of so many tokens by estimate, may be under way."""
         async with self._free:
-            slot = await self._turn(tokens * (self._billed / self._estimated if self._estimated else 1.0))
+            slot = await self._turn(self._likely(tokens))
             yield slot
             if slot.used is not None:
                 # Answers tell how far the estimates are off: those of calls under way are not yet corrected.
                 self._estimated, self._billed = self._estimated + tokens, self._billed + slot.used
                 self.tokens.correct(slot.used - slot.tokens)
+
+    async def again(self, slot: Slot, tokens: float = 0.0) -> None:
+        """Wait until a call that was turned away may start once more, in the place that it has: it took no tokens."""
+        self.tokens.correct(-slot.tokens)
+        slot.tokens = 0.0
+        turn = await self._turn(self._likely(tokens))
+        slot.placed, slot.tokens = turn.placed, turn.tokens
 
     def pause(self, seconds: float) -> None:
         """Start nothing for so long: the server said that everyone comes too fast."""
@@ -122,6 +134,9 @@ class Limits:
         self._turned_away.append(False)
         self.requests.quicken(1.0)
         self.tokens.quicken(slot.tokens)
+
+    def _likely(self, tokens: float) -> float:
+        return tokens * (self._billed / self._estimated if self._estimated else 1.0)
 
     async def _turn(self, tokens: float) -> Slot:
         loop, start, placed = asyncio.get_running_loop(), -math.inf, -math.inf

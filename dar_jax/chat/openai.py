@@ -81,13 +81,14 @@ class OpenAIWire:
 
     def connect(self, connections: int) -> "OpenAIChat":
         """Open the wire. Raises SettingError where the key is missing."""
-        return OpenAIChat(self, self._key())
+        return OpenAIChat(self, self.key())
 
     def check(self) -> None:
         """See `wire.WireSettings`."""
-        self._key()
+        self.key()
 
-    def _key(self) -> Key:
+    def key(self) -> Key:
+        """Find the key. Raises SettingError where it is missing."""
         return key_for(self.base_url, VENDOR_URL, "OPENAI_API_KEY", self.api_key_file, self.api_key_env)
 
 
@@ -109,7 +110,8 @@ class OpenAIChat:
             return await self._decide(request, timeout_s)
         exact = self._settings.exact_digits and request.top_logprobs and request.choices
         ids = await self._ids.of(request.choices, timeout_s) if exact else []
-        body = self._arguments(request) | ({"top_logprobs": len(ids), "logprob_token_ids": ids} if ids else {})
+        body = chat_body(self._settings, request)
+        body |= {"top_logprobs": len(ids), "logprob_token_ids": ids} if ids else {}
         return read_reply(await self._sender.post("/chat/completions", body, timeout_s))
 
     async def close(self) -> None:
@@ -130,25 +132,27 @@ class OpenAIChat:
         asked = {"model": self._settings.model, "prompt": text, "add_special_tokens": False}
         return await self._sender.post(url, asked, timeout_s)
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        settings, extra = self._settings, dict(self._settings.extra_body)
-        arguments: dict[str, Any] = {
-            "model": settings.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            settings.token_limit: request.max_tokens,
-            "temperature": request.temperature,
-            "reasoning_effort": settings.reasoning_effort,
-            "seed": request.seed,
-            "n": request.n if request.n > 1 else None,
-            "logprobs": True if request.top_logprobs else None,
-            "top_logprobs": request.top_logprobs or None,
-        }
-        if request.choices and settings.closed == "structured_outputs":
-            extra["structured_outputs"] = {"choice": list(request.choices)}
-        if request.choices and settings.closed == "json_schema" and not request.top_logprobs:
-            arguments["response_format"] = _response_format(request.choices)
-        given = {name: value for name, value in arguments.items() if value is not None}
-        return given | extra
+
+def chat_body(settings: OpenAIWire, request: Request) -> dict[str, Any]:
+    """Write a request as the body of a chat completion."""
+    extra = dict(settings.extra_body)
+    arguments: dict[str, Any] = {
+        "model": settings.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        settings.token_limit: request.max_tokens,
+        "temperature": request.temperature,
+        "reasoning_effort": settings.reasoning_effort,
+        "seed": request.seed,
+        "n": request.n if request.n > 1 else None,
+        "logprobs": True if request.top_logprobs else None,
+        "top_logprobs": request.top_logprobs or None,
+    }
+    if request.choices and settings.closed == "structured_outputs":
+        extra["structured_outputs"] = {"choice": list(request.choices)}
+    if request.choices and settings.closed == "json_schema" and not request.top_logprobs:
+        arguments["response_format"] = _response_format(request.choices)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return given | extra
 
 
 def _response_format(choices: tuple[str, ...]) -> dict[str, Any]:

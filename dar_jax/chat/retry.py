@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 
 from dar_jax.chat.errors import ChatError, RateLimited, TooSlow, Transient
-from dar_jax.chat.limits import Limits
+from dar_jax.chat.limits import Limits, Slot
 from dar_jax.chat.wire import Answer, Chat, Request
 
 # An attempt with less time than this before the deadline would be billed and thrown away.
@@ -48,20 +48,45 @@ async def ask(
     call = _Call(patience, start_by)
     while True:
         async with limits.slot(tokens) as slot:
-            timeout_s = call.begin()
-            try:
-                answer = await _attempt(chat, request, timeout_s)
-                used = answer.usage
-                limits.answered(slot, used.input_tokens + used.output_tokens if used else None)
-                return answer, call.attempts
-            except ChatError as error:
-                reason = call.failed(error, timeout_s)
-                if isinstance(error, RateLimited):
-                    limits.turned_away(slot)
+            said = await _said(chat, request, call, limits, slot)
+            while isinstance(said, _TurnedAway):
+                # In its place: behind thousands that have not begun, its deadline would pass.
+                await asyncio.sleep(said.wait_s)
+                await limits.again(slot, tokens)
+                said = await _said(chat, request, call, limits, slot)
+        if isinstance(said, Answer):
+            return said, call.attempts
+        await asyncio.sleep(said.wait_s)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """An attempt that brought nothing, and the seconds to the next."""
+
+    wait_s: float
+
+
+class _TurnedAway(_Failed):
+    """The server takes no more for now."""
+
+
+async def _said(chat: Chat, request: Request, call: "_Call", limits: Limits, slot: Slot) -> Answer | _Failed:
+    """Make an attempt. Raises ChatError when it was the last."""
+    timeout_s = call.begin()
+    try:
+        answer = await _attempt(chat, request, timeout_s)
+    except ChatError as error:
+        turned_away = isinstance(error, RateLimited)
+        if turned_away:
+            limits.turned_away(slot)
+        reason = call.failed(error, timeout_s)
         wait_s = call.wait_s(reason)
         if isinstance(reason, RateLimited) and reason.retry_after_s:
             limits.pause(reason.retry_after_s)
-        await asyncio.sleep(wait_s)
+        return _TurnedAway(wait_s) if turned_away else _Failed(wait_s)
+    used = answer.usage
+    limits.answered(slot, used.input_tokens + used.output_tokens if used else None)
+    return answer
 
 
 class _Call:

@@ -4,6 +4,7 @@
     POST /v1/decisions, /v1/systemone              typed decisions as OpenAI and as open servers have them
     POST /v1beta/models/MODEL:generateContent      Gemini's REST, also under /v1
     POST /v1beta/decisions                         Gemini's typed decisions
+    /v1/files, /v1/batches                         OpenAI's batches, see batch_server.py
     POST /tokenize                                 vLLM's
     GET  /v1/models, /health, /counts
 
@@ -25,10 +26,12 @@ from typing import Any
 from aiohttp import web
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax.chat.allowance import Allowance
 from dar_jax.chat.background import BackgroundLoop
+from dar_jax.chat.batch_server import BatchBehaviour, BatchDesk
 from dar_jax.chat.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMONE
 from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect, tokenized
 from dar_jax.chat.errors import Rejected
@@ -36,6 +39,7 @@ from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
 from dar_jax.chat.misbehaviour import deliver, instead, refuse, shown_key
 from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
+from dar_jax.chat.wire import Request
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT
 
@@ -52,7 +56,8 @@ _PATHS = {
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
     """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
-    of the calls, on the first `fault_attempts` attempts at a content (null: on all). Times in seconds.
+    of the calls, on the first `fault_attempts` attempts at a content (null: on all). What comes faster than
+    `requests_per_minute` gets a 429 (null: nothing does). `batch` is how batches go. Times in seconds.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +71,8 @@ class ServerSettings:
     hang_s: NonNegativeFloat = 3600.0
     drip_s: NonNegativeFloat = 60.0
     clock_ahead_s: float = 0.0
+    requests_per_minute: PositiveFloat | None = None
+    batch: BatchBehaviour = Field(default_factory=BatchBehaviour)
 
     @field_validator("scorer")
     @classmethod
@@ -88,7 +95,8 @@ class Server:
     """A running server. The counters are by content: a hash of the messages asked about.
 
     `asked` counts the calls that came, `answered` the answers sent whole, `lost` the answers made and lost on the
-    way (a real server bills both). `bodies` keeps the last request of each content as it came, `keys` the keys shown.
+    way (a real server bills both); `turned_away` is how many came too fast. `bodies` keeps the last request of each
+    content as it came, `keys` the keys shown.
     """
 
     def __init__(self, settings: ServerSettings, model: ScriptedModel) -> None:
@@ -96,6 +104,9 @@ class Server:
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
+        self.turned_away = 0
+        self.batches = BatchDesk(settings.batch, settings.seed, self._respond)
+        self._allowance = Allowance(settings.requests_per_minute) if settings.requests_per_minute else None
         self.bodies: dict[str, Any] = {}
         self.keys: set[str] = set()
         self.url = ""
@@ -129,6 +140,7 @@ class Server:
         app = web.Application(client_max_size=64 * 2**20)
         for path, dialect in _PATHS.items():
             app.router.add_post(path, functools.partial(self._reply, dialect=dialect))
+        self.batches.add_routes(app.router)
         app.router.add_post("/tokenize", self._tokenize)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/health", self._health)
@@ -158,11 +170,12 @@ class Server:
             asked = dialect.read(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return refuse(dialect, 400, f"not a request of this protocol: {error!r}")
-        content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
-        self.asked[content] += 1
-        self.bodies[content] = body
+        content = self._note(body, asked)
         self.keys.add(shown_key(request).removeprefix("Bearer "))
         fault, settings = self._fault(content), self._settings
+        if self._allowance and not self._allowance.take():
+            self.turned_away += 1
+            fault = "rate_limit"
         await asyncio.sleep(settings.hang_s if fault == "hang" else settings.latency_s)
         if (early := instead(request, dialect, fault, settings.retry_after_s, settings.clock_ahead_s)) is not None:
             return early
@@ -172,6 +185,20 @@ class Server:
             return refuse(dialect, 400, str(error))
         text = json.dumps(dialect.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body))
         return await self._send(request, content, text, fault)
+
+    def _note(self, body: Any, asked: Request) -> str:
+        content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
+        self.asked[content] += 1
+        self.bodies[content] = body
+        return content
+
+    def _respond(self, body: Any) -> dict[str, Any]:
+        """Answer a row of a batch. Raises what a dialect's `read` does, or Rejected."""
+        asked = OPENAI.read(body)
+        content = self._note(body, asked)
+        answer, fault = self._model.answer(asked), self._fault(content)
+        self.answered[content] += 1
+        return OPENAI.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body)
 
     def _fault(self, content: str) -> str:
         settings, attempt = self._settings, self.asked[content]

@@ -71,7 +71,8 @@ class Asker:
         self.terms, self.price, self.label, self._identity = terms, price, label, identity
         self.last_error: ChatError | None = None
         self._chat, self._ledger, self._budget, self._tally = chat, ledger, budget, tally
-        self._ask = functools.partial(ask, chat, patience=terms.patience(), limits=terms.limits())
+        self.limits = terms.limits()
+        self._ask = functools.partial(ask, chat, patience=terms.patience(), limits=self.limits)
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 
     async def verdicts(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:

@@ -121,6 +121,12 @@ class Judge:
         return self._budget.spent
 
     @property
+    def learnt_per_minute(self) -> float | None:
+        """The requests a minute that the slowest server's 429s have taught, None where none has."""
+        learnt = [asker.limits.learnt_per_minute for asker in self._askers]
+        return min((rate for rate in learnt if rate is not None), default=None)
+
+    @property
     def max_failure_share(self) -> float:
         """The share of failed judgements above which `check_failures` stops."""
         return self._terms.max_failure_share

@@ -75,7 +75,7 @@ def panel_price(seats: Sequence[Seat]) -> Price | Prices | None:
     """Put the prices of some judges together, by who is paid; None where one of them has none in any mode."""
     prices: dict[str, Price] = {}
     for member, wire in seats:
-        known = {payee(_described(terms, wire)): terms.price for terms in _modes(member)}
+        known = {payee(described(terms, wire)): terms.price for terms in _modes(member)}
         found = {name: price for name, price in known.items() if price}
         if not found:
             return None
@@ -106,7 +106,7 @@ def _askers(seat: Seat, chat: Chat, ledger: Ledger, purse: Budget, tally: Tally)
             each,
             chat,
             ledger,
-            identity=_described(each, wire),
+            identity=described(each, wire),
             price=each.price,
             budget=purse,
             tally=tally,
@@ -116,7 +116,7 @@ def _askers(seat: Seat, chat: Chat, ledger: Ledger, purse: Budget, tally: Tally)
     ]
 
 
-def _described(terms: Judging, wire: WireSettings) -> Mapping[str, object]:
+def described(terms: Judging, wire: WireSettings) -> Mapping[str, object]:
     """Say whom the ledger files answers under, but for the rubric, which each question has."""
     identity = {**wire.identity(), "protocol": VERSION, "levels": terms.levels}
     if terms.mode == "decision":

@@ -22,6 +22,11 @@ class Price:
     cached: NonNegativeFloat | None = None
     date: str
 
+    def times(self, share: float) -> "Price":
+        """Take a share of every price."""
+        cached = None if self.cached is None else self.cached * share
+        return Price(input=self.input * share, output=self.output * share, cached=cached, date=self.date)
+
     def cost_usd(self, usage: Usage | None) -> float | None:
         """Price one answer; None where the server did not say what it used, or a needed price is unknown."""
         if usage is None or (usage.cached_tokens and self.cached is None):
@@ -82,6 +87,9 @@ DECISION_PRICES: Mapping[str, Price] = {
     "gpt-6-luna": _row(0.10, 0.0, 0.0),
     "gemini-decision-1": Price(input=0.10, output=0.0, date="2026-11"),
 }
+
+# Of the list price of a chat, what both vendors take for one that may be answered within a day (November 2026).
+BATCH_SHARE = 0.5
 
 FREE = Price(input=0.0, cached=0.0, output=0.0, date="always")
 

@@ -105,6 +105,14 @@ def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
     assert len(later) < 0.2 * 6000
 
 
+@pytest.mark.parametrize("concurrency", [64, 256])
+def test_who_was_turned_away_is_not_kept_waiting_by_those_who_have_not_begun(concurrency):
+    """A whole step is submitted at once: a place given up would be behind minutes of others, past the deadline."""
+    server = Server(a_second=10)
+    judged(server, lambda: Limits(concurrency), 4096, patience=Patience(deadline_s=180.0))
+    assert len(server.answered) == 4096
+
+
 def test_many_rejections_of_one_wave_slow_once():
     async def wave(limits):
         async with contextlib.AsyncExitStack() as stack:

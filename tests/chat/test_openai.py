@@ -197,7 +197,7 @@ def test_exact_digits_are_named_in_the_ledger_and_their_absence_is_not():
 def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
     async def ask():
         chat = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1").connect(1)
-        monkeypatch.setattr(chat, "_arguments", lambda request: {"model": object()})
+        monkeypatch.setattr("dar_jax.chat.openai.chat_body", lambda settings, request: {"model": object()})
         try:
             await chat.ask(REQUEST, 5.0)
         finally:

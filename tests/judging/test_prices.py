@@ -1,5 +1,7 @@
 import pytest
 
+from dar_jax.judging import OpenAIJudge
+from dar_jax.judging.batches import batch_price
 from dar_jax.judging.prices import PRICES, Price, list_price
 from dar_jax.records import Usage
 
@@ -23,3 +25,14 @@ def test_dated_names_have_their_models_price():
     assert list_price("gpt-4.1-mini-2025-04-14") == PRICES["gpt-4.1-mini"]
     assert list_price("gemini-2.5-flash-001") == PRICES["gemini-2.5-flash"]
     assert list_price("gpt-4.1-mini-preview") is None
+
+
+def test_a_batch_costs_half_of_the_list_price_and_what_is_stated_where_that_is():
+    listed = list_price("gpt-4o-mini")
+    half = batch_price(OpenAIJudge(model="gpt-4o-mini"))
+    used = Usage(input_tokens=3_000_000, cached_tokens=1_000_000, output_tokens=100_000)
+    assert half.cost_usd(used) == pytest.approx(listed.cost_usd(used) / 2)
+    stated = Price(input=0.4, output=0.8, date="2026-11")
+    assert batch_price(OpenAIJudge(model="gpt-4o-mini", prices=stated)) == stated
+    assert stated.times(0.5) == Price(input=0.2, output=0.4, date="2026-11")
+    assert batch_price(OpenAIJudge(model="of-my-own")) is None
