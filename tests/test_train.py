@@ -231,6 +231,7 @@ def test_a_killed_process_resumes(config_text, done, tmp_path):
     assert Path(run / "checkpoints" / "12").is_dir()
 
 
+@pytest.mark.slow
 def test_preference_and_reward_are_two_judges_and_one_pipeline(config_text, tmp_path):
     """A judge that compares fills the same array: 0, 1/2 or 1 for two completions a prompt, and direct comparisons
     decide the held-out win rate."""
@@ -249,6 +250,7 @@ def test_preference_and_reward_are_two_judges_and_one_pipeline(config_text, tmp_
     assert main(["ledger", "audit", str(run.path)]) == 0
 
 
+@pytest.mark.slow
 def test_a_panel_of_found_modes_and_criteria_trains_and_resumes(config_text, tmp_path):
     criteria = "{name: brief, instructions: Is it short?}"
     panel = (

@@ -71,6 +71,7 @@ def test_it_stops_with_status_4_and_goes_on_with_more(config_text, done, tmp_pat
     assert run.read("metrics")[-1]["judge/spent_annotations"] == done.read("metrics")[-1]["judge/spent_annotations"]
 
 
+@pytest.mark.slow
 def test_dollars_stop_a_run_likewise(config_text, done, tmp_path):
     limit, run = done.read("metrics")[0]["judge/spent_usd"] * 1.4, RunFolder(tmp_path / "run")
     with pytest.raises(BudgetSpent, match=r"judge\.budget_usd=\.\.\.$"):
@@ -98,6 +99,7 @@ def test_an_evaluation_that_found_no_room_is_caught_up_on(config_text, done, tmp
     _assert_same(run, done)
 
 
+@pytest.mark.slow
 def test_a_run_under_a_url_counts_and_catches_up_too(config_text, done, tmp_path):
     limit, url = done.read("metrics")[-1]["judge/spent_annotations"] + 1, f"file://{tmp_path}/run"
     with pytest.raises(BudgetSpent, match=f"{limit} spent"):

@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from dar_jax.chat.scripted import ScriptedModel
 from dar_jax.records import Completion, Prompt
@@ -34,3 +37,10 @@ class Echo:
     @property
     def model(self) -> ScriptedModel:
         return ScriptedModel(name="scripted-echo", scorer=self)
+
+
+def the_first_by_default(params: Sequence[Any]) -> list[Any]:
+    """Leave all but the first to the slow tests: they wait for what does not come, each for seconds."""
+    first, *others = params
+    given = [each if hasattr(each, "marks") else pytest.param(each) for each in others]
+    return [first, *(pytest.param(*each.values, marks=[*each.marks, pytest.mark.slow]) for each in given)]

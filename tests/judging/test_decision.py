@@ -9,7 +9,7 @@ from dar_jax.errors import SettingError
 from dar_jax.judging import GeminiJudge, OpenAIJudge, ScriptedJudge, reading
 from dar_jax.judging.prices import DECISION_PRICES, Price
 from dar_jax.judging.rereading import price, reread
-from tests.judging.questions import Echo, planted
+from tests.judging.questions import Echo, planted, the_first_by_default
 from tests.judging.test_judge import NASTY, ONCE, RATED, SLOW, TRANSPORT, verdicts
 
 GENAI = pytest.mark.skipif(importlib.util.find_spec("google.genai") is None, reason="no google.genai")
@@ -57,7 +57,7 @@ def test_a_planted_verdict_comes_back(protocol, permutations, ledger):
 
 
 @pytest.mark.parametrize("fault", TRANSPORT)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", the_first_by_default(PROTOCOLS))
 def test_a_failed_call_never_becomes_a_number(protocol, fault, ledger):
     settings = ServerSettings(port=0, faults={fault: 1.0}, retry_after_s=0.1, hang_s=60)
     deadline_s = RATED.get(fault, 20.0)
