@@ -5,7 +5,6 @@ Each judge has a ledger for each of its label modes in the output folder: the sa
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge, PanelJudge, check_budget, check_failures
 from dar_jax.judging.section import Settings
 from dar_jax.records import Verdict
+from dar_jax.runlog.rows import plain
 
 Labels = Literal["reward", "preference"]
 LABELS: tuple[Labels, ...] = get_args(Labels)
@@ -48,7 +48,7 @@ class Measured:
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as JSON has it; what is no number is null."""
-        found: dict[str, Any] = _finite(asdict(self) | {"cost_per_label_usd": self.cost_per_label_usd})
+        found: dict[str, Any] = plain(asdict(self) | {"cost_per_label_usd": self.cost_per_label_usd})
         return found
 
 
@@ -140,11 +140,3 @@ def _judged(
             tell(start + len(some), f"{sum(judge.totals.failures.values()):,} failed")
     check_failures(verdicts, judge.max_failure_share, judge.describe())
     return verdicts
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,6 +15,7 @@ from dar_jax.console import Display
 from dar_jax.data import DATA, OnBad
 from dar_jax.evaluation import WinRate
 from dar_jax.judging import JUDGES
+from dar_jax.judging.forecast import Forecast, forecast
 from dar_jax.learner import Learning, Reference
 from dar_jax.models import Lora
 from dar_jax.parallel import MeshShape
@@ -105,6 +106,19 @@ class RunConfig:
     def online(self) -> bool:
         """Whether the policy samples what it learns from."""
         return "rewards" in self.algorithm.needs
+
+    def forecast(self, judged: int, **assumed: float) -> Forecast | None:
+        """Say what judging so many completions takes at most, see `judging.forecast`; None where no judge is asked."""
+        if self.judge is None or not self.online:
+            return None
+        return forecast(
+            self.judge,
+            judged,
+            prompt_tokens=self.sampling.max_prompt_length,
+            completion_tokens=self.sampling.max_completion_length,
+            group_size=self.group_size,
+            **assumed,
+        )
 
     @model_validator(mode="after")
     def _rooms_agree(self) -> Self:

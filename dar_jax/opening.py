@@ -12,7 +12,7 @@ from dar_jax.config_file import parse_config, to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.judging import Judge
-from dar_jax.judging.forecast import forecast, shortage
+from dar_jax.judging.forecast import shortage
 from dar_jax.judging.section import Settings
 from dar_jax.policy import keep_words
 from dar_jax.runlog import RemoteFolder, RunFolder, layout
@@ -109,19 +109,8 @@ def foretell(config: RunConfig, judge: Judge, steps: int, console: Console) -> N
     """Say what the judge may be asked in the steps that are left, and where a budget has no room for one of them. A
     rule of this process is not worth a word.
     """
-    assert config.judge is not None
-    lengths = config.sampling.max_prompt_length, config.sampling.max_completion_length
-    one, rest = (
-        forecast(
-            config.judge,
-            config.rows_per_step * count,
-            prompt_tokens=lengths[0],
-            completion_tokens=lengths[1],
-            group_size=config.group_size,
-        )
-        for count in (1, steps)
-    )
-    if not steps or (one.dollars == 0.0 and one.seconds == 0.0):
+    one, rest = (config.forecast(config.rows_per_step * count) for count in (1, steps))
+    if config.judge is None or one is None or rest is None or not steps or (one.dollars == 0.0 and one.seconds == 0.0):
         return
     spent = judge.spent_before
     console.note(f"judge, at most, for {steps:,} steps: {rest.describe()} at 2 s a call; evaluations not counted")

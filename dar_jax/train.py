@@ -133,7 +133,7 @@ class Run:
 
     def steps(self) -> None:
         """Run the steps that are left. However it ends, a checkpoint lets it go on."""
-        if self.judge and self.config.online:
+        if self.judge:
             opening.foretell(self.config, self.judge, self.config.steps - self.progress.step, self.console)
         self.console.start(self.config.steps, self.progress.step)
         try:
@@ -183,10 +183,10 @@ class Run:
             rollouts = self.learner.recall(self.state, self.reference, parallel.joined(spoken, session.mesh))
             jax.block_until_ready(rollouts)
         with self.timeline.timed("judge_wait"):
-            pending = [each.pending for each in (*asked, canaries)]
+            pending = [each.pending for each in (*asked, *canaries)]
             while not all(hosts.gather("judge ready", all(each.ready(within_s=0.5) for each in pending), bool)):
                 self.leave_if_asked()
-            verdicts, of_canaries = _everyones(asked), _everyones([canaries])
+            verdicts, of_canaries = _everyones(asked), _everyones(canaries) if canaries else []
         paid = self._paid([*verdicts, *of_canaries])
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timeline.timed("weigh"):
@@ -218,10 +218,11 @@ class Run:
                 asked.append(Asked(words, self._judge.submit(list(words.values()))))
         return spoken, asked
 
-    def _ask_canaries(self) -> Asked:
-        """Have the first host ask about what is due of them at this step."""
-        due = self.config.judge.canaries(self.progress.step) if self.config.judge and hosts.is_first() else []
-        return Asked(dict(enumerate(due)), self._judge.submit(due))
+    def _ask_canaries(self) -> list[Asked]:
+        """Have the first host ask about what is due of them at this step; nothing on any host where none is."""
+        due = self.config.judge.canaries(self.progress.step) if self.config.judge else []
+        own = due if hosts.is_first() else []
+        return [Asked(dict(enumerate(own)), self._judge.submit(own))] if due else []
 
     def learn(self, batch: Batch) -> None:
         """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""

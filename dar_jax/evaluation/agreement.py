@@ -8,11 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dar_jax.evaluation.win_rate import wilson_interval
+from dar_jax.evaluation.win_rate import EVEN, mean, wilson_interval
 from dar_jax.records import Distribution, Verdict
 
-# Rewards are means of probabilities: a difference below this is rounding, not opinion.
-_EVEN = 1e-6
 _BINS = 5
 
 
@@ -78,7 +76,7 @@ def opinion(chosen: Verdict, rejected: Verdict, lengths: tuple[int, int]) -> Opi
     difference = chosen.distribution.mean - rejected.distribution.mean
     belief = chosen.belief
     return Opinion(
-        won=0.5 if abs(difference) < _EVEN else float(difference > 0),
+        won=0.5 if abs(difference) < EVEN else float(difference > 0),
         belief=_above(chosen.distribution, rejected.distribution) if belief is None else belief,
         agreed=None if chosen.consistency is None else chosen.consistency == 1,
         chose_first=chosen.chose_first,
@@ -90,11 +88,11 @@ def agreement(opinions: Sequence[Opinion | None]) -> Agreement:
     """Sum up a judge's opinions, one a pair; None is a pair that it gave no verdict on."""
     known = [each for each in opinions if each is not None]
     wins, ties = (sum(each.won == side for each in known) for side in (1.0, 0.5))
-    accuracy = _mean([each.won for each in known])
+    accuracy = mean([each.won for each in known])
     low, high = wilson_interval(accuracy, len(known))
     decided = [each for each in known if each.longer is not None and each.won != 0.5]
-    longer = _mean([each.longer == (each.won == 1.0) for each in decided])
-    people = _mean([bool(each.longer) for each in decided])
+    longer = mean([each.longer == (each.won == 1.0) for each in decided])
+    people = mean([bool(each.longer) for each in decided])
     return Agreement(
         pairs=len(opinions),
         judged=len(known),
@@ -105,12 +103,12 @@ def agreement(opinions: Sequence[Opinion | None]) -> Agreement:
         low=low,
         high=high,
         kappa=_kappa(wins, ties, len(known)),
-        flip_rate=_mean([not each.agreed for each in known if each.agreed is not None]),
-        chose_first=_mean([each.chose_first for each in known if each.chose_first is not None]),
+        flip_rate=mean([not each.agreed for each in known if each.agreed is not None]),
+        chose_first=mean([each.chose_first for each in known if each.chose_first is not None]),
         longer=longer,
         longer_people=people,
         length_bias=longer - people,
-        brier=_mean([(1.0 - each.belief) ** 2 for each in known]),
+        brier=mean([(1.0 - each.belief) ** 2 for each in known]),
         calibration=_calibration(known),
     )
 
@@ -127,15 +125,15 @@ def _calibration(known: Sequence[Opinion]) -> tuple[Bin, ...]:
     found: list[list[tuple[float, float]]] = [[] for _ in range(_BINS)]
     for each in known:
         confidence = max(each.belief, 1.0 - each.belief)
-        right = 0.5 if abs(each.belief - 0.5) < _EVEN else float(each.belief > 0.5)
-        found[min(_BINS - 1, int((confidence - 0.5) * 2 * _BINS + _EVEN))].append((confidence, right))
+        right = 0.5 if abs(each.belief - 0.5) < EVEN else float(each.belief > 0.5)
+        found[min(_BINS - 1, int((confidence - 0.5) * 2 * _BINS + EVEN))].append((confidence, right))
     return tuple(
         Bin(
             low=0.5 + index / (2 * _BINS),
             high=0.5 + (index + 1) / (2 * _BINS),
             count=len(inside),
-            confidence=_mean([confidence for confidence, _ in inside]),
-            accuracy=_mean([right for _, right in inside]),
+            confidence=mean([confidence for confidence, _ in inside]),
+            accuracy=mean([right for _, right in inside]),
         )
         for index, inside in enumerate(found)
     )
@@ -149,7 +147,3 @@ def _above(one: Distribution, other: Distribution) -> float:
         for than, q in zip(other.levels, other.probabilities, strict=True)
     ]
     return sum(mass * (0.5 if difference == 0 else float(difference > 0)) for difference, mass in pairs)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

@@ -12,6 +12,9 @@ from dar_jax.data import DATA
 from dar_jax.records import Verdict
 from dar_jax.settings import STRICT, one_of
 
+# Rewards are means of probabilities: a difference below one part in a million is rounding, not opinion.
+EVEN = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WinRate:
@@ -93,18 +96,17 @@ def compare(
         for ours, theirs in zip(verdicts, start_verdicts, strict=True)
         if ours.reward is not None and theirs.reward is not None
     ]
-    # Rewards are means of probabilities: a difference below one part in a million is rounding, not opinion.
-    wins = sum(ours > theirs + 1e-6 for ours, theirs in pairs)
-    losses = sum(ours < theirs - 1e-6 for ours, theirs in pairs)
+    wins = sum(ours > theirs + EVEN for ours, theirs in pairs)
+    losses = sum(ours < theirs - EVEN for ours, theirs in pairs)
     return Outcome(
         wins=wins,
         ties=len(pairs) - wins - losses,
         losses=losses,
         unjudged=len(verdicts) - len(pairs),
-        reward=_mean([ours for ours, _ in pairs]),
-        start_reward=_mean([theirs for _, theirs in pairs]),
-        length=_mean(lengths),
-        start_length=_mean(start_lengths),
+        reward=mean([ours for ours, _ in pairs]),
+        start_reward=mean([theirs for _, theirs in pairs]),
+        length=mean(lengths),
+        start_length=mean(start_lengths),
     )
 
 
@@ -117,5 +119,6 @@ def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[floa
     return middle - half, middle + half
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Average; NaN where there is nothing."""
     return sum(values) / len(values) if values else math.nan

@@ -57,14 +57,9 @@ def scale_of(labels: Sequence[str]) -> Answers:
 
 def prose(answer: Answer) -> str | Unusable:
     """Return the words of an answer that shall be prose."""
-    if answer.blocked:
-        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
-    if not answer.choices:
-        return Unusable(status="unparsable", reason="the answer holds no choice")
+    if lacking := _without_choice(answer) or _unended(answer.choices[0]):
+        return lacking
     choice = answer.choices[0]
-    if choice.finish != "stop":
-        status = _STATUS.get(choice.finish, "unparsable")
-        return Unusable(status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}")
     if not (text := (choice.text or "").strip()):
         return Unusable(status="unparsable", reason="there are none")
     return text
@@ -113,10 +108,8 @@ def mixture(parts: Sequence[tuple[Distribution, float]]) -> Distribution:
 
 def read(answer: Answer, protocol: Answers, mode: Mode, mass_floor: float, asked: int = 1) -> Distribution | Unusable:
     """Read an answer to `asked` choices; a distribution holds at least `mass_floor` of the judge's belief."""
-    if answer.blocked:
-        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
-    if not answer.choices:
-        return Unusable(status="unparsable", reason="the answer holds no choice")
+    if lacking := _without_choice(answer):
+        return lacking
     if stray := stray_index(answer.choices, asked):
         return Unusable(status="unparsable", reason=stray)
     if mode == "samples":
@@ -131,9 +124,8 @@ def read(answer: Answer, protocol: Answers, mode: Mode, mass_floor: float, asked
 
 def read_choice(choice: Choice, labels: Sequence[str]) -> int | Unusable:
     """Return which label a choice names: the whole reply or nothing."""
-    if choice.finish != "stop":
-        status = _STATUS.get(choice.finish, "unparsable")
-        return Unusable(status=status, reason=f"finish reason {choice.finish_name!r}, reply {example(choice.text)}")
+    if unended := _unended(choice):
+        return unended
     label = grammar(choice.text or "")
     if label is None or label not in labels:
         wanted = f"one of {min(labels)}..{max(labels)}"
@@ -156,6 +148,19 @@ def example(text: str | None) -> str:
         return "(no text)"
     shown = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
     return repr(shown)
+
+
+def _without_choice(answer: Answer) -> Unusable | None:
+    if answer.blocked:
+        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
+    return None if answer.choices else Unusable(status="unparsable", reason="the answer holds no choice")
+
+
+def _unended(choice: Choice) -> Unusable | None:
+    if choice.finish == "stop":
+        return None
+    reason = f"finish reason {choice.finish_name!r}, reply {example(choice.text)}"
+    return Unusable(status=_STATUS.get(choice.finish, "unparsable"), reason=reason)
 
 
 def _scored(choice: Choice, score: Mapping[str, Any], mass_floor: float) -> Distribution | Unusable:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dar_jax.config import RunConfig
-from dar_jax.judging.forecast import Forecast, forecast
+from dar_jax.judging.forecast import Forecast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +22,8 @@ class Assumptions:
 
 def judge_costs(config: RunConfig, assumptions: Assumptions, judged: int | None = None) -> Forecast | None:
     """Work out one step, or so many completions judged; None where no judge is asked."""
-    if config.judge is None or not config.online:
-        return None
-    return forecast(
-        config.judge,
+    return config.forecast(
         config.rows_per_step if judged is None else judged,
-        prompt_tokens=config.sampling.max_prompt_length,
-        completion_tokens=config.sampling.max_completion_length,
-        group_size=config.group_size,
         latency_s=assumptions.judge_latency_s,
         characters_per_token=assumptions.characters_per_token,
     )

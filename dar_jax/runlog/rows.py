@@ -10,7 +10,7 @@ LOGS = ("metrics", "completions", "evaluations", "timeline")
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Write rows as lines. NaN and infinities become null."""
-    return [json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows]
+    return [json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows]
 
 
 def from_text(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -20,9 +20,10 @@ def from_text(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield line + "\n", json.loads(line)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return it as JSON has it: NaN and infinities are null."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
