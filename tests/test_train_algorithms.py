@@ -46,13 +46,13 @@ def recorded_pairs(tmp_path):
 @pytest.mark.slow
 def test_recorded_pairs_raise_the_reward(config_text, tmp_path, recorded_pairs):
     data = f"data={{path: {recorded_pairs}}}"
-    once = ["learning.updates_per_batch=1", "steps=12"]
-    run = _train(config_text, tmp_path / "run", "algorithm={name: offline_dpo}", data, *once)
+    once = ["learning.updates_per_batch=1", "steps=12", "evaluation.prompts=24"]
+    run = _train(config_text, tmp_path / "run", "algorithm={name: offline_dpo, beta: 1.0}", data, *once)
     losses = [row["loss"] for row in run.read("metrics")]
     assert losses[0] == pytest.approx(np.log(2), rel=1e-5)
     assert losses[-1] < losses[0]
     outcome = run.read("evaluations")[-1]
-    assert outcome["eval/reward"] > outcome["eval/start_reward"]
+    assert outcome["eval/reward"] > outcome["eval/start_reward"] + 0.3
     assert not (run.path / "completions.jsonl").exists()
 
 
