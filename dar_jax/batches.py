@@ -47,7 +47,7 @@ class Rollouts:
     `mask_completion_BT` marks the completion's tokens, its EOS included; `ended_B` that EOS came.
     `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric;
     `sampling_logprob_BT` (log pi_t) and `ref_logprob_BT` (log pi_ref) come from one scoring function
-    (`learner.recall`).
+    (`learner.recall`). `sampling_read_BT` is what the algorithm's own head reads before each token, if it has one.
     """
 
     inputs_B: Inputs
@@ -56,6 +56,7 @@ class Rollouts:
     sampler_logprob_BT: jax.Array | None = None
     sampling_logprob_BT: jax.Array | None = None
     ref_logprob_BT: jax.Array | None = None
+    sampling_read_BT: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -73,7 +74,8 @@ class Rewards:
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """What one step learns from. `weight_E` is the detached regression weight, or what else the algorithm weighs an
-    example by; examples with `mask_E` False count in no numerator and no denominator.
+    example by; examples with `mask_E` False count in no numerator and no denominator. `advantage_ERT` and `return_ERT`
+    (the reward to come) are those of single tokens, where the algorithm has such.
     """
 
     inputs_ER: Inputs
@@ -82,6 +84,8 @@ class Batch:
     mask_E: jax.Array
     sampling_logprob_ERT: jax.Array | None = None
     ref_logprob_ERT: jax.Array | None = None
+    advantage_ERT: jax.Array | None = None
+    return_ERT: jax.Array | None = None
 
     def take(self, index_E: jax.Array) -> "Batch":
         """Pick examples, in the order given."""

@@ -5,7 +5,7 @@ regress   one optimizer update on a part of the batch, its gradient summed over 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,15 +18,17 @@ from jax.stages import Lowered
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
-from dar_jax import models, parallel
+from dar_jax import heads, models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
+from dar_jax.heads import HeadState
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
 from dar_jax.scoring import completion_logprobs
 from dar_jax.settings import STRICT, one_of
 
 Metrics = dict[str, jax.Array]
+Scores = tuple[jax.Array, jax.Array | None]
 
 
 @settings(frozen=True, kw_only=True, config=STRICT)
@@ -64,23 +66,27 @@ class Reference:
 @dataclass(frozen=True, kw_only=True)
 class State:
     """What training changes: float32 parameters, the optimizer's state, optimizer updates made. With adapters these
-    are the parameters, and `frozen` is the rest of the policy in the compute dtype; else it is empty.
+    are the parameters, and `frozen` is the rest of the policy in the compute dtype; else it is empty. `head` is the
+    algorithm's own, parameters and moments; most have none.
     """
 
     params: Params
     optimizer: Any
     update: jax.Array
     frozen: Params = field(default_factory=dict)
+    head: HeadState = field(default_factory=HeadState)
 
     def trees(self) -> dict[str, Any]:
         """Divide into the parts a checkpoint keeps by name; what is frozen lies where the run started from."""
-        return {"params": self.params, "optimizer": (self.optimizer, self.update)}
+        own = {"head": self.head} if self.head.params else {}
+        return {"params": self.params, "optimizer": (self.optimizer, self.update), **own}
 
     @classmethod
     def of(cls, trees: dict[str, Any], frozen: Params) -> "State":
         """Unite what `trees` divided."""
         optimizer, update = trees["optimizer"]
-        return cls(params=trees["params"], optimizer=optimizer, update=update, frozen=frozen)
+        head = trees.get("head", HeadState())
+        return cls(params=trees["params"], optimizer=optimizer, update=update, frozen=frozen, head=head)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +127,8 @@ class Learner:
         self._take = jax.jit(Batch.take)
         self._moment_shapes = jax.eval_shape(self.optimizer.init, self._moving_shapes)
         moments = self._moment_shardings = self._optimizer_shardings(self._moment_shapes)
-        state = State.of({"params": self._moving_shardings, "optimizer": (moments, self._whole)}, frozen={})
+        places = {"params": self._moving_shardings, "optimizer": (moments, self._whole), "head": self._whole}
+        state = State.of(places, frozen={})
         self._start = jax.jit(self.optimizer.init, out_shardings=moments)
         self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(state, self._whole))
 
@@ -132,7 +139,9 @@ class Learner:
         moving, frozen = models.split(params, self.config.lora)
         moving = jax.device_put(moving, self._moving_shardings)
         update = parallel.replicated(np.zeros((), np.int32), self.mesh)
-        return State(params=moving, optimizer=self._start(moving), update=update, frozen=self._placed(frozen))
+        head = parallel.replicated(heads.begun(self.algorithm.head, self.config.width), self.mesh)
+        optimizer = self._start(moving)
+        return State(params=moving, optimizer=optimizer, update=update, frozen=self._placed(frozen), head=head)
 
     def reference(self, params: Params, placement: Literal["device", "host"] = "device") -> Params:
         """Give the parameters, in the compute dtype, as the frozen pi_ref: copied, but for what is frozen anyway.
@@ -166,10 +175,12 @@ class Learner:
         scored: dict[str, Any] = {}
         if "sampling" in self.algorithm.needs:
             policy = models.join(state.frozen, self._compute(state.params))
-            scored["sampling_logprob_BT"] = self._scores(policy, rollouts.inputs_B, length=length)
+            scores = self._scores(policy, state.head.params, rollouts.inputs_B, length=length)
+            scored["sampling_logprob_BT"], scored["sampling_read_BT"] = scores
         if "reference" in self.algorithm.needs:
             assert reference is not None
-            scored["ref_logprob_BT"] = self._scores(self._fetched(reference), rollouts.inputs_B, length=length)
+            scores = self._scores(self._fetched(reference), {}, rollouts.inputs_B, length=length)
+            scored["ref_logprob_BT"], _ = scores
         return dataclasses.replace(rollouts, **scored)
 
     def weigh(
@@ -207,6 +218,7 @@ class Learner:
             optimizer=parallel.placed(self._moment_shapes, self._moment_shardings),
             update=update,
             frozen=parallel.placed(cast(frozen), self.frozen_shardings),
+            head=self._abstract_head(),
         )
         computing = models.join(state.frozen, parallel.placed(cast(moving), self._moving_shardings))
         decode = models.join(self._frozen_decode_places, self._decode_places)
@@ -223,7 +235,9 @@ class Learner:
     def lower_recall(self, rollouts: Rollouts) -> Lowered:
         """Lower the scoring of abstract rollouts; policy and reference are scored by the same program."""
         length = rollouts.mask_completion_BT.shape[1]
-        return self._scores.lower(self.abstract().computing, rollouts.inputs_B, length=length)
+        return self._scores.lower(
+            self.abstract().computing, self._abstract_head().params, rollouts.inputs_B, length=length
+        )
 
     def lower_weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> Lowered:
         """Lower the weighing of abstract rollouts."""
@@ -275,16 +289,23 @@ class Learner:
         layers = jax.lax.map(lay, params["layers"])
         return {**self._cast({name: leaf for name, leaf in params.items() if name != "layers"}), "layers": layers}
 
-    def _score(self, params: Params, inputs_B: Inputs, *, length: int) -> jax.Array:
-        def one(inputs: Inputs) -> jax.Array:
-            return self._logprobs(params, inputs, length)
+    def _abstract_head(self) -> HeadState:
+        head: HeadState = jax.eval_shape(lambda: heads.begun(self.algorithm.head, self.config.width))
+        placed: HeadState = parallel.placed(head, jax.tree.map(lambda _: self._whole, head))
+        return placed
+
+    def _score(self, params: Params, head: Any, inputs_B: Inputs, *, length: int) -> Scores:
+        def one(inputs: Inputs) -> Scores:
+            return self._scored(params, head, inputs, length)
 
         blocks = _micro_batches(inputs_B, self.settings.micro_batch_size)
-        logprob_ABT = jax.lax.map(one, blocks)
-        return logprob_ABT.swapaxes(0, 1).reshape(-1, length)
+        return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(-1, length), jax.lax.map(one, blocks))
 
-    def _logprobs(self, params: Params, inputs: Inputs, length: int, *, gradients: Params | None = None) -> jax.Array:
-        return completion_logprobs(
+    def _scored(
+        self, params: Params, head: Any, inputs: Inputs, length: int, *, gradients: Params | None = None
+    ) -> Scores:
+        """Give `logprob_BT` and what the algorithm's head reads, if it has one."""
+        logprob_BT, hidden_BTD = completion_logprobs(
             self.config,
             params,
             inputs,
@@ -293,18 +314,22 @@ class Learner:
             chunk=self.settings.logprob_chunk,
             gradients=gradients,
         )
+        return logprob_BT, self.algorithm.head.read(head, hidden_BTD) if self.algorithm.head and head else None
 
-    def _loss(self, sums: Params, params: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Give the loss whose gradient by `sums` is `sums` plus that by `params`."""
+    def _loss(self, sums: tuple[Params, Any], state: State, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Give the loss whose gradient by `sums` is `sums` plus that by the parameters; of a head, that by its own."""
         examples, rows, length = batch.mask_completion_ERT.shape
-        lent, layers = self._lent(params, sums)
-        logprob_BT = self._logprobs(
+        lent, layers = self._lent(state.params, sums[0])
+        scores = self._scored(
             models.join(frozen, lent),
+            heads.lent(state.head, sums[1]),
             jax.tree.map(lambda leaf: leaf.reshape(examples * rows, *leaf.shape[2:]), batch.inputs_ER),
             length,
             gradients=layers,
         )
-        return self.algorithm.regress(logprob_BT.reshape(examples, rows, length), batch)
+        logprob_ERT, *read_ERT = (leaf.reshape(examples, rows, length) for leaf in jax.tree.leaves(scores))
+        regress: Callable[..., tuple[jax.Array, Metrics]] = self.algorithm.regress
+        return regress(logprob_ERT, batch, *read_ERT)
 
     def _lent(self, params: Params, sums: Params) -> tuple[Params, Params | None]:
         """Lend the parameters in the compute dtype; with `remat` the layers are lent as they are come to."""
@@ -323,8 +348,8 @@ class Learner:
         # One micro-batch's gradients come in the compute dtype: a wider sum would add bytes and no bit.
         dtype = jnp.dtype(self.settings.compute_dtype if single else jnp.float32)
 
-        def add(carry: tuple[Params, Metrics], micro: Batch) -> tuple[tuple[Params, Metrics], None]:
-            sums, metrics = gradient(carry[0], state.params, frozen, micro)
+        def add(carry: tuple[Any, Metrics], micro: Batch) -> tuple[tuple[Any, Metrics], None]:
+            sums, metrics = gradient(carry[0], state, frozen, micro)
             return (sums, jax.tree.map(jnp.add, carry[1], metrics)), None
 
         sums = jax.tree.map(
@@ -332,18 +357,22 @@ class Learner:
             state.params,
             self._moving_shardings,
         )
-        _, measured = jax.eval_shape(self._loss, sums, state.params, frozen, jax.tree.map(lambda x: x[0], micro))
+        both = sums, jax.tree.map(jnp.zeros_like, state.head.params)
+        _, measured = jax.eval_shape(self._loss, both, state, frozen, jax.tree.map(lambda x: x[0], micro))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), measured)
-        (sums, metrics), _ = jax.lax.scan(add, (sums, nothing), micro)
-        return self._moved(state, sums, metrics, jnp.maximum(part.mask_E.sum(), 1))
+        (both, metrics), _ = jax.lax.scan(add, (both, nothing), micro)
+        return self._moved(state, both, metrics, jnp.maximum(part.mask_E.sum(), 1))
 
-    def _moved(self, state: State, sums: Params, metrics: Metrics, counted: jax.Array) -> tuple[State, Metrics]:
+    def _moved(
+        self, state: State, sums: tuple[Params, Any], metrics: Metrics, counted: jax.Array
+    ) -> tuple[State, Metrics]:
         """Update by the sums. One division for the whole update: means of means would depend on how it was cut."""
-        params, optimizer, norm = self.optimizer.apply(state.params, sums, state.optimizer, 1.0 / counted)
+        params, optimizer, norm = self.optimizer.apply(state.params, sums[0], state.optimizer, 1.0 / counted)
+        head = heads.moved(self.algorithm.head, state.head, sums[1], 1.0 / counted)
         rate = learning_rate(self.settings.optimizer)(state.update)
         metrics = {name: total / counted for name, total in metrics.items()}
         metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate}
-        return State(params=params, optimizer=optimizer, update=state.update + 1), metrics
+        return State(params=params, optimizer=optimizer, update=state.update + 1, head=head), metrics
 
 
 def _without_layers(place: NamedSharding | Format) -> NamedSharding:

@@ -28,7 +28,7 @@ def tokens():
 
 @ft.partial(jax.jit, static_argnames="chunk")
 def score(params, tokens, chunk=LENGTH):
-    return completion_logprobs(NANO, params, Inputs(token_BT=tokens[0], mask_BS=tokens[1]), LENGTH, chunk=chunk)
+    return completion_logprobs(NANO, params, Inputs(token_BT=tokens[0], mask_BS=tokens[1]), LENGTH, chunk=chunk)[0]
 
 
 @pytest.fixture(scope="module")

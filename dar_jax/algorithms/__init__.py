@@ -7,7 +7,7 @@ An algorithm is a frozen value with declarations and two pure functions:
 
 `needs` names what the spine must fetch: "rewards" (a judge), "pairs" (recorded ones), "sampling" (log pi_t) and
 "reference" (log pi_ref). An example has `rows_per_example` completions, and `examples` says how many `weigh` makes.
-What one carries from step to step, if anything, is told by `begin` and `learnt` (see `memory`).
+What one has of its own, carried from step to step or trained beside the policy, is told in `own`.
 """
 
 from dar_jax.algorithms.awr import AWR
@@ -20,6 +20,7 @@ from dar_jax.algorithms.offline_dpo import OfflineDPO
 from dar_jax.algorithms.online_dpo import OnlineDPO
 from dar_jax.algorithms.online_ipo import OnlineIPO
 from dar_jax.algorithms.online_slic import OnlineSLiC
+from dar_jax.algorithms.ppo import PPO
 from dar_jax.algorithms.rebel import REBEL
 from dar_jax.algorithms.reinforce import Reinforce
 from dar_jax.algorithms.rloo import RLOO
@@ -39,6 +40,7 @@ Algorithm = (
     | Reinforce
     | RLOO
     | GRPO
+    | PPO
     | REBEL
     | DualDPO
     | DualREBEL

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.memory import Forgetful
+from dar_jax.algorithms.own import Forgetful
 from dar_jax.settings import STRICT
 
 

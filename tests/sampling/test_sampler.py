@@ -162,7 +162,7 @@ def test_sampler_and_learner_disagree_by_rounding_alone(temperature, params, rol
         jax.tree.map(jnp.asarray, rollouts.inputs_B),
         LENGTH,
         temperature=temperature,
-    )
+    )[0]
     gap_BT = np.where(rollouts.mask_completion_BT, rollouts.sampler_logprob_BT - scored_BT, 0.0)
     assert np.abs(gap_BT).max() < 1e-4
 

@@ -1,0 +1,132 @@
+"""Proximal Policy Optimization (Schulman et al., arXiv 1707.06347) with a value head, as of InstructGPT.
+
+    r_t    = score at the completion's last token, 0 before it, less kl_coef log pi_t/pi_ref of the token
+    A_t    = sum over l of (discount lam)^l (r_{t+l} + discount V(s_{t+l+1}) - V(s_{t+l}))      (arXiv 1506.02438)
+    L      = - mean of min(q A, clip(q, 1 - clip, 1 + clip) A) + value_coef mean (V(s_t) - (A_t + V_old(s_t)))^2 / 2
+
+with q = pi_theta / pi_t of a token and means over tokens, then completions. The value head is linear, on the policy's
+last hidden state before each token, and starts at 0.
+"""
+
+import dataclasses
+import functools as ft
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dar_jax.algorithms.online import Online, online_metrics
+from dar_jax.algorithms.own import Head, HeadParams
+from dar_jax.algorithms.regression import Metrics, batch_of, masked_total, sampling_kl
+from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
+from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
+from dar_jax.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PPO(Online):
+    """PPO; `kl_coef` is in reward units a nat. The head learns by Adam at `value_learning_rate`; its error, times
+    `value_coef`, also moves the policy's hidden states.
+    """
+
+    name: Literal["ppo"] = "ppo"
+    clip: PositiveFloat = 0.2
+    kl_coef: NonNegativeFloat = 0.05
+    discount: float = Field(default=1.0, gt=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1)
+    value_coef: PositiveFloat = 0.1
+    value_learning_rate: PositiveFloat = 1e-3
+
+    @property
+    def head(self) -> Head:
+        """Describe the value head."""
+        return Head(begin=_no_value, read=_value, optimizer=optax.adam(self.value_learning_rate))
+
+    def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, Metrics]:
+        """Turn rewards and values into advantages of tokens, z-scored over the batch's, and into returns."""
+        mask_BT, value_BT = rollouts.mask_completion_BT, rollouts.sampling_read_BT
+        reward_PG, valid_B = self.penalized(rollouts, rewards), rewards.valid_PG.reshape(-1)
+        reward_BT = self._token_rewards(jnp.where(valid_B, reward_PG.reshape(-1), 0.0), rollouts)
+        assert value_BT is not None
+        value_BT = jnp.where(mask_BT, value_BT, 0.0)
+        advantage_BT = generalized_advantages(reward_BT, value_BT, mask_BT, self.discount, self.lam)
+        return_BT = advantage_BT + value_BT
+        counted_BT = mask_BT & valid_B[:, None]
+        normalized_BT = _z_scored(advantage_BT, counted_BT)
+        batch = dataclasses.replace(
+            batch_of(rollouts, valid_B.astype(jnp.float32), valid_B),
+            advantage_ERT=normalized_BT[:, None],
+            return_ERT=return_BT[:, None],
+        )
+        mean_B = jnp.where(mask_BT, normalized_BT, 0.0).sum(1) / jnp.maximum(mask_BT.sum(1), 1)
+        mean_PG = mean_B.reshape(reward_PG.shape)
+        return batch, {
+            **online_metrics(rollouts, rewards),
+            "value/mean": masked_mean(value_BT, counted_BT),
+            "value/explained_variance": _explained(return_BT, value_BT, counted_BT),
+            "completion/advantage": mean_PG,
+            "completion/weight": mean_PG,
+        }
+
+    def regress(self, logprob_ERT: jax.Array, batch: Batch, value_ERT: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Return the surrogate's loss and the value's, summed over examples."""
+        assert batch.advantage_ERT is not None
+        assert batch.return_ERT is not None
+        surrogate_ERT, metrics = clipped_surrogate(logprob_ERT, batch, batch.advantage_ERT, self.clip)
+        error_ERT = (value_ERT - batch.return_ERT) ** 2 / 2
+        value = masked_total(sequence_mean(error_ERT, batch), batch)
+        policy = -masked_total(sequence_mean(surrogate_ERT, batch), batch)
+        loss = policy + self.value_coef * value
+        metrics |= {"loss": loss, "loss/policy": policy, "loss/value": value}
+        return loss, jax.lax.stop_gradient(metrics | sampling_kl(logprob_ERT, batch))
+
+    def _token_rewards(self, score_B: jax.Array, rollouts: Rollouts) -> jax.Array:
+        assert rollouts.sampling_logprob_BT is not None
+        assert rollouts.ref_logprob_BT is not None
+        mask_BT = rollouts.mask_completion_BT
+        penalty_BT = self.kl_coef * (rollouts.sampling_logprob_BT - rollouts.ref_logprob_BT)
+        last_BT = mask_BT & (jnp.cumsum(mask_BT[:, ::-1], 1)[:, ::-1] == 1)
+        return jnp.where(mask_BT, jnp.where(last_BT, score_B[:, None], 0.0) - penalty_BT, 0.0)
+
+
+def generalized_advantages(
+    reward_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array, discount: float, lam: float
+) -> jax.Array:
+    """Return the generalised advantage of each token (arXiv 1506.02438); nothing follows a completion's last."""
+    next_BT = jnp.pad(jnp.where(mask_BT, value_BT, 0.0)[:, 1:], ((0, 0), (0, 1)))
+    surprise_BT = jnp.where(mask_BT, reward_BT + discount * next_BT - value_BT, 0.0)
+
+    def back(after_B: jax.Array, surprise_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+        now_B = surprise_B + discount * lam * after_B
+        return now_B, now_B
+
+    _, advantage_TB = jax.lax.scan(back, jnp.zeros_like(surprise_BT[:, 0]), surprise_BT.T, reverse=True)
+    return jnp.where(mask_BT, advantage_TB.T, 0.0)
+
+
+def _no_value(width: int) -> HeadParams:
+    return {"slope": jnp.zeros(width), "offset": jnp.zeros(())}
+
+
+def _value(head: HeadParams, hidden_BTD: jax.Array) -> jax.Array:
+    """Return V(s_t), in reward units."""
+    return jnp.einsum("BTD,D->BT", hidden_BTD.astype(jnp.float32), head["slope"]) + head["offset"]
+
+
+def _z_scored(value_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    centred_BT = value_BT - masked_mean(value_BT, mask_BT)
+    deviation = jnp.sqrt(masked_mean(centred_BT**2, mask_BT))
+    return jnp.where(mask_BT, centred_BT / (deviation + 1e-8), 0.0)
+
+
+def _explained(return_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """Return 1 - var(returns - values) / var(returns)."""
+    variance = ft.partial(_variance, mask_BT=mask_BT)
+    return 1 - variance(return_BT - value_BT) / jnp.maximum(variance(return_BT), 1e-8)
+
+
+def _variance(value_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    return masked_mean((value_BT - masked_mean(value_BT, mask_BT)) ** 2, mask_BT)

@@ -1,0 +1,41 @@
+"""The state of an algorithm's own head, which most do not have (`algorithms/own.py`); it is an empty tree then."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import optax
+
+from dar_jax import models
+from dar_jax.algorithms.own import Head, HeadParams
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class HeadState:
+    """Float32 parameters and the state of their optimizer."""
+
+    params: HeadParams = field(default_factory=dict)
+    moments: Any = ()
+
+
+def begun(head: Head | None, width: int) -> HeadState:
+    """Make the state before the first update."""
+    if head is None:
+        return HeadState()
+    params = head.begin(width)
+    return HeadState(params=params, moments=head.optimizer.init(params))
+
+
+def lent(state: HeadState, sums: HeadParams) -> HeadParams:
+    """Give the parameters, whose gradient is added to `sums`."""
+    return dict(jax.tree.map(lambda leaf, total: models.lend(leaf, total, leaf.dtype), state.params, sums))
+
+
+def moved(head: Head | None, state: HeadState, gradients: HeadParams, scale: jax.Array) -> HeadState:
+    """Make one update by `scale` times the gradients."""
+    if head is None:
+        return state
+    scaled = jax.tree.map(lambda leaf: scale * leaf, gradients)
+    updates, moments = head.optimizer.update(scaled, state.moments, state.params)
+    return HeadState(params=dict(optax.apply_updates(state.params, updates)), moments=moments)
