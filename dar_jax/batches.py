@@ -72,8 +72,8 @@ class Rewards:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one step learns from. `weight_E` is the detached regression weight; examples with
-    `mask_E` False count in no numerator and no denominator.
+    """What one step learns from. `weight_E` is the detached regression weight, or what else the algorithm weighs an
+    example by; examples with `mask_E` False count in no numerator and no denominator.
     """
 
     inputs_ER: Inputs
@@ -81,6 +81,7 @@ class Batch:
     weight_E: jax.Array
     mask_E: jax.Array
     sampling_logprob_ERT: jax.Array | None = None
+    ref_logprob_ERT: jax.Array | None = None
 
     def take(self, index_E: jax.Array) -> "Batch":
         """Pick examples, in the order given."""

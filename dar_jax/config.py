@@ -99,8 +99,19 @@ class RunConfig:
 
     @property
     def rows_per_step(self) -> int:
-        """Completions learnt from in a step."""
-        return self.prompts_per_step * (self.group_size if self.online else 1)
+        """Completions of a step, sampled or recorded."""
+        return self.prompts_per_step * (self.group_size if self.online else self.algorithm.rows_per_example)
+
+    @property
+    def minibatches(self) -> int:
+        """Parts that a batch is cut into, each for one update."""
+        return self.learning.updates_per_batch if self.learning.updates == "minibatches" else 1
+
+    @property
+    def rows_per_update(self) -> int:
+        """Completions an update learns from."""
+        examples = self.algorithm.examples(self.prompts_per_step, self.group_size)
+        return examples // self.minibatches * self.algorithm.rows_per_example
 
     @property
     def prompts_per_chunk(self) -> int:
@@ -142,16 +153,20 @@ class RunConfig:
         if self.online and self.prompts_per_step % self.sampling.chunks:
             sizes = f"{self.prompts_per_step} prompts a step cannot be cut into {self.sampling.chunks} equal chunks"
             raise _at("sampling.chunks", f"{sizes}; choose a divisor of {self.prompts_per_step}")
-        rows, learning = self.rows_per_step, self.learning
-        parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
-        if rows % parts:
-            sizes = f"{rows} completions a step cannot be cut into {parts} equal minibatches"
-            raise _at("learning.updates_per_batch", f"{sizes}; choose a divisor of {rows}")
-        micro = learning.micro_batch_size
-        if micro and rows // parts % micro:
-            sizes = f"an update's {rows // parts} completions are no multiple of {micro}"
-            raise _at("learning.micro_batch_size", f"{sizes}; choose a divisor of {rows // parts}")
+        examples, together = self.algorithm.examples(self.prompts_per_step, self.group_size), self._together
+        if examples % self.minibatches:
+            sizes = f"{examples} {together} a step cannot be cut into {self.minibatches} equal minibatches"
+            raise _at("learning.updates_per_batch", f"{sizes}; choose a divisor of {examples}")
+        micro, each = self.learning.micro_batch_size, self.rows_per_update
+        if micro and (each % micro or micro % self.algorithm.rows_per_example):
+            sizes = f"an update's {each} completions are no multiple of {micro}"
+            whole = "" if together == "completions" else " that leaves pairs whole"
+            raise _at("learning.micro_batch_size", f"{sizes}; choose a divisor of {each}{whole}")
         return self
+
+    @property
+    def _together(self) -> str:
+        return "completions" if self.algorithm.rows_per_example == 1 else "pairs"
 
 
 def _at(key: str, reason: str) -> PydanticCustomError:

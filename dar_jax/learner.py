@@ -312,7 +312,8 @@ class Learner:
 
     def _step(self, state: State, frozen: Params, part: Batch) -> tuple[State, Metrics]:
         gradient = jax.grad(self._loss, has_aux=True)
-        micro = _micro_batches(part, self.settings.micro_batch_size)
+        size = self.settings.micro_batch_size
+        micro = _micro_batches(part, size and size // self.algorithm.rows_per_example)
         single = len(jax.tree.leaves(micro)[0]) == 1
         # One micro-batch's gradients come in the compute dtype: a wider sum would add bytes and no bit.
         dtype = jnp.dtype(self.settings.compute_dtype if single else jnp.float32)

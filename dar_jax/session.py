@@ -110,16 +110,22 @@ class Session:
             yield laid, {first * group_size + row: completion for row, completion in words.items()}
 
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
-        """Lay out the recorded completions of these prompts."""
-        source, encode = self.prompts.source, self.tokenizer.encode_completion
-        texts = [source.completion(prompt.id) for prompt in prompts]
+        """Lay out the recorded completions of these prompts, or the pair of each, the chosen one first."""
+        encode, said = self.tokenizer.encode_completion, [self.texts(prompt) for prompt in prompts]
+        repeated = [prompt for prompt, texts in zip(prompts, said, strict=True) for _ in texts]
+        texts = [text for each in said for text in each]
         return recorded(
-            self.tokenizer.encode_prompts(prompts),
-            [encode(t, conversation=p.messages is not None) for t, p in zip(texts, prompts, strict=True)],
+            self.tokenizer.encode_prompts(repeated),
+            [encode(t, conversation=p.messages is not None) for t, p in zip(texts, repeated, strict=True)],
             self.config.sampling.max_prompt_length,
             self.config.sampling.max_completion_length,
             self.mesh,
         )
+
+    def texts(self, prompt: Prompt) -> tuple[str, ...]:
+        """Read a prompt's recorded completion, or the pair of them, the chosen one first."""
+        source = self.prompts.source
+        return source.pair(prompt.id) if "pairs" in self.config.algorithm.needs else (source.completion(prompt.id),)
 
 
 def open_session(config: RunConfig, console: Console) -> Session:
@@ -147,13 +153,11 @@ def _open(config: RunConfig, console: Console) -> Session:
     _check_sizes(config, decoder, tokenizer)
     _check_rows(config, mesh)
     prompts = _prompts(config, config.data, tokenizer, console)
-    if not config.online:
-        prompts.source.completion(prompts.ids[0])
     evaluated = config.evaluation
     held_out = _prompts(config, evaluated.data, tokenizer, console) if evaluated else None
     decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
     sampler = _sampler(config, decoder, decode_mesh, tokenizer)
-    return Session(
+    session = Session(
         config=config,
         mesh=mesh,
         decode_mesh=decode_mesh,
@@ -163,6 +167,9 @@ def _open(config: RunConfig, console: Console) -> Session:
         prompts=prompts,
         held_out=held_out,
     )
+    if not config.online:
+        session.texts(*prompts.at(0, 1))
+    return session
 
 
 def _sampler(

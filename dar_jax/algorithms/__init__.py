@@ -1,17 +1,47 @@
 """What to learn from a judged batch: one small file an algorithm, none of which knows the model.
 
-An algorithm is a frozen value with a declaration, `needs`, and two pure functions:
+An algorithm is a frozen value with declarations and two pure functions:
 
     weigh(rollouts, rewards) -> batch, metrics     no gradient; sees the whole global batch
     regress(logprob_ERT, batch) -> loss, metrics   inside the gradient; sums over examples
 
-`needs` names what the spine must fetch: "rewards" (a judge), "sampling" (log pi_t), "reference" (log pi_ref).
+`needs` names what the spine must fetch: "rewards" (a judge), "pairs" (recorded ones), "sampling" (log pi_t) and
+"reference" (log pi_ref). An example has `rows_per_example` completions, and `examples` says how many `weigh` makes.
 """
 
+from dar_jax.algorithms.awr import AWR
+from dar_jax.algorithms.best_of_n import BestOfN
 from dar_jax.algorithms.dar import DAR, dar_weights
+from dar_jax.algorithms.dual_dpo import DualDPO
+from dar_jax.algorithms.dual_rebel import DualREBEL
+from dar_jax.algorithms.grpo import GRPO
+from dar_jax.algorithms.offline_dpo import OfflineDPO
+from dar_jax.algorithms.online_dpo import OnlineDPO
+from dar_jax.algorithms.online_ipo import OnlineIPO
+from dar_jax.algorithms.online_slic import OnlineSLiC
+from dar_jax.algorithms.rebel import REBEL
+from dar_jax.algorithms.reinforce import Reinforce
+from dar_jax.algorithms.rloo import RLOO
 from dar_jax.algorithms.sft import SFT
+from dar_jax.algorithms.var import VAR
 
-ALGORITHMS = {"dar": DAR, "sft": SFT}
-Algorithm = DAR | SFT
+Algorithm = (
+    DAR
+    | AWR
+    | VAR
+    | BestOfN
+    | SFT
+    | OfflineDPO
+    | OnlineDPO
+    | OnlineIPO
+    | OnlineSLiC
+    | Reinforce
+    | RLOO
+    | GRPO
+    | REBEL
+    | DualDPO
+    | DualREBEL
+)
+ALGORITHMS: dict[str, type[Algorithm]] = {kind.name: kind for kind in Algorithm.__args__}
 
 __all__ = ["ALGORITHMS", "DAR", "SFT", "Algorithm", "dar_weights"]

@@ -8,21 +8,17 @@ the frozen reference, tau the whole of it: in the 2025 paper's letters rho = alp
 tau = alpha + beta.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import Baseline, Deviation, Normalize, advantages
-from dar_jax.algorithms.measures import (
-    completion_metrics,
-    reference_kl_metrics,
-    reward_metrics,
-    sampler_gap_metrics,
-)
+from dar_jax.algorithms.measures import log_ref_over_sampling
 from dar_jax.algorithms.notation import one_notation
+from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import Weighing
 from dar_jax.batches import Batch, Rewards, Rollouts
@@ -61,15 +57,12 @@ def dar_weights(
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DAR:
+class DAR(Online):
     """The paper's algorithm at the paper's settings.
 
     `kl_ref_coef` and `kl_sampling_coef` (the 2025 paper's alpha and beta) may be given instead of `alpha_ratio` and
-    `total_regularization`; never both. `missing_eos_penalty` (reward units, off) is taken from the reward of a
-    completion that was cut off; `length_normalize` (off) divides the log-ratio by the completion's length.
+    `total_regularization`; never both. `length_normalize` (off) divides the log-ratio by the completion's length.
     """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"rewards", "sampling", "reference"})
 
     name: Literal["dar"] = "dar"
     alpha_ratio: float = Field(default=0.1, ge=0, le=1)
@@ -78,7 +71,6 @@ class DAR:
     baseline: Baseline = "prompt"
     normalize: Normalize = "batch"
     length_normalize: bool = False
-    missing_eos_penalty: NonNegativeFloat = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -100,18 +92,13 @@ class DAR:
 
         Returns the batch to regress on and a flat dict of metrics (scalars) and `completion/*` columns (PG).
         """
-        shape = rewards.reward_PG.shape
-        log_ratio_PG = self._log_ref_over_sampling_B(rollouts).reshape(shape)
-        ended_PG = rollouts.ended_B.reshape(shape)
-        reward_PG = rewards.reward_PG - self.missing_eos_penalty * ~ended_PG
+        reward_PG = self.penalized(rollouts, rewards)
+        log_ratio_PG = log_ref_over_sampling(rollouts, per_token=self.length_normalize).reshape(reward_PG.shape)
         advantage_PG, weighing = self.weighing(reward_PG, log_ratio_PG, rewards.valid_PG)
         weight_PG = weighing.weight_PG
         batch = batch_of(rollouts, weight_PG.reshape(-1), weighing.used_PG.reshape(-1))
         return batch, {
-            **reward_metrics(rewards),
-            **completion_metrics(rollouts),
-            **sampler_gap_metrics(rollouts),
-            **reference_kl_metrics(rollouts),
+            **online_metrics(rollouts, rewards),
             **weighing.metrics(),
             "advantages/abs_max": jnp.abs(advantage_PG).max(),
             "completion/advantage": advantage_PG,
@@ -145,11 +132,3 @@ class DAR:
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the weighted regression loss, summed over examples (see `regression`)."""
         return weighted_regression(logprob_ERT, batch)
-
-    def _log_ref_over_sampling_B(self, rollouts: Rollouts) -> jax.Array:
-        assert rollouts.sampling_logprob_BT is not None
-        assert rollouts.ref_logprob_BT is not None
-        mask_BT = rollouts.mask_completion_BT
-        difference_BT = rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT
-        total_B = jnp.where(mask_BT, difference_BT, 0.0).sum(1)
-        return total_B / jnp.maximum(mask_BT.sum(1), 1) if self.length_normalize else total_B

@@ -54,3 +54,12 @@ def reference_kl_metrics(rollouts: Rollouts) -> Metrics:
         "objective/kl": log_sampling_over_ref_BT.sum(1).mean(),
         "objective/kl_k3": k3_BT.sum(1).mean(),
     }
+
+
+def log_ref_over_sampling(rollouts: Rollouts, *, per_token: bool = False) -> jax.Array:
+    """Return log pi_ref(y|x) - log pi_t(y|x), `_B`, nats: summed over the completion's tokens, or their mean."""
+    assert rollouts.sampling_logprob_BT is not None
+    assert rollouts.ref_logprob_BT is not None
+    mask_BT = rollouts.mask_completion_BT
+    total_B = jnp.where(mask_BT, rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT, 0.0).sum(1)
+    return total_B / jnp.maximum(mask_BT.sum(1), 1) if per_token else total_B

@@ -17,12 +17,17 @@ class SFT:
     """Maximum likelihood on recorded completions; needs no judge, no reference, no sampler."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    rows_per_example: ClassVar[int] = 1
 
     name: Literal["sft"] = "sft"
 
     def reject_group_size(self, group_size: int) -> str | None:
         """Any group size will do."""
         return None
+
+    def examples(self, prompts: int, group_size: int) -> int:
+        """Count one example a prompt."""
+        return prompts
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, dict[str, jax.Array]]:
         """Weigh every example 1."""

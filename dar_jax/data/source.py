@@ -54,10 +54,22 @@ class Source(Sequence[Prompt]):
                 f"data.completion_column: {self.where} has no column {self.completion_column!r}"
                 f" to learn from (it has {listed(self.columns)}); name the demonstrations"
             )
+        return self._text(index, self.completion_column)
+
+    def pair(self, index: int) -> tuple[str, str]:
+        """Return the completions of a row that were chosen and rejected. Raises as `completion` does."""
+        if missing := [name for name in ("chosen", "rejected") if name not in self.columns]:
+            raise SettingError(
+                f"data: {self.where} has no column {missing[0]!r} to learn from (it has {listed(self.columns)}); an"
+                " algorithm that learns from recorded pairs needs the columns chosen and rejected"
+            )
+        return self._text(index, "chosen"), self._text(index, "rejected")
+
+    def _text(self, index: int, column: str) -> str:
         try:
-            return completion_text(self.rows[int(index)].get(self.completion_column))
+            return completion_text(self.rows[int(index)].get(column))
         except ValueError as fault:
-            raise self._unreadable(index, self.completion_column, fault) from None
+            raise self._unreadable(index, column, fault) from None
 
     def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
         cell = row.get(self.prompt_column)

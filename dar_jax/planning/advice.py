@@ -101,9 +101,8 @@ def _settings(start: Attempt) -> Iterator[tuple[str, Any]]:
 
 def _smaller_micro_batches(config: RunConfig, mesh: dict[str, int]) -> Iterator[int]:
     """Halve the micro-batch as long as every chip still has a row of it."""
-    learning, shards = config.learning, mesh["data"] * mesh["fsdp"]
-    parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
-    size = learning.micro_batch_size or config.rows_per_step // parts
+    shards = mesh["data"] * mesh["fsdp"]
+    size = config.learning.micro_batch_size or config.rows_per_update
     while size % 2 == 0 and (size // 2) % shards == 0:
         size //= 2
         yield size

@@ -104,9 +104,8 @@ class Plan:
     @property
     def warning(self) -> str | None:
         """Say where rows cannot be shared out, so that chips compute the same."""
-        learning, shards = self.config.learning, self.mesh["data"] * self.mesh["fsdp"]
-        parts = learning.updates_per_batch if learning.updates == "minibatches" else 1
-        size = learning.micro_batch_size or self.config.rows_per_step // parts
+        shards = self.mesh["data"] * self.mesh["fsdp"]
+        size = self.config.learning.micro_batch_size or self.config.rows_per_update
         if size % shards == 0:
             return None
         return (
@@ -196,12 +195,10 @@ def _per_token(name: str) -> int:
 def _tokens(name: str, config: RunConfig) -> int:
     """Count what a program reads: each row's prompt and completion; sampling, each prompt once, then completions."""
     prompt, completion = config.sampling.max_prompt_length, config.sampling.max_completion_length
-    rows = config.rows_per_step
     if name == "regress":
-        parts = config.learning.updates_per_batch if config.learning.updates == "minibatches" else 1
-        return rows // parts * (prompt + completion)
+        return config.rows_per_update * (prompt + completion)
     if name == "recall":
-        return rows * (prompt + completion)
+        return config.rows_per_step * (prompt + completion)
     return config.prompts_per_chunk * (prompt if name == "prefill" else config.group_size * completion)
 
 

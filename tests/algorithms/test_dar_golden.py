@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 
 from dar_jax.algorithms import DAR, dar_weights
-from dar_jax.batches import Inputs, Rewards, Rollouts
-
-REWARD = np.array([[7.0, 8, 6, 7], [3, 9, 4, 5]])
-SAMPLING = np.array([[-40, -42.5, -55, -38], [-61, -47.5, -52, -44]])
-REFERENCE = np.array([[-43, -41.5, -57, -36], [-66, -49, -50, -45.5]])
-THETA = np.array([[-39.5, -41.75, -55.5, -38.25], [-62, -46.5, -52.25, -44]])
+from dar_jax.batches import Rewards, Rollouts
+from tests.algorithms import golden
+from tests.algorithms.golden import REFERENCE, REWARD, SAMPLING, THETA
 
 DEFAULT = [
     0.7408182206817179,
@@ -87,7 +84,7 @@ def test_float32_is_as_good_as_its_exponent_allows(variant):
 
 
 def test_intermediate_quantities():
-    rollouts, rewards = _rollouts()
+    rollouts, rewards = golden.rollouts(), golden.rewards()
     batch, metrics = DAR().weigh(rollouts, rewards)
     advantage_PG = [0, 0.5929994533, -0.5929994533, 0, -1.3342487700, 2.2237479499, -0.7412493167, -0.1482498634]
     np.testing.assert_allclose(metrics["completion/advantage"].reshape(-1), advantage_PG, rtol=1e-5, atol=1e-7)
@@ -98,7 +95,7 @@ def test_intermediate_quantities():
 
 
 def test_gradient_reaches_only_the_policy_and_is_minus_weight_over_count():
-    rollouts, rewards = _rollouts()
+    rollouts, rewards = golden.rollouts(), golden.rewards()
 
     def loss(theta_B, reward_PG, sampling_BT, ref_BT):
         changed = Rollouts(**{**vars(rollouts), "sampling_logprob_BT": sampling_BT, "ref_logprob_BT": ref_BT})
@@ -109,7 +106,7 @@ def test_gradient_reaches_only_the_policy_and_is_minus_weight_over_count():
     theta = jnp.float32(THETA.reshape(-1))
     args = (theta, rewards.reward_PG, rollouts.sampling_logprob_BT, rollouts.ref_logprob_BT)
     value, grads = jax.value_and_grad(loss, argnums=(0, 1, 2, 3))(*args)
-    golden = [
+    expected = [
         -0.09260227758521473,
         -2.5,
         -7.233080683362317e-07,
@@ -120,18 +117,5 @@ def test_gradient_reaches_only_the_policy_and_is_minus_weight_over_count():
         -0.005547328556236909,
     ]
     np.testing.assert_allclose(value, 230.36674740915637, rtol=1e-5)
-    np.testing.assert_allclose(grads[0], golden, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(grads[0], expected, rtol=1e-5, atol=1e-12)
     assert all(not np.any(np.asarray(grad)) for grad in grads[1:])
-
-
-def _rollouts():
-    ones = jnp.ones((8, 1), bool)
-    rollouts = Rollouts(
-        inputs_B=Inputs(token_BT=jnp.ones((8, 2), jnp.int32), mask_BS=jnp.ones((8, 2), bool)),
-        mask_completion_BT=ones,
-        ended_B=ones[:, 0],
-        sampler_logprob_BT=jnp.float32(SAMPLING.reshape(8, 1)),
-        sampling_logprob_BT=jnp.float32(SAMPLING.reshape(8, 1)),
-        ref_logprob_BT=jnp.float32(REFERENCE.reshape(8, 1)),
-    )
-    return rollouts, Rewards(reward_PG=jnp.float32(REWARD), valid_PG=jnp.ones((2, 4), bool))

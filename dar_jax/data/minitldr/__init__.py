@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from dar_jax.data.minitldr.grammar import row, summary
+from dar_jax.data.minitldr.grammar import row, row_of_pairs, summary
 from dar_jax.data.source import Source
 from dar_jax.settings import STRICT
 
@@ -20,17 +20,20 @@ __all__ = ["MiniTldr", "row", "summary"]
 class MiniTldr:
     """The mini TL;DR: `size` posts, and the summaries of careless writers as demonstrations.
 
-    A larger set begins with the rows of a smaller one; `train` and `test` are drawn from seeds of their own.
+    A larger set begins with the rows of a smaller one; `train` and `test` are drawn from seeds of their own. With
+    `pairs` each row has, as `chosen` and `rejected`, two careless writers' summaries, ordered by the exact score.
     """
 
     name: Literal["minitldr"] = "minitldr"
     split: Literal["train", "test"] = "train"
     size: PositiveInt = 10_000
     seed: int = 0
+    pairs: bool = False
 
     def load(self) -> Source:
         """Open the set; rows are written when they are asked for."""
-        return Source(rows=_Rows(self), where="mini TL;DR", split=self.split, columns=("prompt", "completion"))
+        columns = ("prompt", "completion", *(("chosen", "rejected") if self.pairs else ()))
+        return Source(rows=_Rows(self), where="mini TL;DR", split=self.split, columns=columns)
 
 
 class _Rows:
@@ -41,4 +44,6 @@ class _Rows:
         return self._settings.size
 
     def __getitem__(self, number: int) -> Mapping[str, Any]:
-        return row(self._settings.seed, self._settings.split, number)
+        settings = self._settings
+        write = row_of_pairs if settings.pairs else row
+        return write(settings.seed, settings.split, number)

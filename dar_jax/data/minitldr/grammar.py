@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from dar_jax.chat.scorers.minitldr import SLOTS
+from dar_jax.chat.scorers.minitldr import SLOTS, score
 
 Item = TypeVar("Item")
 
@@ -75,9 +75,22 @@ KEPT, REPLACED, ADDED, RAMBLED, REPEATED, ENDED = 0.67, 0.05, 0.18, 0.3, 0.1, 0.
 def row(seed: int, split: str, number: int) -> dict[str, Any]:
     """Write one row: a post that waits for its summary, and a flawed summary of it."""
     random = Random(f"{seed}/{split}/{number}")
-    chosen = sorted(_some(random, OPTIONAL, 1 + _below(random, 3)), key=OPTIONAL.index)
-    truth = {slot: _pick(random, SLOTS[slot]) for slot in ("who", "did", "what", *chosen)}
+    truth = _truth(random)
     return {"prompt": _post(random, truth), "completion": demonstration(random, truth)}
+
+
+def row_of_pairs(seed: int, split: str, number: int) -> dict[str, Any]:
+    """Write a row with two more flawed summaries of its post; of equally good ones the first is the chosen."""
+    given = row(seed, split, number)
+    truth, random = _truth(Random(f"{seed}/{split}/{number}")), Random(f"{seed}/{split}/{number}/pair")
+    written = [demonstration(random, truth) for _ in range(2)]
+    chosen, rejected = sorted(written, key=lambda text: -score(given["prompt"], text))
+    return given | {"chosen": chosen, "rejected": rejected}
+
+
+def _truth(random: Random) -> dict[str, str]:
+    chosen = sorted(_some(random, OPTIONAL, 1 + _below(random, 3)), key=OPTIONAL.index)
+    return {slot: _pick(random, SLOTS[slot]) for slot in ("who", "did", "what", *chosen)}
 
 
 def summary(truth: dict[str, str]) -> str:

@@ -1,0 +1,53 @@
+"""Offline DPO (Rafailov et al., arXiv 2305.18290) on recorded pairs: what people chose and what they rejected.
+
+    L(theta) = - mean over pairs of log sigmoid(beta (h(y+) - h(y-)))
+
+with h(y) = log pi_theta(y|x)/pi_ref(y|x), y+ the better completion of a pair and y- the other.
+"""
+
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from pydantic import Field, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dar_jax.algorithms.measures import completion_metrics
+from dar_jax.algorithms.pairs import margin_of, pairs_of, pairwise_loss
+from dar_jax.algorithms.preference_losses import logistic
+from dar_jax.algorithms.regression import Metrics
+from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OfflineDPO:
+    """DPO on the set's columns `chosen` and `rejected`; needs no judge and no sampler.
+
+    `label_smoothing` is the rate at which the labels are taken to be wrong (off).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs", "reference"})
+    rows_per_example: ClassVar[int] = 2
+
+    name: Literal["offline_dpo"] = "offline_dpo"
+    beta: PositiveFloat = 0.1
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+
+    def reject_group_size(self, group_size: int) -> str | None:
+        """Any group size will do: none is sampled."""
+        return None
+
+    def examples(self, prompts: int, group_size: int) -> int:
+        """Count one example a prompt."""
+        return prompts
+
+    def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, Metrics]:
+        """Make an example of each prompt's pair, the chosen one first."""
+        better_E2 = jnp.tile(jnp.array([1.0, 0.0]), (rollouts.ended_B.shape[0] // 2, 1))
+        return pairs_of(rollouts, better_E2, jnp.ones(better_E2.shape, bool)), completion_metrics(rollouts)
+
+    def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Return the logistic loss of the margin, summed over pairs."""
+        margin_E = margin_of(logprob_ERT, batch, tau=self.beta, rho=1.0)
+        return pairwise_loss(logistic(margin_E, self.label_smoothing), margin_E, logprob_ERT, batch)

@@ -1,0 +1,29 @@
+"""REBEL (Gao et al., arXiv 2404.16767): the difference of two rewards, regressed on by log-ratios to pi_t.
+
+    L(theta) = mean over pairs of ( (1 / eta) D log pi_theta(y|x)/pi_t(y|x) - D A )^2
+
+where D is the difference of the better and the worse completion of a pair, and A the normalised reward.
+"""
+
+from typing import Literal
+
+import jax
+from pydantic import PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from dar_jax.algorithms.online_pairs import RewardDifferences
+from dar_jax.algorithms.regression import Metrics
+from dar_jax.batches import Batch
+from dar_jax.settings import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class REBEL(RewardDifferences):
+    """REBEL; `eta` is the step towards better rewards, in nats a unit of the normalised reward."""
+
+    name: Literal["rebel"] = "rebel"
+    eta: PositiveFloat = 1.0
+
+    def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+        """Return the squared distance of the margin from the difference of advantages, summed over pairs."""
+        return self.regressed(logprob_ERT, batch, tau=1 / self.eta, rho=0.0)
