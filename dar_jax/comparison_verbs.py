@@ -92,13 +92,12 @@ def _read(options: argparse.Namespace, verb: str) -> "tuple[str, Comparison, Pat
 
 def _axis(given: str) -> tuple[str, list[Any]]:
     """Read KEY=VALUE,..., the values as a config file has them."""
-    from omegaconf import OmegaConf
+    from dar_jax.yaml_settings import merged
 
-    key, equals, values = given.partition("=")
-    if not (key and equals and values):
+    key, _, values = given.partition("=")
+    if not (key and values):
         raise SettingError(f"--grid {given}: expected KEY=VALUE,..., such as algorithm.alpha_ratio=0.1,0.4")
-    read: Any = OmegaConf.to_container(OmegaConf.create(f"values: [{values}]"))
-    return key, list(read["values"])
+    return key, list(merged(f"values: [{values}]", where=f"--grid {given}")["values"])
 
 
 def _finish(options: argparse.Namespace, folder: Path, run: Any) -> int:

@@ -14,6 +14,7 @@ from dar_jax.runlog import RunFolder
 LAST = {"held_out": "eval/reward", "win_rate": "eval/win_rate", "length": "eval/mean_length"}
 RECENT = {"training": "rewards/mean", "kl": "objective/kl", "missing_eos": "completions/clipped_ratio"}
 SUMS = {"billed": "judge/billed_calls", "dollars": "judge/cost_usd", "seconds": "seconds/step"}
+SHARES = ("win_rate", "missing_eos")
 FIGURES = (*LAST, *RECENT, *SUMS)
 
 

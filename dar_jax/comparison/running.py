@@ -116,7 +116,8 @@ def _start(cell: Cell, folder: Path, environment: Mapping[str, str]) -> subproce
         config.write_text(to_yaml(cell.config), encoding="utf-8")
         asked = [str(config), "--run-dir", str(path)]
     # All of them compile the same few programs.
-    shared = {"JAX_COMPILATION_CACHE_DIR": str(folder.absolute() / "compiled")}
+    compiled = str(folder.absolute() / "compiled")
+    shared = {"JAX_COMPILATION_CACHE_DIR": compiled, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
     with _log(path).open("ab") as log:
         _hold(log, path)
         return subprocess.Popen(

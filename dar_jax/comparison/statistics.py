@@ -19,14 +19,15 @@ class Estimate:
     high: float
 
 
-def over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Average runs of independent seeds; the interval is Student's, mean ± t s / sqrt(n)."""
+def over_seeds(values: Sequence[float] | np.ndarray, *, share: bool = False) -> Estimate:
+    """Average runs of independent seeds; the interval is Student's, mean ± t s / sqrt(n), of a share within 0 and 1."""
     found = np.asarray(values, float)
     mean, count = float(found.mean()), len(found)
     if count < 2:
         return Estimate(value=mean, low=np.nan, high=np.nan)
     half = float(stdtrit(count - 1, (1 + _SHARE) / 2) * found.std(ddof=1) / np.sqrt(count))
-    return Estimate(value=mean, low=mean - half, high=mean + half)
+    low, high = mean - half, mean + half
+    return Estimate(value=mean, low=max(low, 0.0) if share else low, high=min(high, 1.0) if share else high)
 
 
 def annotations_to(level: float, annotations_N: np.ndarray, reward_N: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dar_jax.comparison.grid import Changes, written
-from dar_jax.comparison.measuring import FIGURES, Measured, measured
+from dar_jax.comparison.measuring import FIGURES, SHARES, Measured, measured
 from dar_jax.comparison.plan import Cell
 from dar_jax.comparison.running import is_finished
 from dar_jax.comparison.statistics import Estimate, over_seeds, ratio_to_level, to_level
@@ -17,7 +17,7 @@ from dar_jax.comparison.statistics import Estimate, over_seeds, ratio_to_level, 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The finished runs of one algorithm under one judge, or of one point of a sweep; `planned` is their full number."""
+    """The finished runs of one algorithm under one judge, or of one point of a sweep; `planned` is how many to be."""
 
     judge: str
     name: str
@@ -84,11 +84,11 @@ def summary(found: Sequence[Group], level: float | None) -> list[dict[str, Any]]
     mean over their seeds.
     """
     rows = []
-    for _, same in itertools.groupby((group for group in found if group.runs), lambda group: group.judge):
-        of_judge = list(same)
-        asking = [group for group in of_judge if group.asked_a_step]
-        reached = min((float(np.nanmax(group.mean_N)) for group in asking), default=np.nan)
-        rows += [_row(group, of_judge[0], reached if level is None else level) for group in of_judge]
+    for _, same in itertools.groupby(found, lambda group: group.judge):
+        first, *others = same
+        run = [group for group in (first, *others) if group.runs]
+        reached = min((float(np.nanmax(group.mean_N)) for group in run if group.asked_a_step), default=np.nan)
+        rows += [_row(group, first, reached if level is None else level) for group in run]
     return rows
 
 
@@ -102,12 +102,16 @@ def _row(group: Group, first: Group, level: float) -> dict[str, Any]:
         "planned": group.planned,
         "seeds": [run.seed for run in group.runs],
         "annotations": int(group.annotations_N[-1]),
-        **{name: asdict(over_seeds([run.figures[name] for run in group.runs])) for name in FIGURES},
+        **{name: asdict(_figure(name, group)) for name in FIGURES},
         "level": level,
         "to_level": asdict(_to_level(group, level)),
         "ratio": asdict(_ratio(group, first, level)),
         "curve": _curve(group),
     }
+
+
+def _figure(name: str, group: Group) -> Estimate:
+    return over_seeds([run.figures[name] for run in group.runs], share=name in SHARES)
 
 
 _UNKNOWN = Estimate(value=np.nan, low=np.nan, high=np.nan)
@@ -131,6 +135,10 @@ def _curve(group: Group) -> list[Mapping[str, Any]]:
     held_out_NS = group.held_out_SN.T
     win_rate_NS = np.array([run.win_rate_N for run in group.runs]).T
     return [
-        {"annotations": int(asked), "held_out": asdict(over_seeds(rewards)), "win_rate": asdict(over_seeds(wins))}
+        {
+            "annotations": int(asked),
+            "held_out": asdict(over_seeds(rewards)),
+            "win_rate": asdict(over_seeds(wins, share=True)),
+        }
         for asked, rewards, wins in zip(group.annotations_N, held_out_NS, win_rate_NS, strict=True)
     ]

@@ -56,7 +56,7 @@ def write_page(title: str, rows: Sequence[Row], plots: Mapping[str, Sequence[str
     parts = [f"# {title}\n"]
     for judge, same in by_judge(rows):
         lines = [HEADINGS, ["---"] * len(HEADINGS), *(_cells(row) for row in same)]
-        body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         pictures = "\n".join(f"![{name}]({name})" for name in plots.get(judge, ()))
         parts.append(f"## {_title(judge, same)}\n\n{body}\n\n{pictures}\n".rstrip() + "\n")
     file.write_text("\n".join([*parts, EXPLAINED]), encoding="utf-8")
@@ -65,16 +65,14 @@ def write_page(title: str, rows: Sequence[Row], plots: Mapping[str, Sequence[str
 def write_curves(rows: Sequence[Row], file: Path) -> None:
     """Draw one judge's held-out reward and win rate over annotations, with their intervals. Needs matplotlib."""
     figure = _figure(11, 4.5)
-    for axes, name, label in zip(
-        figure.subplots(1, 2), ("held_out", "win_rate"), ("held-out reward", "win rate"), strict=True
-    ):
+    for axes, name in zip(figure.subplots(1, 2), ("held_out", "win_rate"), strict=True):
         for row in rows:
             points = row["curve"]
             x = [point["annotations"] for point in points]
             low, value, high = ([_known(point[name][key]) for point in points] for key in ("low", "value", "high"))
             (line,) = axes.plot(x, value, label=row["name"])
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(xlabel="annotations", ylabel=label)
+        axes.set(xlabel="annotations", ylabel=_FIGURES[name][0])
     figure.axes[0].axhline(_known(rows[0]["level"]), color="0.7", linestyle="--")
     figure.axes[0].legend()
     _save(figure, file)
