@@ -87,7 +87,10 @@ def _read(options: argparse.Namespace, verb: str) -> "tuple[str, Comparison, Pat
     text, comparison = read_comparison(path, options.settings[1:])
     given = {name: getattr(options, name) for name in ("seeds", "annotations", "level")}
     comparison = replace(comparison, **{name: value for name, value in given.items() if value is not None})
-    return text, comparison, options.output or Path("runs") / f"{verb}-{path.stem}"
+    folder = options.output or Path("runs") / f"{verb}-{path.stem}"
+    if "=" in str(folder):
+        raise SettingError(f"--output {folder}: a path with = is read as a setting; name one without")
+    return text, comparison, folder
 
 
 def _axis(given: str) -> tuple[str, list[Any]]:

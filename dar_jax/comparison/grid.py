@@ -21,11 +21,15 @@ def overrides(changes: Changes) -> list[str]:
 
 
 def written(point: Changes) -> str:
-    """Name a point by the last words of its keys, by whole keys where two end alike; a name is also a folder's."""
+    """Name a point by the last words of its keys, by whole keys where two end alike."""
     words = [key.rpartition(".")[2] for key in point]
     names = words if len(set(words)) == len(words) else list(point)
-    told = (f"{name}={_plain(value)}" for name, value in zip(names, point.values(), strict=True))
-    return re.sub(r"[^\w.,=+-]", "_", ",".join(told))
+    return ", ".join(f"{name}={_plain(value)}" for name, value in zip(names, point.values(), strict=True))
+
+
+def folder(point: Changes) -> str:
+    """Name the folder of a point; a command line takes what has a `=` for an override."""
+    return re.sub(r"[^\w.,+-]", "-", written(point).replace(" ", ""))
 
 
 def within(key: str, settings: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dar_jax.algorithms import ALGORITHMS
 from dar_jax.comparison.fairness import asked_a_step, check
-from dar_jax.comparison.grid import Changes, overrides, points, written
+from dar_jax.comparison.grid import Changes, folder, overrides, points, written
 from dar_jax.comparison.settings import Comparison
 from dar_jax.config import RunConfig
 from dar_jax.config_file import parse_config
@@ -70,7 +70,7 @@ class Plan:
         if not self.comparison.grid:
             return []
         return [
-            self._cell(judge, name, self.algorithm(name), point, Path(name, "tuning", written(point)), seed)
+            self._cell(judge, name, self.algorithm(name), point, Path(name, "tuning", folder(point)), seed)
             for judge, name in self._pairs()
             for point in points(self.comparison.grid)
             for seed in self._seeds(self.comparison.tuning_seeds, _TUNING_SEEDS_FROM)
@@ -79,7 +79,7 @@ class Plan:
     def swept(self, grid: Mapping[str, Sequence[Any]]) -> list[Cell]:
         """List the runs of a sweep: those at each point of a grid."""
         return [
-            self._cell("", written(point), {}, point, Path(written(point)), seed)
+            self._cell("", written(point), {}, point, Path(folder(point)), seed)
             for point in points(grid)
             for seed in self._seeds(self.comparison.seeds)
         ]

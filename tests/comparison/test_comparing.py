@@ -40,7 +40,7 @@ def test_a_comparison_goes_on_until_all_is_there(write, tmp_path, capsys):
     # A run that was killed in its last step goes on to the same numbers; what is done is left alone.
     cut, untouched = RunFolder(out / "dar/seed-1"), RunFolder(out / "dar/seed-0")
     before, kept = cut.read("metrics"), (untouched.path / "metrics.jsonl").stat().st_mtime_ns
-    shutil.rmtree(cut.checkpoints / "3")
+    shutil.rmtree(max(cut.checkpoints.glob("[0-9]*"), key=lambda path: int(path.name)))
     shutil.rmtree(out / "pairs/seed-1")
     assert main(command) == 0
     assert lasting(cut.read("metrics")) == lasting(before)
@@ -93,6 +93,7 @@ def test_a_sweep_draws_its_heat_map(write, tmp_path):
         (["compare"], "no algorithms to compare; list them by --algorithms"),
         (["compare", "--algorithms", "dar", "--seeds", "0"], "--seeds 0: expected a whole number above 0"),
         (["compare", "--algorithms", "dar", "--annotations", "33"], "a step of dar takes 32 annotations"),
+        (["compare", "--algorithms", "dar", "--output", "a=b"], "a path with = is read as a setting"),
         (["sweep", "--grid", "algorithm.alpha_ratio"], "expected KEY=VALUE,..."),
         (["sweep", "--grid", "algorithm.alpha_ratoi=1"], "did you mean algorithm.alpha_ratio?"),
         (["sweep", "--grid", "algorithm.alpha_ratio=[1"], "not readable as YAML"),
@@ -100,7 +101,7 @@ def test_a_sweep_draws_its_heat_map(write, tmp_path):
 )
 def test_a_mistake_is_one_line_and_nothing_runs(write, tmp_path, capsys, arguments, told):
     verb, *options = arguments
-    assert main([verb, str(write()), *options, "--output", str(tmp_path / "out")]) == 2
+    assert main([verb, str(write()), "--output", str(tmp_path / "out"), *options]) == 2
     said = capsys.readouterr().err.strip()
     assert told in said
     assert len(said.splitlines()) == 1

@@ -43,7 +43,7 @@ def test_each_judge_tunes_each_algorithm(plan):
     found = plan(JUDGES)
     tuning = found.tuning()
     assert len(tuning) == 2 * 2 * 2
-    assert tuning[0].place == Path("exact/dar/tuning/learning_rate=0.001/seed-1000")
+    assert tuning[0].place == Path("exact/dar/tuning/learning_rate-0.001/seed-1000")
     rate = {"learning.optimizer.learning_rate": 0.01}
     # One that has no best point is left out; the others are run at theirs.
     cells = found.compared({("exact", "dar"): rate, ("coarse", "dar"): rate, ("coarse", "rloo"): rate})
@@ -57,7 +57,8 @@ def test_a_sweep_is_the_product_of_its_axes(plan):
     grid = {"algorithm.alpha_ratio": [0.1, 0.4], "algorithm.total_regularization": [0.01, 0.05]}
     cells = plan("compare: {seeds: 2}").swept(grid)
     assert len(cells) == 8
-    assert cells[2].name == "alpha_ratio=0.1,total_regularization=0.05"
+    assert cells[2].name == "alpha_ratio=0.1, total_regularization=0.05"
+    assert cells[2].place == Path("alpha_ratio-0.1,total_regularization-0.05/seed-0")
     assert (cells[2].config.algorithm.alpha_ratio, cells[2].config.algorithm.total_regularization) == (0.1, 0.05)
     assert {cell.config.steps for cell in cells} == {3}
 
