@@ -39,6 +39,7 @@ def add(verbs: Any, verb: Any) -> None:
     compare.add_argument(
         "--algorithms", metavar="NAME,...", help="those of the config, or any; the first is compared with"
     )
+    compare.add_argument("--judges", metavar="NAME,...", help="some of the config's; default: all")
     sweep = verb(verbs, "sweep", _sweep, "try the points of a grid of settings", _SWEEP, _STATUS)
     grid = "an axis; give several"
     sweep.add_argument("--grid", action="append", required=True, metavar="KEY=VALUE,...", help=grid)
@@ -57,8 +58,7 @@ def _compare(options: argparse.Namespace) -> int:
     from dar_jax.comparison.plan import make_plan
 
     text, comparison, folder = _read(options, "compare")
-    if options.algorithms:
-        comparison = comparison.chosen([name for name in options.algorithms.split(",") if name])
+    comparison = comparison.chosen(_names(options.algorithms), _names(options.judges))
     if not comparison.algorithms:
         raise SettingError(f"{options.settings[0]}: no algorithms to compare; list them by --algorithms NAME,...")
     plan = make_plan(text, comparison, folder, where=options.settings[0])
@@ -71,7 +71,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
     text, comparison, folder = _read(options, "sweep")
     grid = dict(map(_axis, options.grid))
-    plan = make_plan(text, replace(comparison, algorithms={}, judges={}, grid={}), folder, where=options.settings[0])
+    plan = make_plan(text, replace(comparison, algorithms={}, judges={}, grid=None), folder, where=options.settings[0])
     return _finish(options, folder, lambda console: sweep(plan, grid, options.jobs, console))
 
 
@@ -91,6 +91,10 @@ def _read(options: argparse.Namespace, verb: str) -> "tuple[str, Comparison, Pat
     if "=" in str(folder):
         raise SettingError(f"--output {folder}: a path with = is read as a setting; name one without")
     return text, comparison, folder
+
+
+def _names(given: str | None) -> list[str]:
+    return [name for name in (given or "").split(",") if name]
 
 
 def _axis(given: str) -> tuple[str, list[Any]]:

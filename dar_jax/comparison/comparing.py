@@ -10,7 +10,7 @@ from typing import Any
 from dar_jax.comparison.devices import shares
 from dar_jax.comparison.grid import Changes, written
 from dar_jax.comparison.plan import Cell, Plan
-from dar_jax.comparison.running import Running, check_unchanged
+from dar_jax.comparison.running import Running, check_unchanged, is_finished
 from dar_jax.comparison.summary import best_points, groups, summary
 from dar_jax.console import Console
 from dar_jax.reporting.comparison_page import axes_of, by_judge, plot_name, write_curves, write_heat_map, write_page
@@ -47,13 +47,14 @@ def _run(plan: Plan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]]
     check_unchanged(cells, plan.folder)
     for line in dict.fromkeys(_forecast(cell) for cell in cells):
         console.note(line)
+    console.note(f"{len(cells)} runs, {sum(is_finished(cell, plan.folder) for cell in cells)} of them done")
     return Running(cells, plan.folder, devices).run(console.note)
 
 
 def _forecast(cell: Cell) -> str:
     config, each = cell.config, cell.asked_a_step
     size = f"{config.steps:,} steps of {config.prompts_per_step} prompts x {config.group_size if config.online else 1}"
-    return f"{cell.place.parent}: {size}, {each:,} annotations a step, {each * config.steps:,} in all"
+    return f"{cell.name}: {size}, {each:,} annotations a step, {each * config.steps:,} in all"
 
 
 def _write(plan: Plan, cells: Sequence[Cell], console: Console) -> Rows:

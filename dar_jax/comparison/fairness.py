@@ -51,7 +51,7 @@ def check(comparison: Comparison, base: RunConfig, where: str, read: Callable[[s
 
 
 def _check_changes(what: str, changes: Changes, comparison: Comparison, *, online: bool) -> None:
-    if twice := [key for key in changes if key in comparison.grid]:
+    if twice := [key for key in changes if key in (comparison.grid or {})]:
         raise SettingError(f"{what}: {twice[0]} is in compare.grid as well; state it in one place")
     free = _FREE if online else (*_FREE, *_FREE_OFFLINE)
     if own := [key for key in changes if within(key, _SHARED) and not within(key, free)]:

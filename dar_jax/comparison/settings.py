@@ -31,13 +31,23 @@ class Comparison:
     seeds: PositiveInt = 5
     annotations: PositiveInt | None = None
     evaluations: PositiveInt = 10
-    grid: dict[str, list[Any]] = field(default_factory=dict)
+    grid: dict[str, list[Any]] | None = None
     tuning_seeds: PositiveInt = 1
     level: float | None = None
 
-    def chosen(self, algorithms: Sequence[str]) -> "Comparison":
-        """Keep these algorithms, in this order; one that is not listed is taken as it is."""
-        return replace(self, algorithms={name: self.algorithms.get(name) for name in algorithms})
+    def chosen(self, algorithms: Sequence[str] = (), judges: Sequence[str] = ()) -> "Comparison":
+        """Keep these, in this order; all where none are named. An algorithm that is not listed is taken as it is.
+
+        Raises SettingError for a judge that is not listed.
+        """
+        if unknown := [name for name in judges if name not in self.judges]:
+            listed = ", ".join(self.judges) or "none"
+            raise SettingError(f"--judges: {unknown[0]} is none of compare.judges ({listed}); list it there")
+        return replace(
+            self,
+            algorithms={name: self.algorithms.get(name) for name in algorithms or self.algorithms},
+            judges={name: self.judges[name] for name in judges or self.judges},
+        )
 
 
 _COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)

@@ -90,6 +90,7 @@ def test_a_sweep_draws_its_heat_map(write, tmp_path):
     ("arguments", "told"),
     [
         (["compare", "--algorithms", "dra"], "dra is none of dar"),
+        (["compare", "--algorithms", "dar", "--judges", "mean"], "mean is none of compare.judges (none)"),
         (["compare"], "no algorithms to compare; list them by --algorithms"),
         (["compare", "--algorithms", "dar", "--seeds", "0"], "--seeds 0: expected a whole number above 0"),
         (["compare", "--algorithms", "dar", "--annotations", "33"], "a step of dar takes 32 annotations"),
