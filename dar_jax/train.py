@@ -174,7 +174,8 @@ class Run:
         config, session, step = self.config, self.session, self.progress.step
         prompts = session.prompts.at(step * config.prompts_per_step, config.prompts_per_step)
         if not config.online:
-            batch, metrics = self.learner.weigh(session.demonstrations(prompts), None)
+            rollouts = self.learner.recall(self.state, self.reference, session.demonstrations(prompts))
+            batch, metrics = self.learner.weigh(rollouts, None)
             self.progress.measured = _floats(metrics)
             return batch
         spoken, asked = self._sample(prompts)

@@ -1,4 +1,4 @@
-"""The inputs of method.md's golden test, 2 prompts x 4 completions of one token, and what an algorithm makes of them."""
+"""The inputs of method.md's golden test, 2 prompts x 4 completions of one token, and what is made of them."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -24,9 +24,8 @@ def test_the_better_of_each_two_comes_first():
     batch = paired()
     np.testing.assert_array_equal(batch.inputs_ER.token_BT[..., 0], np.stack([BETTER, WORSE], 1))
     np.testing.assert_array_equal(batch.weight_E, differences(REWARD))
-    np.testing.assert_array_equal(
-        batch.ref_logprob_ERT[..., 0], REFERENCE.reshape(-1)[[[1, 0], [3, 2], [5, 4], [7, 6]]]
-    )
+    np.testing.assert_array_equal(batch.ref_logprob_ERT[:, 0, 0], REFERENCE.reshape(-1)[BETTER])
+    np.testing.assert_array_equal(batch.sampling_logprob_ERT[:, 1, 0], SAMPLING.reshape(-1)[WORSE])
 
 
 def test_a_pair_of_which_one_is_not_scored_is_none():

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_jax.chat.scorers.minitldr import facts, words
+from dar_jax.chat.scorers.minitldr import facts, score, words
 from dar_jax.data import MiniTldr
 from dar_jax.data.minitldr import grammar
 from dar_jax.data.minitldr.vocabulary import vocabulary, write_tokenizer
+from dar_jax.errors import SettingError
 from dar_jax.tokens import Tokenizer
 
 ASSETS = Path(__file__).parents[2] / "assets" / "minitldr"
@@ -82,3 +83,17 @@ def test_the_model_fits_the_tokenizer(tokenizer: Tokenizer) -> None:
     assert config["vocab_size"] == tokenizer.vocab_size == len(vocabulary())
     assert {config["eos_token_id"]} == tokenizer.eos_ids
     assert config["pad_token_id"] == tokenizer.pad_id
+
+
+def test_pairs_are_ordered_by_the_exact_score() -> None:
+    plain, source = MiniTldr(size=200).load(), MiniTldr(size=200, pairs=True).load()
+    gains = []
+    for number in range(200):
+        chosen, rejected = source.pair(number)
+        gains.append(score(source[number].text, chosen) - score(source[number].text, rejected))
+        assert source[number].text == plain[number].text
+        assert source.completion(number) == plain.completion(number)
+    assert min(gains) >= 0
+    assert sum(gain > 0 for gain in gains) > 150
+    with pytest.raises(SettingError, match="has no column 'chosen'"):
+        plain.pair(0)
