@@ -91,11 +91,7 @@ class Running:
                 continue
             del self._under[slot]
             self._done, self._failed = self._done + (status == 0), self._failed + (status != 0)
-            how = (
-                f"done in {time.monotonic() - began:,.0f} s"
-                if status == 0
-                else _told(self._folder / cell.place, status)
-            )
+            how = _told(self._folder / cell.place, status, time.monotonic() - began)
             say(f"{self._done}/{self._count}  {cell.place}: {how}")
 
     def _ask_to_leave(self) -> None:
@@ -135,15 +131,16 @@ def _hold(log: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise DarError(
-            f"{path}: its run is still under way, begun by another command; wait for it, or stop it"
-        ) from None
+        told = f"{path}: its run is still under way, begun by another command; wait for it, or stop it"
+        raise DarError(told) from None
 
 
 def _log(path: Path) -> Path:
     return path.with_name(f"{path.name}.log")
 
 
-def _told(path: Path, status: int) -> str:
+def _told(path: Path, status: int, seconds: float) -> str:
+    if status == 0:
+        return f"done in {seconds:,.0f} s"
     lines = _log(path).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"failed with status {status}; {_log(path)} ends: {lines[-1] if lines else ''}"

@@ -64,8 +64,11 @@ def write_page(title: str, rows: Sequence[Row], plots: Mapping[str, Sequence[str
 
 def write_curves(rows: Sequence[Row], file: Path) -> None:
     """Draw one judge's held-out reward and win rate over annotations, with their intervals. Needs matplotlib."""
-    figure = _figure(11, 4.5)
+    from matplotlib import colormaps
+
+    figure = _figure(13, 4.5)
     for axes, name in zip(figure.subplots(1, 2), ("held_out", "win_rate"), strict=True):
+        axes.set_prop_cycle(color=colormaps["tab20"].colors)
         for row in rows:
             points = row["curve"]
             x = [point["annotations"] for point in points]
@@ -74,7 +77,7 @@ def write_curves(rows: Sequence[Row], file: Path) -> None:
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xlabel="annotations", ylabel=_FIGURES[name][0])
     figure.axes[0].axhline(_known(rows[0]["level"]), color="0.7", linestyle="--")
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     _save(figure, file)
 
 

@@ -53,7 +53,9 @@ def test_a_comparison_goes_on_until_all_is_there(write, tmp_path, capsys):
     assert "| pairs | 2 | 96 |" in (out / "comparison.md").read_text()
     # One ledger for all of them, and another for held-out judgements.
     assert not list(out.rglob("seed-*/*.sqlite"))
-    assert main(["ledger", "audit", str(out / "ledger.sqlite")]) == 0
+    assert main(["ledger", "audit", str(out / "dar/seed-0")]) == 0
+    assert "completions with a reward: sound" in capsys.readouterr().err
+    assert main(["ledger", "stats", str(out)]) == 0
     assert main([*command, "group_size=8"]) == 2
     assert "was begun with other settings" in capsys.readouterr().err
 
