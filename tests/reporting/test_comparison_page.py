@@ -3,7 +3,8 @@ import math
 import pytest
 from rich.console import Console
 
-from dar_jax.reporting.comparison_page import axes_of, plot_name, tables, write_curves, write_heat_map, write_page
+from dar_jax.reporting.comparison_page import tables, write_page
+from dar_jax.reporting.comparison_plots import axes_of, plot_name, write_curves, write_heat_map
 
 
 def estimate(value, low=math.nan, high=math.nan):
