@@ -5,6 +5,7 @@ regress   one optimizer update on a part of the batch, its gradient summed over 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -171,9 +172,12 @@ class Learner:
             scored["ref_logprob_BT"] = self._scores(self._fetched(reference), rollouts.inputs_B, length=length)
         return dataclasses.replace(rollouts, **scored)
 
-    def weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> tuple[Batch, Metrics]:
-        """Run the algorithm's `weigh`, jitted."""
-        return self._weigh(rollouts, rewards)
+    def weigh(
+        self, rollouts: Rollouts, rewards: Rewards | None, memory: Mapping[str, float] | None = None
+    ) -> tuple[Batch, Metrics]:
+        """Run the algorithm's `weigh`, jitted, with what it carries from step to step, if that is anything."""
+        carried = parallel.replicated({name: np.float32(value) for name, value in (memory or {}).items()}, self.mesh)
+        return self._weigh(rollouts, rewards, **({"memory": carried} if carried else {}))
 
     def part(self, batch: Batch, index: int, key: jax.Array) -> Batch:
         """Return what update `index` of this batch learns from; the same key gives the same cut."""
@@ -223,7 +227,8 @@ class Learner:
 
     def lower_weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> Lowered:
         """Lower the weighing of abstract rollouts."""
-        return self._weigh.lower(rollouts, rewards)
+        carried = {name: jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole) for name in self.algorithm.begin()}
+        return self._weigh.lower(rollouts, rewards, **({"memory": carried} if carried else {}))
 
     def lower_part(self, batch: Batch) -> Lowered:
         """Lower the cut of an abstract batch into minibatches."""

@@ -49,7 +49,7 @@ from dar_jax.timeline import Timeline
 @dataclass
 class Progress:
     """Where a run is: whole steps done, updates done of the step under way, what that step measured; whether the last
-    whole step is still to be evaluated.
+    whole step is still to be evaluated; what the algorithm carries.
     """
 
     step: int = 0
@@ -58,6 +58,7 @@ class Progress:
     updates: list[dict[str, float]] = field(default_factory=list)
     start_checksum: int = 0
     evaluation_due: bool = False
+    memory: dict[str, float] = field(default_factory=dict)
 
 
 class Asked(NamedTuple):
@@ -126,7 +127,7 @@ class Run:
         self.sampler = session.sampler()
         needed = "reference" in self.config.algorithm.needs or self.config.evaluation
         self.reference = self.learner.reference(start, self.config.reference.placement) if needed else None
-        self.progress = Progress(start_checksum=checksum(start))
+        self.progress = Progress(start_checksum=checksum(start), memory=self.config.algorithm.begin())
         self.batch: Batch | None = None
         self.state: State = self.learner.init(start)
         self.timeline = Timeline()
@@ -160,10 +161,11 @@ class Run:
             self.batch = self.gather()
         self.learn(self.batch)
         self.batch = None
-        self.report()
+        memory = self.config.algorithm.learnt(self.progress.memory, self.report())
         done, last = self.progress.step + 1, self.config.steps
         due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
-        self.progress = Progress(step=done, start_checksum=self.progress.start_checksum, evaluation_due=due)
+        start = self.progress.start_checksum
+        self.progress = Progress(step=done, start_checksum=start, evaluation_due=due, memory=memory)
         self.evaluate_if_due()
         if done % self.config.checkpoints.every_steps == 0 or done == last:
             self.save()
@@ -191,7 +193,9 @@ class Run:
         paid = self._paid([*verdicts, *of_canaries], self._judge)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timeline.timed("weigh"):
-            batch, metrics = self.learner.weigh(rollouts, rewards(verdicts, config.group_size, session.mesh))
+            batch, metrics = self.learner.weigh(
+                rollouts, rewards(verdicts, config.group_size, session.mesh), self.progress.memory
+            )
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
             judged = judge_metrics(verdicts, of_canaries) | canary_metrics(of_canaries) | paid
             self.progress.measured = _floats(metrics) | judged
@@ -246,8 +250,8 @@ class Run:
                         self.save()
                     self.leave_if_asked()
 
-    def report(self) -> None:
-        """Log the step and show its line."""
+    def report(self) -> dict[str, Any]:
+        """Log the step and show its line; return what it measured."""
         measured, seconds = self.progress.measured, self.timeline.seconds()
         metrics = {**measured, **averaged(self.progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
         step, total = self.progress.step + 1, self.config.steps
@@ -256,6 +260,7 @@ class Run:
         self.console.step(step, total, shown(metrics), metrics)
         for warning in [*warnings(metrics), *(canary_alarm(metrics, self.config.judge) if self.config.judge else [])]:
             self.console.warn(f"step {step}: {warning}")
+        return metrics
 
     def evaluate_if_due(self) -> None:
         """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""

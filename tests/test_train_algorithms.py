@@ -99,3 +99,15 @@ def test_a_mistake_is_one_line(config_text, tmp_path, capsys, mistake, told):
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("controller", ["two_kl, sampling_kl: 0.1", "clip_fraction", "temperature"])
+def test_a_controller_goes_on_where_it_was(config_text, tmp_path, controller):
+    settings = [f"algorithm.adaptive={{name: {controller}}}", "evaluation=null"]
+    whole = _train(config_text, tmp_path / "whole", *settings, "steps=3")
+    half = _train(config_text, tmp_path / "half", *settings, "steps=2")
+    resume(half.path, ["steps=3"])
+    taus = [row["dar/total_regularization"] for row in whole.read("metrics")]
+    assert taus == [row["dar/total_regularization"] for row in half.read("metrics")]
+    assert len(set(taus)) == 3

@@ -7,6 +7,7 @@ An algorithm is a frozen value with declarations and two pure functions:
 
 `needs` names what the spine must fetch: "rewards" (a judge), "pairs" (recorded ones), "sampling" (log pi_t) and
 "reference" (log pi_ref). An example has `rows_per_example` completions, and `examples` says how many `weigh` makes.
+What one carries from step to step, if anything, is told by `begin` and `learnt` (see `memory`).
 """
 
 from dar_jax.algorithms.awr import AWR

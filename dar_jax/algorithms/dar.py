@@ -8,6 +8,7 @@ the frozen reference, tau the whole of it: in the 2025 paper's letters rho = alp
 tau = alpha + beta.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -15,14 +16,15 @@ import jax.numpy as jnp
 from pydantic import Field, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
 
+from dar_jax.algorithms.adaptive import CONTROLLERS, Coefficients, Evidence, Memory
 from dar_jax.algorithms.advantages import Baseline, Deviation, Normalize, advantages
 from dar_jax.algorithms.measures import log_ref_over_sampling
 from dar_jax.algorithms.notation import one_notation
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import Weighing
-from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
+from dar_jax.settings import STRICT, one_of
 
 
 def dar_weights(
@@ -62,6 +64,9 @@ class DAR(Online):
 
     `kl_ref_coef` and `kl_sampling_coef` (the 2025 paper's alpha and beta) may be given instead of `alpha_ratio` and
     `total_regularization`; never both. `length_normalize` (off) divides the log-ratio by the completion's length.
+    `weight_baseline` (off) takes the mean of the batch's weights, or of the prompt's others, from each: on samples of
+    pi_t that leaves the expected gradient at theta = theta_t alone, lessens its variance, and gives those below average
+    a weight below 0. `adaptive` (off) steers tau and rho, see `adaptive`.
     """
 
     name: Literal["dar"] = "dar"
@@ -71,6 +76,8 @@ class DAR(Online):
     baseline: Baseline = "prompt"
     normalize: Normalize = "batch"
     length_normalize: bool = False
+    weight_baseline: Literal["none", "batch", "leave_one_out"] = "none"
+    adaptive: one_of(CONTROLLERS) | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="before")
     @classmethod
@@ -87,15 +94,26 @@ class DAR(Online):
             )
         return None
 
-    def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, dict[str, jax.Array]]:
+    def begin(self) -> dict[str, float]:
+        """Return what the controller carries from step to step at first."""
+        alpha = self.alpha_ratio * self.total_regularization
+        return self.adaptive.begin(alpha, self.total_regularization - alpha) if self.adaptive else {}
+
+    def learnt(self, memory: Memory, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return what the controller makes of a step."""
+        return self.adaptive.learnt(memory, metrics) if self.adaptive else {}
+
+    def weigh(
+        self, rollouts: Rollouts, rewards: Rewards, memory: Memory | None = None
+    ) -> tuple[Batch, dict[str, jax.Array]]:
         """Turn rewards and log-ratios into regression weights, over the whole global batch at once.
 
         Returns the batch to regress on and a flat dict of metrics (scalars) and `completion/*` columns (PG).
         """
         reward_PG = self.penalized(rollouts, rewards)
         log_ratio_PG = log_ref_over_sampling(rollouts, per_token=self.length_normalize).reshape(reward_PG.shape)
-        advantage_PG, weighing = self.weighing(reward_PG, log_ratio_PG, rewards.valid_PG)
-        weight_PG = weighing.weight_PG
+        advantage_PG, weighing = self.weighing(reward_PG, log_ratio_PG, rewards.valid_PG, memory=memory)
+        weight_PG = self._less_baseline(weighing.weight_PG, weighing.used_PG)
         batch = batch_of(rollouts, weight_PG.reshape(-1), weighing.used_PG.reshape(-1))
         return batch, {
             **online_metrics(rollouts, rewards),
@@ -111,6 +129,7 @@ class DAR(Online):
         log_ref_over_sampling_PG: jax.Array,
         valid_PG: jax.Array,
         deviation: Deviation = "population",
+        memory: Memory | None = None,
     ) -> tuple[jax.Array, Weighing]:
         """Return `advantage_PG` and the log-weights in their two terms, in float32 at least."""
         precision = jnp.promote_types(reward_PG.dtype, jnp.float32)
@@ -121,13 +140,30 @@ class DAR(Online):
             normalize=self.normalize,
             deviation=deviation,
         )
-        from_reference_PG = self.alpha_ratio * log_ref_over_sampling_PG.astype(precision)
+        log_ratio_PG = log_ref_over_sampling_PG.astype(precision)
+        rho, tau = self._coefficients(Evidence(log_ratio_PG, advantage_PG, used_PG), memory or {})
         return advantage_PG, Weighing(
-            from_reference_PG=jnp.where(used_PG, from_reference_PG, 0.0),
-            from_advantage_PG=advantage_PG / self.total_regularization,
+            from_reference_PG=jnp.where(used_PG, rho * log_ratio_PG, 0.0),
+            from_advantage_PG=advantage_PG / tau,
             used_PG=used_PG,
             weight_clip=self.weight_clip,
+            coefficients={"dar/alpha_ratio": rho, "dar/total_regularization": tau} if self.adaptive else {},
         )
+
+    def _coefficients(self, seen: Evidence, memory: Memory) -> Coefficients:
+        if self.adaptive is None:
+            return self.alpha_ratio, self.total_regularization
+        found: Coefficients = self.adaptive.coefficients(self.alpha_ratio, self.weight_clip, seen, memory)
+        return found
+
+    def _less_baseline(self, weight_PG: jax.Array, used_PG: jax.Array) -> jax.Array:
+        if self.weight_baseline == "none":
+            return weight_PG
+        mean = masked_mean(weight_PG, used_PG)
+        if self.weight_baseline == "leave_one_out":
+            others_PG = used_PG.sum(1, keepdims=True) - 1
+            mean = (weight_PG.sum(1, keepdims=True) - weight_PG) / jnp.maximum(others_PG, 1)
+        return jnp.where(used_PG, weight_PG - mean, 0.0)
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the weighted regression loss, summed over examples (see `regression`)."""

@@ -15,13 +15,14 @@ from pydantic.dataclasses import dataclass
 from dar_jax.algorithms.measures import completion_metrics
 from dar_jax.algorithms.pairs import margin_of, pairs_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import logistic
+from dar_jax.algorithms.recorded import Recorded
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class OfflineDPO:
+class OfflineDPO(Recorded):
     """DPO on the set's columns `chosen` and `rejected`; needs no judge and no sampler.
 
     `label_smoothing` is the rate at which the labels are taken to be wrong (off).
@@ -33,14 +34,6 @@ class OfflineDPO:
     name: Literal["offline_dpo"] = "offline_dpo"
     beta: PositiveFloat = 0.1
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-
-    def reject_group_size(self, group_size: int) -> str | None:
-        """Any group size will do: none is sampled."""
-        return None
-
-    def examples(self, prompts: int, group_size: int) -> int:
-        """Count one example a prompt."""
-        return prompts
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, Metrics]:
         """Make an example of each prompt's pair, the chosen one first."""

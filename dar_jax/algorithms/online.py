@@ -7,12 +7,13 @@ from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.measures import completion_metrics, reference_kl_metrics, reward_metrics, sampler_gap_metrics
+from dar_jax.algorithms.memory import Forgetful
 from dar_jax.batches import Rewards, Rollouts
 from dar_jax.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Online:
+class Online(Forgetful):
     """The settings and declarations of an online algorithm.
 
     `missing_eos_penalty` (reward units, off) is taken from the reward of a completion that was cut off. All of them

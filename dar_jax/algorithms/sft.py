@@ -1,33 +1,23 @@
 """Supervised fine-tuning: the same regression, every demonstration with weight 1."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.measures import completion_metrics
+from dar_jax.algorithms.recorded import Recorded
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SFT:
+class SFT(Recorded):
     """Maximum likelihood on recorded completions; needs no judge, no reference, no sampler."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    rows_per_example: ClassVar[int] = 1
-
     name: Literal["sft"] = "sft"
-
-    def reject_group_size(self, group_size: int) -> str | None:
-        """Any group size will do."""
-        return None
-
-    def examples(self, prompts: int, group_size: int) -> int:
-        """Count one example a prompt."""
-        return prompts
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, dict[str, jax.Array]]:
         """Weigh every example 1."""

@@ -4,7 +4,9 @@ With z-scored advantages and tau = 0.05 the exponent passes float32's 88.7 on or
 the clip comes first, so `exp` never sees more than log(weight_clip).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +18,13 @@ _NEAR_ZERO = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Weighing:
-    """The log-weights of a batch in their two terms, and what counts: `used_PG`."""
+    """The log-weights of a batch in their two terms, and what counts: `used_PG`; the coefficients, if they move."""
 
     from_reference_PG: jax.Array
     from_advantage_PG: jax.Array
     used_PG: jax.Array
     weight_clip: float
+    coefficients: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def log_weight_PG(self) -> jax.Array:
@@ -43,6 +46,7 @@ class Weighing:
         both, size = reference + advantage, effective_sample_size(weight_PG)
         clipped_PG = self.log_weight_PG >= jnp.log(self.weight_clip)
         return {
+            **{name: jnp.asarray(value) for name, value in self.coefficients.items()},
             "dar/clip_fraction": masked_mean(clipped_PG.astype(jnp.float32), used_PG),
             "dar/near_zero_fraction": masked_mean((weight_PG < _NEAR_ZERO).astype(jnp.float32), used_PG),
             "dar/weight_mean": masked_mean(weight_PG, used_PG),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from dar_jax.algorithms import DAR, dar_weights
+from tests.algorithms import golden
 
 few = settings(max_examples=40, deadline=None)
 rewards = st.integers(0, 2**31).map(lambda seed: np.random.default_rng(seed).uniform(1, 10, (3, 4)))
@@ -120,3 +121,29 @@ def test_one_completion_a_prompt_needs_a_batch_baseline():
     assert "algorithm.baseline=batch" in DAR().reject_group_size(1)
     assert DAR(baseline="batch").reject_group_size(1) is None
     assert DAR().reject_group_size(2) is None
+
+
+@pytest.mark.parametrize("kind", ["batch", "leave_one_out"])
+def test_a_weight_baseline_is_taken_from_each_weight(kind):
+    plain_E = np.asarray(DAR().weigh(golden.rollouts(), golden.rewards())[0].weight_E)
+    group_P4 = plain_E.reshape(2, 4)
+    others = (group_P4.sum(1, keepdims=True) - group_P4) / 3 if kind == "leave_one_out" else plain_E.mean()
+    batch, metrics = DAR(weight_baseline=kind).weigh(golden.rollouts(), golden.rewards())
+    np.testing.assert_allclose(batch.weight_E, (group_P4 - others).reshape(-1), rtol=1e-5)
+    np.testing.assert_allclose(metrics["completion/weight"], group_P4 - others, rtol=1e-5)
+    assert metrics["dar/weight_mean"] == pytest.approx(plain_E.mean())
+
+
+@pytest.mark.parametrize("kind", ["batch", "leave_one_out"])
+def test_a_weight_baseline_leaves_out_what_failed(kind):
+    valid = np.arange(8).reshape(2, 4) != 5
+    weight_E = DAR(weight_baseline=kind).weigh(golden.rollouts(), golden.rewards(golden.REWARD, valid))[0].weight_E
+    assert weight_E[5] == 0
+    assert abs(weight_E.sum()) < 1e-4
+
+
+def test_a_weight_baseline_of_equal_weights_leaves_nothing_to_learn():
+    """Equal rewards at pi_t = pi_ref: every weight is 1, and so is the mean of the others."""
+    equal, start = golden.rewards(np.full((2, 4), 5.0)), golden.rollouts(golden.SAMPLING, golden.SAMPLING)
+    batch, _ = DAR(weight_baseline="leave_one_out").weigh(start, equal)
+    np.testing.assert_allclose(batch.weight_E, 0, atol=1e-6)
