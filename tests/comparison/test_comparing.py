@@ -1,5 +1,6 @@
 """A whole comparison of the nano policy by the command line: what fails, is cut or is done, and what is left of it."""
 
+import fcntl
 import json
 import shutil
 import signal
@@ -10,7 +11,11 @@ import time
 import pytest
 
 from dar_jax.cli import main
+from dar_jax.comparison import comparing
+from dar_jax.comparison.running import Running
+from dar_jax.errors import DarError
 from dar_jax.runlog import RunFolder
+from tests.comparison.pretending import pretend
 from tests.nano import lasting
 
 TWO = """
@@ -86,6 +91,50 @@ def test_a_sweep_draws_its_heat_map(write, tmp_path):
     rows = json.loads((out / "comparison.json").read_text())["rows"]
     assert [row["point"]["algorithm.alpha_ratio"] for row in rows] == [0.1, 0.4]
     assert "![heat-map.svg](heat-map.svg)" in (out / "comparison.md").read_text()
+
+
+@pytest.fixture
+def done(plan, write, tmp_path):
+    """A comparison whose runs are all done, as a command that reports it."""
+    for cell in plan(TWO).compared({}):
+        pretend(cell, tmp_path / "out", (3, 5, 7 - (cell.name == "pairs")))
+    return ["compare", str(write(TWO)), "--output", str(tmp_path / "out")]
+
+
+def test_what_is_done_is_reported_without_a_run(done, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(done) == 0
+    told = capsys.readouterr().out
+    assert "4 runs, 4 of them done" in told
+    assert "level 6.00" in told
+    page = (tmp_path / "out/comparison.md").read_text()
+    assert "![curves.svg](curves.svg)" in page
+    assert (tmp_path / "out/curves.svg").is_file()
+    assert main([*done, "--json", "--level", "8"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["level"], row["to_level"]["value"], row["ratio"]["value"]) for row in rows] == [
+        (8.0, "never", None)
+    ] * 2
+
+
+def test_without_matplotlib_the_tables_come_and_a_line_says_so(done, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(comparing, "find_spec", lambda name: None)
+    assert main(done) == 0
+    assert "no plots: pip install 'dar-jax[plots]'" in capsys.readouterr().out
+    assert "| pairs | 2 | 96 |" in (tmp_path / "out/comparison.md").read_text()
+    assert not list((tmp_path / "out").glob("*.svg"))
+
+
+def test_a_run_of_another_command_is_not_begun_twice(plan, tmp_path):
+    found = plan(TWO)
+    (cell, *_) = found.compared({})
+    log = found.folder / cell.place.with_name("seed-0.log")
+    log.parent.mkdir(parents=True)
+    with log.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DarError, match="still under way, begun by another command"):
+            Running([cell], found.folder, [{}]).run(print)
+    assert not (found.folder / cell.place).exists()
 
 
 @pytest.mark.parametrize(

@@ -7,25 +7,10 @@ import pytest
 
 from dar_jax.comparison.running import check_unchanged, is_finished
 from dar_jax.comparison.summary import best_points, groups, summary
-from dar_jax.config_file import to_yaml
 from dar_jax.errors import SettingError
-from dar_jax.runlog import RunFolder
+from tests.comparison.pretending import pretend
 
 TWO = "compare: {seeds: 2, evaluations: 3, algorithms: {dar: , slow: {algorithm.total_regularization: 1.0}}}"
-
-
-def pretend(cell, folder, rewards, *, start=1.0, finished=True):
-    """Leave what a run of this cell would, whose evaluations gave these rewards; a step's reward is 2."""
-    run = RunFolder.create(folder / cell.place, to_yaml(cell.config))
-    row = {"rewards/mean": 2.0, "objective/kl": 0.5, "completions/clipped_ratio": 0.25, "judge/billed_calls": 30}
-    run.write("metrics", [row | {"step": step + 1, "judge/cost_usd": 0.5} for step in range(cell.config.steps)])
-    held_out = [
-        {"step": step + 1, "eval/reward": reward, "eval/start_reward": start, "eval/win_rate": 0.5 + reward / 20}
-        for step, reward in enumerate(rewards)
-    ]
-    run.write("evaluations", [row | {"eval/mean_length": 7.0} for row in held_out])
-    if finished:
-        (run.checkpoints / str(cell.config.steps * cell.config.learning.updates_per_batch)).mkdir(parents=True)
 
 
 @pytest.fixture
