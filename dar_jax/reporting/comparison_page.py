@@ -16,7 +16,8 @@ EXPLAINED = """\
 Each figure is the mean over the runs of an algorithm, which differ in their seed, with Student's 95 % interval over
 them. Held-out reward, win rate against the start (a tie counts one half) and length in tokens are of the last
 evaluation; training reward, KL to the reference (nats a completion) and the share of completions without EOS are means
-over the steps since the evaluation before it. An annotation is one question to the training judge: a grade is one, a
+over the steps since the evaluation before it; the training reward under a judge that compares is one half whatever is
+learnt. An annotation is one question to the training judge: a grade is one, a
 pair asked in both orders is two, and what the ledger answered for nothing counts too. Annotations to a level are those
 before the mean held-out reward over the seeds first reaches it, between two evaluations by a straight line; `never`:
 it does not. The ratio divides them by the first algorithm's on the same seeds. Their 95 % intervals are of a bootstrap
