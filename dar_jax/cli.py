@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dar_jax import __version__, judging_verbs
+from dar_jax import __version__, comparison_verbs, judging_verbs
 from dar_jax.errors import DarError, SettingError
 
 _TRAIN = """\
@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     export.add_argument("--adapter", action="store_true", help="LoRA adapters alone, in PEFT's form; default: merged")
     _add_sample(verbs)
+    comparison_verbs.add(verbs, _verb)
     judging_verbs.add(verbs, _verb, _place)
     plan = _verb(verbs, "plan", _plan, "say what a run takes on a TPU slice, without one", _PLAN, _PLAN_STATUS)
     plan.add_argument("settings", nargs="+", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")

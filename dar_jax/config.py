@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import typing
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
@@ -27,6 +28,7 @@ from dar_jax.tokens import TokenizerSettings
 FREE_ON_RESUME = (
     "steps",
     "display",
+    "ledger",
     "checkpoints",
     "evaluation",
     "mesh",
@@ -71,7 +73,9 @@ class RunConfig:
     judged, and learns from them.
 
     `seed` addresses all randomness: data order, samples, minibatches. `on_bad_prompt` says what becomes of
-    an empty or overlong prompt. `judge` may be null for an algorithm that learns from recorded completions.
+    an empty or overlong prompt. `judge` may be null for an algorithm that learns from recorded completions. `ledger`
+    is a folder for the judges' answers, null the run's own: runs on one machine that share it pay for a question once,
+    and what it held before counts in the budgets of each and in its judge/spent_*.
     """
 
     policy: Policy
@@ -90,6 +94,7 @@ class RunConfig:
     mesh: MeshShape = Field(default_factory=MeshShape)
     checkpoints: Checkpointing = Field(default_factory=Checkpointing)
     evaluation: WinRate | None = None
+    ledger: Path | None = None
     display: Display = Field(default_factory=Display)
 
     @property
@@ -135,6 +140,8 @@ class RunConfig:
     def _rooms_agree(self) -> Self:
         if self.online and self.judge is None:
             raise _at("judge", f"algorithm {self.algorithm.name} learns from rewards; state who gives them")
+        if self.evaluation and self.evaluation.judge is None and self.judge is None:
+            raise _at("evaluation.judge", "the run has no judge to evaluate by; state one, or leave evaluation out")
         if reason := self.algorithm.reject_group_size(self.group_size):
             raise _at("group_size", reason)
         if self.online and self.judge and self.judge.labels == "preference" and self.group_size < 2:

@@ -2,8 +2,9 @@
 others read the same folder, and every one has a judge with a ledger of its own.
 """
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dar_jax import hosts
@@ -86,13 +87,23 @@ def console(config: RunConfig) -> Console:
     return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
 
 
-def judge(settings: Settings, folder: Folder) -> Judge:
+@contextlib.contextmanager
+def judges(config: RunConfig, folder: Folder) -> Iterator[tuple[Judge | None, Judge | None]]:
+    """Open the run's judge, None where it has none, and that of its evaluations: one of their own, or the same."""
+    home: Folder = RunFolder(config.ledger) if config.ledger else folder
+    apart = config.evaluation.judge if config.evaluation else None
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(_judge(config.judge, home, "ledger")) if config.judge else None
+        yield own, stack.enter_context(_judge(apart, home, "held_out")) if apart else own
+
+
+def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
     """Open this host's judge, with its share of the rates and the budget and a ledger of its own.
 
     What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
     """
     with hosts.together("ledgers"):
-        own, others = folder.ledger_of(hosts.index()), folder.other_ledgers(hosts.index())
+        own, others = folder.ledger_of(hosts.index(), name), folder.other_ledgers(hosts.index(), name)
     with hosts.together("judge"):
         index, count = hosts.index(), hosts.count()
         opened = settings.share(index, count).open(own, others, index, count)

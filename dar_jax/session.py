@@ -145,6 +145,8 @@ def _open(config: RunConfig, console: Console) -> Session:
         )
     if config.judge:
         config.judge.check()
+    if config.evaluation and config.evaluation.judge:
+        config.evaluation.judge.check()
     mesh = config.mesh.build()
     decoder = read_decoder(config, mesh)
     tokenizer = config.tokenizer.open(config.policy.path)

@@ -101,12 +101,12 @@ def _open(session: Session, folder: RunFolder | RemoteFolder, console: Console, 
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
-        judge = stack.enter_context(opening.judge(config.judge, folder)) if config.judge else None
+        judge, evaluator = stack.enter_context(opening.judges(config, folder))
         stack.callback(console.finish)
         if judge:
             console.note(f"judge: {judge.describe()}")
         console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
-        yield Run(session, folder, console, saved, judge, start)
+        yield Run(session, folder, console, saved, (judge, evaluator), start)
 
 
 class Run:
@@ -118,11 +118,11 @@ class Run:
         folder: RunFolder | RemoteFolder,
         console: Console,
         saved: RunState,
-        judge: Judge | None,
+        judges: tuple[Judge | None, Judge | None],
         start: Params,
     ) -> None:
         self.session, self.config, self.learner = session, session.config, session.learner
-        self.folder, self.console, self.saved, self.judge = folder, console, saved, judge
+        self.folder, self.console, self.saved, (self.judge, self.evaluator) = folder, console, saved, judges
         self.interrupts = Interrupts()
         self.sampler = session.sampler()
         needed = "reference" in self.config.algorithm.needs or self.config.evaluation
@@ -190,7 +190,7 @@ class Run:
             while not all(hosts.gather("judge ready", all(each.ready(within_s=0.5) for each in pending), bool)):
                 self.leave_if_asked()
             verdicts, of_canaries = _everyones(asked), _everyones(canaries) if canaries else []
-        paid = self._paid([*verdicts, *of_canaries])
+        paid = self._paid([*verdicts, *of_canaries], self._judge)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timeline.timed("weigh"):
             batch, metrics = self.learner.weigh(
@@ -270,9 +270,10 @@ class Run:
 
     def evaluate(self, step: int) -> None:
         """Have the judge compare the policy with its start on held-out prompts."""
-        settings, held_out = self.config.evaluation, self.session.held_out
+        settings, held_out, judge = self.config.evaluation, self.session.held_out, self.evaluator
         assert settings is not None
         assert held_out is not None
+        assert judge is not None
         prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
         sampler = self.session.sampler(settings.temperature)
         key = self.session.key(Purpose.EVALUATION)
@@ -281,10 +282,10 @@ class Run:
             ((_, words),) = self.session.sample_in_chunks(sampler, lay_out(), prompts, 1, key, chunks=1)
             said |= {first + row: completion for row, completion in words.items()}
         # Together: a judge that compares is to compare the two.
-        asked = Asked(said, self._judge.submit(list(said.values())))
+        asked = Asked(said, judge.submit(list(said.values())))
         length = hosts.union("lengths", {row: completion.token_count for row, completion in said.items()}, int)
         verdicts, half = _everyones([asked]), len(prompts)
-        self._paid(verdicts)
+        self._paid(verdicts, judge)
         outcome = compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
@@ -349,11 +350,10 @@ class Run:
         assert self.judge is not None
         return self.judge
 
-    def _paid(self, verdicts: list[Verdict]) -> dict[str, float]:
-        """Name what the run has paid its judge so far, on all hosts. Raises BudgetSpent where that kept a question from
-        being asked.
+    def _paid(self, verdicts: list[Verdict], judge: Judge) -> dict[str, float]:
+        """Name what the run has paid this judge so far, on all hosts. Raises BudgetSpent where that kept a question
+        from being asked.
         """
-        judge = self._judge
         spent = sum(hosts.gather("spent", judge.spent, Spent), judge.spent_before)
         check_budget(verdicts, spent, judge.price)
         return spent_metrics(spent.annotations, spent.usd(judge.price))

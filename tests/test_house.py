@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dar_jax.config_file import read_config
+from dar_jax.comparison.plan import make_plan
+from dar_jax.comparison.settings import read_comparison
+from dar_jax.config_file import parse_config
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "dar_jax").rglob("*.py"))
@@ -42,15 +44,20 @@ def test_nothing_silences_an_error():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_loads_and_opens_with_its_command(path):
-    read_config(path)
-    assert f"dar-jax train {path.relative_to(ROOT)}" in path.read_text().split("\n\n")[0]
+    text, comparison = read_comparison(path)
+    parse_config(text, where=str(path))
+    verb = "compare" if comparison.algorithms else "train"
+    assert f"dar-jax {verb} {path.relative_to(ROOT)}" in path.read_text().split("\n\n")[0]
+    if verb == "compare":
+        plan = make_plan(text, comparison, Path("out"), where=str(path))
+        assert {cell.config.steps * cell.asked_a_step for cell in plan.tuning()} <= {plan.annotations, 0}
 
 
 def test_the_readmes_commands_are_those_of_the_package():
     from dar_jax.cli import _parser
 
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"dar-jax ((?:train|export|serve|plan|judge|ledger)[^\n`#]*)", text)
+    commands = re.findall(r"dar-jax ((?:train|export|serve|plan|judge|ledger|compare|sweep)[^\n`#]*)", text)
     assert commands
     for command in commands:
         if "..." not in command and "CONFIG" not in command:

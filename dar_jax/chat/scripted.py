@@ -13,13 +13,14 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax import __version__
 from dar_jax.chat.envelope import unseal
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.scorers import SCORERS, Scorer
+from dar_jax.chat.scorers.noise import noisy
 from dar_jax.chat.scorers.overlap import HIGHEST, LOWEST
 from dar_jax.chat.wire import Alternative, Answer, Choice, Request, Score
 from dar_jax.records import Usage
@@ -34,9 +35,10 @@ class ScriptedModel:
     scorer: Scorer
 
     @staticmethod
-    def named(scorer: str) -> "ScriptedModel":
-        """Build the model of a scorer that the package has."""
-        return ScriptedModel(name=f"scripted-{scorer}", scorer=SCORERS[scorer])
+    def named(scorer: str, noise: float = 0.0) -> "ScriptedModel":
+        """Build the model of a scorer that the package has, its scores moved by errors of that deviation."""
+        name = f"scripted-{scorer}" + (f"-noise-{noise}" if noise else "")
+        return ScriptedModel(name=name, scorer=noisy(SCORERS[scorer], noise))
 
     def answer(self, request: Request) -> Answer:
         """Answer a sealed question: the likeliest label, or `n` labels drawn when the temperature is above 0; to typed
@@ -85,10 +87,13 @@ class ScriptedModel:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptedWire:
-    """The scripted model in this process; no key, no network, no cost."""
+    """The scripted model in this process; no key, no network, no cost. `noise` is the standard deviation of the errors
+    in its scores, which are the same whenever it sees the same completion of the same prompt.
+    """
 
     name: Literal["scripted"] = "scripted"
     scorer: str = "overlap"
+    noise: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
 
     @field_validator("scorer")
     @classmethod
@@ -100,7 +105,7 @@ class ScriptedWire:
     @property
     def model(self) -> str:
         """The name the model gives itself."""
-        return f"scripted-{self.scorer}"
+        return ScriptedModel.named(self.scorer, self.noise).name
 
     @property
     def address(self) -> str:
@@ -117,7 +122,7 @@ class ScriptedWire:
 
     def connect(self, connections: int) -> "ScriptedChat":
         """Open the wire."""
-        return ScriptedChat(ScriptedModel.named(self.scorer))
+        return ScriptedChat(ScriptedModel.named(self.scorer, self.noise))
 
 
 class ScriptedChat:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass as record
-from typing import Any
+from typing import Any, Self
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.data import DATA
+from dar_jax.judging import JUDGES
 from dar_jax.records import Verdict
 from dar_jax.settings import STRICT, one_of
 
@@ -20,13 +21,23 @@ EVEN = 1e-6
 class WinRate:
     """Compare the policy with its start on `prompts` prompts of `data`, at the end of the run and, where
     `every_steps` is set, on the way. Both speak with the same random keys; `temperature` null is the
-    sampler's. Its judgements are billed like any other.
+    sampler's. Its judgements are billed like any other. With a `judge` of its own the run's is not asked: what that
+    one is gamed into shows. Its answers lie apart (held_out.sqlite) and count in no budget.
     """
 
     data: one_of(DATA, "files")  # type: ignore[valid-type]
     prompts: PositiveInt = 128
     every_steps: PositiveInt | None = None
     temperature: NonNegativeFloat | None = None
+    judge: one_of(JUDGES) | None = None  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _no_budget(self) -> Self:
+        if self.judge and (self.judge.budget_usd is not None or self.judge.budget_annotations is not None):
+            raise ValueError(
+                "judge: an evaluation is asked whenever it is due; leave budget_usd and budget_annotations out"
+            )
+        return self
 
     def due(self, step: int, last: int) -> bool:
         """Whether to evaluate after this step."""

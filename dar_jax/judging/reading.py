@@ -14,6 +14,7 @@ from dar_jax.judging.ledger import check_end, check_kind, log_bytes
 from dar_jax.judging.segments import Row, Segments
 from dar_jax.runlog.local import RunFolder
 from dar_jax.runlog.objects import HASTY, Objects
+from dar_jax.yaml_settings import merged
 
 _COLUMNS = ", ".join(Row._fields[1:])
 _ROWS = f"SELECT coalesce(description, ''), {_COLUMNS} FROM answers LEFT JOIN judges ON judge = id"
@@ -86,7 +87,7 @@ def find(place: Path | str) -> list[Stored]:
     if "://" in str(place):
         found: list[Stored] = _under_url(str(place).rstrip("/"))
     elif (path := Path(place)).is_dir():
-        folder = RunFolder(path)
+        folder = RunFolder(_home(path))
         files = [folder.ledger_of(0), *folder.other_ledgers(0)]
         found = [LedgerFile(file) for file in files if file.is_file()]
     else:
@@ -94,6 +95,14 @@ def find(place: Path | str) -> list[Stored]:
     if not found:
         raise SettingError(f"{place}: there is no ledger; name a ledger's file, a run folder or a run's URL")
     return found
+
+
+def _home(path: Path) -> Path:
+    """Return where a run keeps its answers: in its own folder, or in one that it shares with others."""
+    folder = RunFolder(path)
+    config = folder.path / "config.yaml"
+    shared = merged(config.read_text(), where=str(config)).get("ledger") if folder.is_run() else None
+    return Path(shared) if shared else path
 
 
 def _under_url(url: str) -> list[Stored]:

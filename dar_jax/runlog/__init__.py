@@ -6,6 +6,7 @@ completions.jsonl   one line a judged completion
 evaluations.jsonl   one line an evaluation
 timeline.jsonl      one line a phase of a step
 ledger.sqlite       every answer paid for (the judge's)
+held_out.sqlite     those of an evaluation's own judge
 checkpoints/        Orbax (checkpoints.run_state)
 policy/             config.json and tokenizer: with a checkpoint, a whole model (policy.keep_words)
 

@@ -18,13 +18,13 @@ class RunFolder:
         self.ledger = self.ledger_of(0)
         self.policy = path / "policy"
 
-    def ledger_of(self, process: int) -> Path:
+    def ledger_of(self, process: int, name: str = "ledger") -> Path:
         """Name the file where a process of the run keeps its answers: `ledger.sqlite`, `ledger-1.sqlite`, ..."""
-        return self.path / f"ledger{f'-{process}' * (process > 0)}.sqlite"
+        return self.path / f"{name}{f'-{process}' * (process > 0)}.sqlite"
 
-    def other_ledgers(self, process: int) -> list[Path]:
+    def other_ledgers(self, process: int, name: str = "ledger") -> list[Path]:
         """List the files that other processes have left so far."""
-        return [path for path in sorted(self.path.glob("ledger*.sqlite")) if path != self.ledger_of(process)]
+        return [path for path in sorted(self.path.glob(f"{name}*.sqlite")) if path != self.ledger_of(process, name)]
 
     @classmethod
     def check(cls, path: Path | str) -> None:

@@ -41,11 +41,11 @@ class RemoteFolder:
         self._owner = Owner(self._objects)
         self._under_way: list[Writing] = []
 
-    def ledger_of(self, process: int) -> str:
+    def ledger_of(self, process: int, name: str = "ledger") -> str:
         """Name where a process of the run keeps its answers; opened, it reads those of all."""
-        return f"{self.path}/ledger/{process}"
+        return f"{self.path}/{name}/{process}"
 
-    def other_ledgers(self, process: int) -> list[Path]:
+    def other_ledgers(self, process: int, name: str = "ledger") -> list[Path]:
         """List nothing: a ledger that is opened here reads those of all."""
         return []
 

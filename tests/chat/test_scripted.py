@@ -4,7 +4,9 @@ import pytest
 
 from dar_jax.chat.envelope import seal
 from dar_jax.chat.errors import Rejected
-from dar_jax.chat.scripted import ScriptedModel
+from dar_jax.chat.scorers import SCORERS
+from dar_jax.chat.scorers.noise import noisy
+from dar_jax.chat.scripted import ScriptedModel, ScriptedWire
 from dar_jax.chat.wire import Request
 from dar_jax.records import Message
 
@@ -40,3 +42,19 @@ def test_it_answers_sealed_questions_only():
     model = ScriptedModel.named("overlap")
     with pytest.raises(Rejected):
         model.answer(Request(messages=(Message(role="user", content="How are you?"),), max_tokens=8))
+
+
+def test_noise_is_the_same_for_the_same_texts_and_has_its_deviation():
+    score = noisy(lambda prompt, completion: 5.0, 1.5)
+    errors = [score("a post", f"summary {number}") - 5.0 for number in range(4000)]
+    assert score("a post", "summary 0") - 5.0 == errors[0]
+    assert score("another post", "summary 0") - 5.0 != errors[0]
+    assert abs(sum(errors) / len(errors)) < 4 * 1.5 / math.sqrt(len(errors))
+    assert math.sqrt(sum(error**2 for error in errors) / len(errors)) == pytest.approx(1.5, rel=0.05)
+
+
+def test_another_noise_is_another_judge_and_none_is_the_scorer_itself():
+    wires = [ScriptedWire(scorer="overlap", noise=noise) for noise in (0.0, 0.5, 1.0)]
+    assert [wire.model for wire in wires] == [f"scripted-overlap{end}" for end in ("", "-noise-0.5", "-noise-1.0")]
+    assert len({wire.identity()["model"] for wire in wires}) == 3
+    assert ScriptedModel.named("overlap").scorer is SCORERS["overlap"]

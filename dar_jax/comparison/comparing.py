@@ -1,0 +1,92 @@
+"""A comparison or a sweep from its plan to its files: runs, then comparison.json, comparison.md and plots."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from dar_jax.comparison.devices import shares
+from dar_jax.comparison.grid import Changes, written
+from dar_jax.comparison.plan import Cell, Plan
+from dar_jax.comparison.running import Running, check_unchanged, is_finished
+from dar_jax.comparison.summary import best_points, groups, summary
+from dar_jax.console import Console
+from dar_jax.reporting.comparison_page import by_judge, write_page
+from dar_jax.reporting.comparison_plots import axes_of, plot_name, write_curves, write_heat_map
+from dar_jax.runlog.rows import plain
+
+Rows = list[dict[str, Any]]
+
+
+def compare(plan: Plan, jobs: int, console: Console) -> tuple[Rows, int]:
+    """Run what is missing of a comparison and write its files; return the rows and how many runs are missing still.
+
+    Raises SettingError before anything runs where a run in the folder is another one, Interrupted at a signal.
+    """
+    best: Mapping[tuple[str, str], Changes] = {}
+    devices, tuning, missing = shares(jobs), plan.tuning(), 0
+    if tuning:
+        missing = _run(plan, tuning, devices, console)
+        best = best_points(tuning, plan.folder)
+        for (judge, name), point in best.items():
+            console.note(f"best for {name}{f' under {judge}' if judge else ''}: {written(point)}")
+    cells = plan.compared(best)
+    missing += _run(plan, cells, devices, console)
+    return _write(plan, cells, console), missing
+
+
+def sweep(plan: Plan, grid: Mapping[str, Sequence[Any]], jobs: int, console: Console) -> tuple[Rows, int]:
+    """Run what is missing of a sweep over a grid and write its files, as `compare` does."""
+    devices, cells = shares(jobs), plan.swept(grid)
+    missing = _run(plan, cells, devices, console)
+    return _write(plan, cells, console), missing
+
+
+def _run(plan: Plan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]], console: Console) -> int:
+    check_unchanged(cells, plan.folder)
+    for line in dict.fromkeys(_forecast(cell) for cell in cells):
+        console.note(line)
+    console.note(f"{len(cells)} runs, {sum(is_finished(cell, plan.folder) for cell in cells)} of them done")
+    return Running(cells, plan.folder, devices).run(console.note)
+
+
+def _forecast(cell: Cell) -> str:
+    config, each = cell.config, cell.asked_a_step
+    size = f"{config.steps:,} steps of {config.prompts_per_step} prompts x {config.group_size if config.online else 1}"
+    return f"{cell.name}: {size}, {each:,} annotations a step, {each * config.steps:,} in all"
+
+
+def _write(plan: Plan, cells: Sequence[Cell], console: Console) -> Rows:
+    rows = summary(groups(cells, plan.folder), plan.comparison.level)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    report = {"annotations": plan.annotations, "rows": rows}
+    file = plan.folder / "comparison.json"
+    file.write_text(json.dumps(plain(_told(report)), indent=1) + "\n", encoding="utf-8")
+    plots = _plots(rows, plan.folder) if find_spec("matplotlib") else {}
+    if not plots and rows:
+        console.note("no plots: pip install 'dar-jax[plots]', and give the command again")
+    write_page(plan.where, rows, plots, plan.folder / "comparison.md")
+    return rows
+
+
+def _plots(rows: Rows, folder: Path) -> dict[str, list[str]]:
+    drawn: dict[str, list[str]] = {}
+    for judge, same in by_judge(rows):
+        kinds: list[tuple[str, Callable[[Any, Path], None]]] = [("curves", write_curves)]
+        if all(row["name"] == written(row["point"]) for row in same) and len(axes_of(same)) == 2:
+            kinds.append(("heat-map", write_heat_map))
+        for kind, write in kinds:
+            write(same, folder / plot_name(kind, judge))
+            drawn.setdefault(judge, []).append(plot_name(kind, judge))
+    return drawn
+
+
+def _told(value: Any) -> Any:
+    """Say `never` for infinity, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _told(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(item) for item in value]
+    return "never" if value == math.inf else value

@@ -1,0 +1,83 @@
+"""A comparison as plots: curves over annotations, and the two axes of a sweep as a map. They need matplotlib."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+_LABELS = {"held_out": "held-out reward", "win_rate": "win rate", "kl": "KL"}
+
+
+def write_curves(rows: Sequence[Row], file: Path) -> None:
+    """Draw one judge's held-out reward and win rate over annotations, with their intervals. Needs matplotlib."""
+    from matplotlib import colormaps
+
+    figure = _figure(13, 4.5)
+    for axes, name in zip(figure.subplots(1, 2), ("held_out", "win_rate"), strict=True):
+        axes.set_prop_cycle(color=[colormaps["tab20"](index) for index in range(20)])
+        for row in rows:
+            points = row["curve"]
+            x = [point["annotations"] for point in points]
+            low, value, high = ([_known(point[name][key]) for point in points] for key in ("low", "value", "high"))
+            (line,) = axes.plot(x, value, label=row["name"])
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(xlabel="annotations", ylabel=_LABELS[name])
+    figure.axes[0].axhline(_known(rows[0]["level"]), color="0.7", linestyle="--")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
+    _save(figure, file)
+
+
+def write_heat_map(rows: Sequence[Row], file: Path) -> None:
+    """Draw held-out reward and KL over the two axes of a sweep. Needs matplotlib."""
+    figure = _figure(11, 4.5)
+    for axes, name in zip(figure.subplots(1, 2), ("held_out", "kl"), strict=True):
+        _heat_map(figure, axes, rows, name)
+    _save(figure, file)
+
+
+def axes_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """List the keys of a sweep, each with the values that rows have."""
+    found: dict[str, list[Any]] = {}
+    for key, value in (item for row in rows for item in row["point"].items()):
+        if value not in found.setdefault(key, []):
+            found[key].append(value)
+    return found
+
+
+def plot_name(kind: str, judge: str) -> str:
+    """Name a plot's file."""
+    return f"{kind}-{judge}.svg" if judge else f"{kind}.svg"
+
+
+def _heat_map(figure: Any, axes: Any, rows: Sequence[Row], name: str) -> None:
+    (first, ys), (second, xs) = axes_of(rows).items()
+    found = {(str(row["point"][first]), str(row["point"][second])): _known(row[name]["value"]) for row in rows}
+    grid = [[found.get((str(y), str(x)), math.nan) for x in xs] for y in ys]
+    figure.colorbar(axes.imshow(grid, aspect="auto"), ax=axes)
+    behind = {"facecolor": "w", "alpha": 0.7, "edgecolor": "none"}
+    for (row, line), column in itertools.product(enumerate(grid), range(len(xs))):
+        axes.text(column, row, f"{line[column]:.2f}", ha="center", va="center", bbox=behind)
+    axes.set_xticks(range(len(xs)), list(map(str, xs)))
+    axes.set_yticks(range(len(ys)), list(map(str, ys)))
+    axes.set(xlabel=second, ylabel=first, title=_LABELS[name])
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, file: Path) -> None:
+    import matplotlib
+
+    # Without these two the same figures would make another file each time.
+    with matplotlib.rc_context({"svg.hashsalt": "dar-jax"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
