@@ -57,7 +57,7 @@ def test_what_is_written_reads_back_the_same():
         ("sampling=3", "sampling: got 3, expected settings of its own"),
         ("algorithm.weight_clip=0", "algorithm.weight_clip: got 0, expected greater than 0"),
         ("algorithm.weight_clip=-1", "algorithm.weight_clip: got -1"),
-        ("algorithm.name=ppo", "algorithm.name: 'ppo' is none of 'dar', 'sft'"),
+        ("algorithm.name=pppo", "algorithm.name: 'pppo' is none of 'dar', 'awr', 'var'"),
         ("group_size=1", "set algorithm.baseline=batch"),
         ("algorithm={kl_ref_coef: 0.1, alpha_ratio: 0.1}", "algorithm: both KL notations given"),
         ("judge=null", "judge: algorithm dar learns from rewards"),

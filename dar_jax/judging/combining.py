@@ -36,9 +36,19 @@ def panel(parts: Sequence[Verdict]) -> Verdict:
     if len(parts) == 1 or whole.status != "ok":
         return whole
     rewards = [part.reward for part in parts if part.reward is not None]
-    agreed = [part.consistency for part in parts if part.consistency is not None]
-    consistency = sum(agreed) / len(agreed) if agreed else None
-    return replace(whole, gap=max(rewards) - min(rewards), consistency=consistency)
+    return replace(
+        whole,
+        gap=max(rewards) - min(rewards),
+        consistency=_mean(part.consistency for part in parts),
+        chose_first=_mean(part.chose_first for part in parts),
+        belief=_mean(part.belief for part in parts),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Average what is known, None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def with_costs(verdict: Verdict, parts: Sequence[Verdict | Costs]) -> Verdict:

@@ -223,6 +223,8 @@ def test_a_panel_a_found_mode_and_notes_compare_too(ledger):
         found, totals = verdicts(settings, ledger, group((2.0, 9.0)))
     assert [verdict.reward for verdict in found] == [0.0, 1.0]
     assert [(verdict.gap, verdict.consistency) for verdict in found] == [(0.0, 1.0)] * 2
+    assert [verdict.chose_first for verdict in found] == [0.5, 0.5]
+    assert found[0].belief < 0.5 < found[1].belief
     assert totals.annotations == 2 + 2 + 4  # the probe, two orders, two orders with notes
 
 
