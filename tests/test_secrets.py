@@ -47,6 +47,7 @@ def told(server) -> None:
     assert server.keys == {KEY}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", ["env"], indirect=True)
 def test_a_run_writes_says_and_logs_no_key(planted, tmp_path, capfd, caplog):
     caplog.set_level("DEBUG")

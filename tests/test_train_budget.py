@@ -47,6 +47,7 @@ def test_the_spend_of_the_run_is_in_its_metrics(done):
     assert _stored(done) > rows[-1]["judge/spent_annotations"]
 
 
+@pytest.mark.slow
 def test_it_stops_with_status_4_and_goes_on_with_more(config_text, done, tmp_path, capsys):
     first, second = (row["judge/spent_annotations"] for row in done.read("metrics")[:2])
     limit, run = (first + second) // 2, RunFolder(tmp_path / "run")
@@ -85,6 +86,7 @@ def test_dollars_stop_a_run_likewise(config_text, done, tmp_path):
     _assert_same(run, done)
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_found_no_room_is_caught_up_on(config_text, done, tmp_path):
     limit, run = done.read("metrics")[-1]["judge/spent_annotations"] + 1, RunFolder(tmp_path / "run")
     with pytest.raises(BudgetSpent):

@@ -117,6 +117,7 @@ def test_a_useless_judge_is_called_so(config_text, tmp_path, capsys):
     assert not (run / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_server_with_faults(config_text, tmp_path):
     """Retried faults change nothing; failed judgements are counted, never rewarded."""
     faults = {"rate_limit": 0.1, "server_error": 0.1, "reset_before": 0.05, "refusal": 0.05, "out_of_range": 0.05}

@@ -65,6 +65,7 @@ def check_run(config_text, plain, url, numbers, scratch):
     assert (scratch / "ours/tokenizer.json").read_bytes() == (scratch / "theirs/tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_under_a_url_is_the_run_in_a_folder(config_text, plain, tmp_path):
     """Also when it goes on from within a step."""
     check_run(config_text, plain, f"file://{tmp_path}/x", [4], tmp_path)

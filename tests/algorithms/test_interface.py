@@ -44,7 +44,7 @@ def test_examples_and_their_rows_are_as_declared(name):
 
 
 @online
-@pytest.mark.parametrize("junk", [0.0, 1e9, np.nan, -np.inf])
+@pytest.mark.parametrize("junk", [1e9, np.nan])
 def test_a_failed_judgement_never_becomes_a_number(name, junk):
     """Trap: whatever stands where the judge failed moves neither loss nor gradient nor a metric."""
     algorithm, valid = ALGORITHMS[name](), np.arange(8).reshape(2, 4) != 6

@@ -20,6 +20,9 @@ from tests.models.score import logits, logprob
 
 LENGTH, PADDING, TOLERANCE = 24, ((0, 0), (7, 0), (0, 7), (4, 3)), 1e-4
 CASES = [(family, name) for family, configurations in MATRIX.items() for name in configurations]
+LAST = {family: list(configurations)[-1] for family, configurations in MATRIX.items()}
+# One configuration of each family is compared every time, the others by `-m slow` and `-m parity`.
+PARAMS = [pytest.param(case, marks=() if LAST[case[0]] == case[1] else pytest.mark.slow) for case in CASES]
 pytestmark = pytest.mark.parity
 
 
@@ -77,7 +80,7 @@ def decoded(config, params, token_BT, mask_BT):
     return jax.lax.scan(step, empty, jnp.arange(token_BT.shape[1]))[1].swapaxes(0, 1)
 
 
-@pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
+@pytest.fixture(scope="module", params=PARAMS, ids=["-".join(case) for case in CASES])
 def case(request, tmp_path_factory):
     """Make a random checkpoint with transformers, and read it as a user's."""
     pytest.importorskip("torch")

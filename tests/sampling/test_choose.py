@@ -84,7 +84,7 @@ def chi_square(seen_V, expected_V, bins=24):
     return ((seen - expected) ** 2 / expected).sum()
 
 
-@pytest.mark.parametrize("size", [131, 384, 1000, 4096])
+@pytest.mark.parametrize("size", [131, *(pytest.param(size, marks=pytest.mark.slow) for size in (384, 1000, 4096))])
 def test_draws_follow_the_distribution_over_many_blocks(size):
     """Sizes that fill their blocks and sizes that do not; a third of the tokens forbidden, whole blocks among them."""
     rng = np.random.default_rng(size)
