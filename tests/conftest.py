@@ -10,6 +10,9 @@ import pytest
 
 from tests.fake_gcs import FakeGCS
 
+# XLA takes this for the count of cores, and no fewer threads than cores or devices: collectives of eight devices, of
+# programs that run beside each other, block more than eight, and hang.
+os.environ["NPROC"] = "64"
 # Also in the processes that tests start, and where a TPU's compiler or a GPU is installed.
 os.environ["JAX_PLATFORMS"] = "cpu"
 jax.config.update("jax_platforms", "cpu")
