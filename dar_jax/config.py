@@ -103,15 +103,10 @@ class RunConfig:
         return self.prompts_per_step * (self.group_size if self.online else self.algorithm.rows_per_example)
 
     @property
-    def minibatches(self) -> int:
-        """Parts that a batch is cut into, each for one update."""
-        return self.learning.updates_per_batch if self.learning.updates == "minibatches" else 1
-
-    @property
     def rows_per_update(self) -> int:
         """Completions an update learns from."""
         examples = self.algorithm.examples(self.prompts_per_step, self.group_size)
-        return examples // self.minibatches * self.algorithm.rows_per_example
+        return examples // self.learning.minibatches * self.algorithm.rows_per_example
 
     @property
     def prompts_per_chunk(self) -> int:
@@ -154,8 +149,8 @@ class RunConfig:
             sizes = f"{self.prompts_per_step} prompts a step cannot be cut into {self.sampling.chunks} equal chunks"
             raise _at("sampling.chunks", f"{sizes}; choose a divisor of {self.prompts_per_step}")
         examples, together = self.algorithm.examples(self.prompts_per_step, self.group_size), self._together
-        if examples % self.minibatches:
-            sizes = f"{examples} {together} a step cannot be cut into {self.minibatches} equal minibatches"
+        if examples % self.learning.minibatches:
+            sizes = f"{examples} {together} a step cannot be cut into {self.learning.minibatches} equal minibatches"
             raise _at("learning.updates_per_batch", f"{sizes}; choose a divisor of {examples}")
         micro, each = self.learning.micro_batch_size, self.rows_per_update
         if micro and (each % micro or micro % self.algorithm.rows_per_example):

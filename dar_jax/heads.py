@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from dar_jax import models
+from dar_jax import models, parallel
 from dar_jax.algorithms.own import Head, HeadParams
 
 
@@ -25,6 +25,13 @@ def begun(head: Head | None, width: int) -> HeadState:
         return HeadState()
     params = head.begin(width)
     return HeadState(params=params, moments=head.optimizer.init(params))
+
+
+def abstract(head: Head | None, width: int, place: Any) -> HeadState:
+    """Give the shapes of the state, each leaf in the same place."""
+    shapes = jax.eval_shape(lambda: begun(head, width))
+    placed: HeadState = parallel.placed(shapes, jax.tree.map(lambda _: place, shapes))
+    return placed
 
 
 def lent(state: HeadState, sums: HeadParams) -> HeadParams:

@@ -52,6 +52,11 @@ class Learning:
     remat: bool = True
     attention: Literal["xla", "splash", "cudnn"] = "xla"
 
+    @property
+    def minibatches(self) -> int:
+        """Parts that a batch is cut into, each for one update."""
+        return self.updates_per_batch if self.updates == "minibatches" else 1
+
 
 @settings(frozen=True, kw_only=True, config=STRICT)
 class Reference:
@@ -120,6 +125,7 @@ class Learner:
         decode_places = decode_places or parallel.shardings(shapes, axes, parallel.decode_mesh(mesh, config.kv_heads))
         self._decode_places, self._frozen_decode_places = models.split(decode_places, config.lora)
         self._whole = NamedSharding(mesh, PartitionSpec())
+        self._head = heads.abstract(algorithm.head, config.width, self._whole)
         self._compute = jax.jit(self._cast, out_shardings=self._moving_shardings)
         self._lay_out = jax.jit(self._laid_out, out_shardings=self._decode_places)
         self._scores = jax.jit(self._score, static_argnames="length")
@@ -187,15 +193,17 @@ class Learner:
         self, rollouts: Rollouts, rewards: Rewards | None, memory: Mapping[str, float] | None = None
     ) -> tuple[Batch, Metrics]:
         """Run the algorithm's `weigh`, jitted, with what it carries from step to step, if that is anything."""
-        carried = parallel.replicated({name: np.float32(value) for name, value in (memory or {}).items()}, self.mesh)
-        return self._weigh(rollouts, rewards, **({"memory": carried} if carried else {}))
+        if not memory:
+            return self._weigh(rollouts, rewards)
+        carried = {name: np.float32(value) for name, value in memory.items()}
+        return self._weigh(rollouts, rewards, memory=parallel.replicated(carried, self.mesh))
 
     def part(self, batch: Batch, index: int, key: jax.Array) -> Batch:
         """Return what update `index` of this batch learns from; the same key gives the same cut."""
-        if self.settings.updates == "passes" or self.settings.updates_per_batch == 1:
+        if self.settings.minibatches == 1:
             return batch
         count = batch.weight_E.shape[0]
-        size = count // self.settings.updates_per_batch
+        size = count // self.settings.minibatches
         order_E = jax.random.permutation(key, count)[index * size : (index + 1) * size]
         return self._take(batch, parallel.replicated(order_E, self.mesh))
 
@@ -218,7 +226,7 @@ class Learner:
             optimizer=parallel.placed(self._moment_shapes, self._moment_shardings),
             update=update,
             frozen=parallel.placed(cast(frozen), self.frozen_shardings),
-            head=self._abstract_head(),
+            head=self._head,
         )
         computing = models.join(state.frozen, parallel.placed(cast(moving), self._moving_shardings))
         decode = models.join(self._frozen_decode_places, self._decode_places)
@@ -235,9 +243,7 @@ class Learner:
     def lower_recall(self, rollouts: Rollouts) -> Lowered:
         """Lower the scoring of abstract rollouts; policy and reference are scored by the same program."""
         length = rollouts.mask_completion_BT.shape[1]
-        return self._scores.lower(
-            self.abstract().computing, self._abstract_head().params, rollouts.inputs_B, length=length
-        )
+        return self._scores.lower(self.abstract().computing, self._head.params, rollouts.inputs_B, length=length)
 
     def lower_weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> Lowered:
         """Lower the weighing of abstract rollouts."""
@@ -288,11 +294,6 @@ class Learner:
         places = jax.tree.map(_without_layers, self._decode_places["layers"])
         layers = jax.lax.map(lay, params["layers"])
         return {**self._cast({name: leaf for name, leaf in params.items() if name != "layers"}), "layers": layers}
-
-    def _abstract_head(self) -> HeadState:
-        head: HeadState = jax.eval_shape(lambda: heads.begun(self.algorithm.head, self.config.width))
-        placed: HeadState = parallel.placed(head, jax.tree.map(lambda _: self._whole, head))
-        return placed
 
     def _score(self, params: Params, head: Any, inputs_B: Inputs, *, length: int) -> Scores:
         def one(inputs: Inputs) -> Scores:

@@ -179,8 +179,6 @@ def joined(parts: Sequence[Any], mesh: Mesh) -> Any:
     """Put arrays of rows one below the other, each device holding its share of the whole."""
     if len(parts) == 1:
         return parts[0]
-    # Whole first: a copy an array, and no program with collectives for all of them at once.
-    parts = jax.device_put(parts, NamedSharding(mesh, PartitionSpec()))
     tall = jax.eval_shape(_stacked, parts)
     return jax.jit(_stacked, out_shardings=jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tall))(parts)
 

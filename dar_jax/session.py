@@ -112,11 +112,11 @@ class Session:
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
         """Lay out the recorded completions of these prompts, or the pair of each, the chosen one first."""
         encode, said = self.tokenizer.encode_completion, [self.texts(prompt) for prompt in prompts]
-        repeated = [prompt for prompt, texts in zip(prompts, said, strict=True) for _ in texts]
-        texts = [text for each in said for text in each]
+        read = zip(prompts, self.tokenizer.encode_prompts(prompts), said, strict=True)
+        rows = [(prompt, tokens, text) for prompt, tokens, texts in read for text in texts]
         return recorded(
-            self.tokenizer.encode_prompts(repeated),
-            [encode(t, conversation=p.messages is not None) for t, p in zip(texts, repeated, strict=True)],
+            [tokens for _, tokens, _ in rows],
+            [encode(text, conversation=prompt.messages is not None) for prompt, _, text in rows],
             self.config.sampling.max_prompt_length,
             self.config.sampling.max_completion_length,
             self.mesh,

@@ -32,9 +32,17 @@ class Evidence(NamedTuple):
     advantage_PG: jax.Array
     used_PG: jax.Array
 
+    def log_weight_PG(self, rho: float, tau: jax.Array) -> jax.Array:
+        """Return the log-weights before the clip."""
+        return self.from_reference_PG(rho) + self.advantage_PG / tau
+
+    def from_reference_PG(self, rho: float) -> jax.Array:
+        """Return the reference's part of them."""
+        return jnp.where(self.used_PG, rho * self.log_ratio_PG, 0.0)
+
 
 class SolvesForTau:
-    """A controller that finds tau anew in every batch, rho fixed."""
+    """A controller that finds tau anew in every batch, rho fixed, and carries nothing."""
 
     def begin(self, alpha: float, beta: float) -> dict[str, float]:
         """Carry nothing."""
@@ -44,16 +52,6 @@ class SolvesForTau:
         """Carry nothing."""
         return {}
 
-    def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
-        """Return rho and the tau of this batch."""
-        from_reference_PG = jnp.where(seen.used_PG, rho * seen.log_ratio_PG, 0.0)
-        return rho, self._tau(from_reference_PG, seen.advantage_PG, seen.used_PG, weight_clip)
-
-    def _tau(
-        self, from_reference_PG: jax.Array, advantage_PG: jax.Array, used_PG: jax.Array, weight_clip: float
-    ) -> jax.Array:
-        raise NotImplementedError
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClipFraction(SolvesForTau):
@@ -62,14 +60,14 @@ class ClipFraction(SolvesForTau):
     name: Literal["clip_fraction"] = "clip_fraction"
     target: float = Field(default=0.2, gt=0, lt=1)
 
-    def _tau(
-        self, from_reference_PG: jax.Array, advantage_PG: jax.Array, used_PG: jax.Array, weight_clip: float
-    ) -> jax.Array:
-        def too_many(tau: jax.Array) -> jax.Array:
-            clipped_PG = from_reference_PG + advantage_PG / tau >= jnp.log(weight_clip)
-            return masked_mean(clipped_PG.astype(tau.dtype), used_PG) > self.target
+    def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
+        """Return rho and the tau of this batch."""
 
-        return _bisect(too_many, advantage_PG.dtype)
+        def too_many(tau: jax.Array) -> jax.Array:
+            clipped_PG = seen.log_weight_PG(rho, tau) >= jnp.log(weight_clip)
+            return masked_mean(clipped_PG.astype(tau.dtype), seen.used_PG) > self.target
+
+        return rho, _bisect(too_many, seen.advantage_PG.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -81,17 +79,16 @@ class Temperature(SolvesForTau):
     name: Literal["temperature"] = "temperature"
     kl: PositiveFloat = 0.5
 
-    def _tau(
-        self, from_reference_PG: jax.Array, advantage_PG: jax.Array, used_PG: jax.Array, weight_clip: float
-    ) -> jax.Array:
-        log_mixture_PG = _log_softmax(from_reference_PG, used_PG)
+    def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
+        """Return rho and the tau of this batch."""
+        log_mixture_PG = _log_softmax(seen.from_reference_PG(rho), seen.used_PG)
 
         def too_far(tau: jax.Array) -> jax.Array:
-            log_target_PG = _log_softmax(from_reference_PG + advantage_PG / tau, used_PG)
-            target_PG = jnp.where(used_PG, jnp.exp(log_target_PG), 0.0)
+            log_target_PG = _log_softmax(seen.log_weight_PG(rho, tau), seen.used_PG)
+            target_PG = jnp.where(seen.used_PG, jnp.exp(log_target_PG), 0.0)
             return (target_PG * (log_target_PG - log_mixture_PG)).sum() > self.kl
 
-        return _bisect(too_far, advantage_PG.dtype)
+        return rho, _bisect(too_far, seen.advantage_PG.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

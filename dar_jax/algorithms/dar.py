@@ -9,17 +9,17 @@ tau = alpha + beta.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.adaptive import CONTROLLERS, Coefficients, Evidence, Memory
 from dar_jax.algorithms.advantages import Baseline, Deviation, Normalize, advantages
 from dar_jax.algorithms.measures import log_ref_over_sampling
-from dar_jax.algorithms.notation import one_notation
+from dar_jax.algorithms.notation import RhoAndTau
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import Weighing
@@ -59,7 +59,7 @@ def dar_weights(
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DAR(Online):
+class DAR(RhoAndTau, Online):
     """The paper's algorithm at the paper's settings.
 
     `kl_ref_coef` and `kl_sampling_coef` (the 2025 paper's alpha and beta) may be given instead of `alpha_ratio` and
@@ -70,19 +70,12 @@ class DAR(Online):
     """
 
     name: Literal["dar"] = "dar"
-    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
-    total_regularization: PositiveFloat = 0.05
     weight_clip: PositiveFloat = 20.0
     baseline: Baseline = "prompt"
     normalize: Normalize = "batch"
     length_normalize: bool = False
     weight_baseline: Literal["none", "batch", "leave_one_out"] = "none"
     adaptive: one_of(CONTROLLERS) | None = None  # type: ignore[valid-type]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_notation(cls, given: Any) -> Any:
-        return one_notation(given)
 
     def reject_group_size(self, group_size: int) -> str | None:
         """Say why this group size cannot be learnt from, or None."""

@@ -7,13 +7,13 @@ The objective of 2504.14177 has the optimum pi_ref^rho pi_t^(1-rho) exp(r / tau)
 two completions as in DPO. pi_t is the policy that sampled the batch; with rho = 1 this is online DPO with beta = tau.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.notation import one_notation
+from dar_jax.algorithms.notation import RhoAndTau
 from dar_jax.algorithms.online_pairs import Preferences
 from dar_jax.algorithms.pairs import margin_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import logistic
@@ -23,18 +23,11 @@ from dar_jax.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DualDPO(Preferences):
+class DualDPO(RhoAndTau, Preferences):
     """Dual-KL DPO; `label_smoothing` bounds the margin where a judge's labels are certain (off)."""
 
     name: Literal["dual_dpo"] = "dual_dpo"
-    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
-    total_regularization: PositiveFloat = 0.05
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_notation(cls, given: Any) -> Any:
-        return one_notation(given)
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the logistic loss of the margin, summed over pairs."""

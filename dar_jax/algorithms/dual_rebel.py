@@ -6,13 +6,12 @@ It has the optimum of DAR (2504.14177), uses the worse completions too, and need
 rho = 0 it is REBEL (Gao et al., arXiv 2404.16767) with eta = 1 / tau.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
-from pydantic import Field, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.notation import one_notation
+from dar_jax.algorithms.notation import RhoAndTau
 from dar_jax.algorithms.online_pairs import RewardDifferences
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
@@ -20,17 +19,10 @@ from dar_jax.settings import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DualREBEL(RewardDifferences):
+class DualREBEL(RhoAndTau, RewardDifferences):
     """Dual-KL REBEL at the paper's tau and rho."""
 
     name: Literal["dual_rebel"] = "dual_rebel"
-    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
-    total_regularization: PositiveFloat = 0.05
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_notation(cls, given: Any) -> Any:
-        return one_notation(given)
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the squared distance of the margin from the difference of advantages, summed over pairs."""

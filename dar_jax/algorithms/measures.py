@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from dar_jax.algorithms.regression import Metrics, k3
 from dar_jax.batches import Rewards, Rollouts, masked_mean
-
-Metrics = dict[str, jax.Array]
 
 
 def reward_metrics(rewards: Rewards) -> Metrics:
@@ -45,21 +44,21 @@ def sampler_gap_metrics(rollouts: Rollouts) -> Metrics:
 
 def reference_kl_metrics(rollouts: Rollouts) -> Metrics:
     """Estimate KL(pi_t || pi_ref), nats a completion: k1 (unbiased) and k3 (non-negative)."""
+    log_ratio_BT = token_log_ref_over_sampling(rollouts)
+    return {
+        "objective/kl": -log_ratio_BT.sum(1).mean(),
+        "objective/kl_k3": k3(log_ratio_BT).sum(1).mean(),
+    }
+
+
+def token_log_ref_over_sampling(rollouts: Rollouts) -> jax.Array:
+    """Return log pi_ref - log pi_t of each of the completion's tokens, `_BT`, nats; 0 elsewhere."""
     assert rollouts.sampling_logprob_BT is not None
     assert rollouts.ref_logprob_BT is not None
-    mask_BT = rollouts.mask_completion_BT
-    log_sampling_over_ref_BT = jnp.where(mask_BT, rollouts.sampling_logprob_BT - rollouts.ref_logprob_BT, 0.0)
-    k3_BT = jnp.expm1(-log_sampling_over_ref_BT) + log_sampling_over_ref_BT
-    return {
-        "objective/kl": log_sampling_over_ref_BT.sum(1).mean(),
-        "objective/kl_k3": k3_BT.sum(1).mean(),
-    }
+    return jnp.where(rollouts.mask_completion_BT, rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT, 0.0)
 
 
 def log_ref_over_sampling(rollouts: Rollouts, *, per_token: bool = False) -> jax.Array:
     """Return log pi_ref(y|x) - log pi_t(y|x), `_B`, nats: summed over the completion's tokens, or their mean."""
-    assert rollouts.sampling_logprob_BT is not None
-    assert rollouts.ref_logprob_BT is not None
-    mask_BT = rollouts.mask_completion_BT
-    total_B = jnp.where(mask_BT, rollouts.ref_logprob_BT - rollouts.sampling_logprob_BT, 0.0).sum(1)
-    return total_B / jnp.maximum(mask_BT.sum(1), 1) if per_token else total_B
+    total_B = token_log_ref_over_sampling(rollouts).sum(1)
+    return total_B / jnp.maximum(rollouts.mask_completion_BT.sum(1), 1) if per_token else total_B

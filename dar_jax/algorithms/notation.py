@@ -6,7 +6,11 @@ kl_ref_coef, kl_sampling_coef         the 2025 paper's alpha and beta: tau = alp
 
 from typing import Any
 
+from pydantic import Field, PositiveFloat, model_validator
+from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
+
+from dar_jax.settings import STRICT
 
 _PAIR = frozenset({"alpha_ratio", "total_regularization"})
 _RAW = frozenset({"kl_ref_coef", "kl_sampling_coef"})
@@ -36,3 +40,16 @@ def _coefficient(settings: dict[str, Any], key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ValueError(f"{key} is {value!r}, expected a number of 0 or more")
     return float(value)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RhoAndTau:
+    """rho and tau at the paper's values, in either notation."""
+
+    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
+    total_regularization: PositiveFloat = 0.05
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_notation(cls, given: Any) -> Any:
+        return one_notation(given)

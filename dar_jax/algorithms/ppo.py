@@ -18,6 +18,8 @@ import optax
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from dar_jax.algorithms.advantages import advantages
+from dar_jax.algorithms.measures import token_log_ref_over_sampling
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.own import Head, HeadParams
 from dar_jax.algorithms.regression import Metrics, batch_of, masked_total, sampling_kl
@@ -55,7 +57,7 @@ class PPO(Online):
         advantage_BT = generalized_advantages(reward_BT, value_BT, mask_BT, self.discount, self.lam)
         return_BT = advantage_BT + value_BT
         counted_BT = mask_BT & valid_B[:, None]
-        normalized_BT = _z_scored(advantage_BT, counted_BT)
+        normalized_BT, _ = advantages(advantage_BT, counted_BT, baseline="batch", normalize="batch")
         batch = dataclasses.replace(
             batch_of(rollouts, valid_B.astype(jnp.float32), valid_B),
             advantage_ERT=normalized_BT[:, None],
@@ -84,12 +86,9 @@ class PPO(Online):
         return loss, jax.lax.stop_gradient(metrics | sampling_kl(logprob_ERT, batch))
 
     def _token_rewards(self, score_B: jax.Array, rollouts: Rollouts) -> jax.Array:
-        assert rollouts.sampling_logprob_BT is not None
-        assert rollouts.ref_logprob_BT is not None
         mask_BT = rollouts.mask_completion_BT
-        penalty_BT = self.kl_coef * (rollouts.sampling_logprob_BT - rollouts.ref_logprob_BT)
         last_BT = mask_BT & (jnp.cumsum(mask_BT[:, ::-1], 1)[:, ::-1] == 1)
-        return jnp.where(mask_BT, jnp.where(last_BT, score_B[:, None], 0.0) - penalty_BT, 0.0)
+        return jnp.where(last_BT, score_B[:, None], 0.0) + self.kl_coef * token_log_ref_over_sampling(rollouts)
 
 
 def generalized_advantages(
@@ -114,12 +113,6 @@ def _no_value(width: int) -> HeadParams:
 def _value(head: HeadParams, hidden_BTD: jax.Array) -> jax.Array:
     """Return V(s_t), in reward units."""
     return jnp.einsum("BTD,D->BT", hidden_BTD.astype(jnp.float32), head["slope"]) + head["offset"]
-
-
-def _z_scored(value_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
-    centred_BT = value_BT - masked_mean(value_BT, mask_BT)
-    deviation = jnp.sqrt(masked_mean(centred_BT**2, mask_BT))
-    return jnp.where(mask_BT, centred_BT / (deviation + 1e-8), 0.0)
 
 
 def _explained(return_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:

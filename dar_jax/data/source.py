@@ -54,7 +54,7 @@ class Source(Sequence[Prompt]):
                 f"data.completion_column: {self.where} has no column {self.completion_column!r}"
                 f" to learn from (it has {listed(self.columns)}); name the demonstrations"
             )
-        return self._text(index, self.completion_column)
+        return self._text(index, self.rows[int(index)], self.completion_column)
 
     def pair(self, index: int) -> tuple[str, str]:
         """Return the completions of a row that were chosen and rejected. Raises as `completion` does."""
@@ -63,11 +63,12 @@ class Source(Sequence[Prompt]):
                 f"data: {self.where} has no column {missing[0]!r} to learn from (it has {listed(self.columns)}); an"
                 " algorithm that learns from recorded pairs needs the columns chosen and rejected"
             )
-        return self._text(index, "chosen"), self._text(index, "rejected")
+        row = self.rows[int(index)]
+        return self._text(index, row, "chosen"), self._text(index, row, "rejected")
 
-    def _text(self, index: int, column: str) -> str:
+    def _text(self, index: int, row: Mapping[str, Any], column: str) -> str:
         try:
-            return completion_text(self.rows[int(index)].get(column))
+            return completion_text(row.get(column))
         except ValueError as fault:
             raise self._unreadable(index, column, fault) from None
 

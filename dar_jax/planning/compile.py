@@ -164,8 +164,7 @@ class Programs:
         scored = {names[need]: logprob for need in names.keys() & config.algorithm.needs}
         rollouts = dataclasses.replace(rollouts, **parallel.abstract_rows(scored, self.mesh))
         batch, _ = _made(self.learner.lower_weigh(rollouts, self._rewards() if config.online else None))
-        whole = config.learning.updates == "passes" or config.learning.updates_per_batch == 1
-        part: Batch = batch if whole else _made(self.learner.lower_part(batch))
+        part: Batch = batch if config.learning.minibatches == 1 else _made(self.learner.lower_part(batch))
         return part
 
     def _rewards(self) -> Rewards:
