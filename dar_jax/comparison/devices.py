@@ -22,7 +22,8 @@ _BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
 def shares(jobs: int) -> list[Mapping[str, str]]:
     """Return for each of `jobs` processes the environment that gives it its devices.
 
-    On CPUs they run beside each other. Raises SettingError where there are fewer devices than processes.
+    On CPUs each runs as many threads as there are cores for it. Raises SettingError where there are fewer devices than
+    processes.
     """
     if jobs == 1:
         return [{}]
@@ -43,7 +44,8 @@ def count_devices() -> tuple[str, int]:
 def share(backend: str, count: int, jobs: int, visible: str | None = None) -> list[Mapping[str, str]]:
     """Share `count` devices of a backend among processes, as many to each; `visible` names those of CUDA."""
     if backend == "cpu":
-        return [{}] * jobs
+        # XLA takes it for the count of cores; with a thread a core for each, processes hold each other up.
+        return [{"NPROC": str(max(1, (os.cpu_count() or 1) // jobs))}] * jobs
     each = count // jobs
     if not each:
         raise SettingError(f"--jobs {jobs}: this machine has {count} {backend} devices, and a run needs one; lower it")

@@ -36,6 +36,11 @@ def check(comparison: Comparison, base: RunConfig, where: str, read: Callable[[s
             raise SettingError(
                 f"{where}: compare: {name!r} is to name a folder; take letters, digits and . _ + - alone"
             )
+    if comparison.grid and comparison.tuning_judge not in (None, *comparison.judges):
+        raise SettingError(
+            f"{where}: compare.tuning_judge: {comparison.tuning_judge} is none of the judges compared"
+            f" ({', '.join(comparison.judges) or 'none is named'}); name it too, or leave this out to tune under each"
+        )
     for name, changes in comparison.judges.items():
         if other := [key for key in changes or {} if not within(key, ["judge"])]:
             raise SettingError(

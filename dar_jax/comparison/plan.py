@@ -58,10 +58,12 @@ class Plan:
         """List the runs that are compared, each algorithm at its `best` point by judge and name; where there is a grid,
         one without such a point is left out.
         """
+        tuning = self.comparison.tuning_judge
+        tuned = {(judge, name): best.get((tuning or judge, name)) for judge, name in self._pairs()}
         return [
-            self._cell(judge, name, self.algorithm(name), best.get((judge, name), {}), Path(name), seed)
-            for judge, name in self._pairs()
-            if not self.comparison.grid or (judge, name) in best
+            self._cell(judge, name, self.algorithm(name), point or {}, Path(name), seed)
+            for (judge, name), point in tuned.items()
+            if not self.comparison.grid or point is not None
             for seed in self._seeds(self.comparison.seeds)
         ]
 
@@ -72,6 +74,7 @@ class Plan:
         return [
             self._cell(judge, name, self.algorithm(name), point, Path(name, "tuning", folder(point)), seed)
             for judge, name in self._pairs()
+            if self.comparison.tuning_judge in (None, judge)
             for point in points(self.comparison.grid)
             for seed in self._seeds(self.comparison.tuning_seeds, _TUNING_SEEDS_FROM)
         ]

@@ -21,9 +21,9 @@ class Comparison:
 
     Each run may ask `annotations` of its judge, whatever its algorithm (null: what the first takes in the config's
     steps), and is evaluated about `evaluations` times. `seeds` runs of each begin with the config's own seed. With a
-    `grid` each algorithm, under each judge, takes the point of the grid with the highest held-out reward over
-    `tuning_seeds` runs of other seeds. `level` is the held-out reward that annotations are counted to (null: the
-    highest that all algorithms reach).
+    `grid` each algorithm takes the point of the grid with the highest held-out reward over `tuning_seeds` runs of other
+    seeds: under each judge its own, or under all that of the `tuning_judge`. `level` is the held-out reward that
+    annotations are counted to (null: the highest that all algorithms reach).
     """
 
     algorithms: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -33,6 +33,7 @@ class Comparison:
     evaluations: PositiveInt = 10
     grid: dict[str, list[Any]] | None = None
     tuning_seeds: PositiveInt = 1
+    tuning_judge: str | None = None
     level: float | None = None
 
     def chosen(self, algorithms: Sequence[str] = (), judges: Sequence[str] = ()) -> "Comparison":

@@ -4,8 +4,10 @@ from dar_jax.comparison.devices import count_devices, share, shares
 from dar_jax.errors import SettingError
 
 
-def test_cpus_are_not_divided():
-    assert share("cpu", 1, 3) == [{}, {}, {}]
+def test_processes_on_cpus_share_out_the_threads(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert share("cpu", 1, 3) == [{"NPROC": "2"}] * 3
+    assert share("cpu", 1, 9)[0] == {"NPROC": "1"}
 
 
 def test_gpus_are_divided_as_they_are_named():

@@ -53,6 +53,14 @@ def test_each_judge_tunes_each_algorithm(plan):
     assert {cell.config.evaluation.judge.levels for cell in cells} == {10}
 
 
+def test_one_judge_tunes_for_all(plan):
+    found = plan(JUDGES, "compare.tuning_judge=exact")
+    assert {cell.judge for cell in found.tuning()} == {"exact"}
+    rate = {"learning.optimizer.learning_rate": 0.01}
+    cells = found.compared({("exact", "dar"): rate})
+    assert [(cell.judge, cell.name, cell.point) for cell in cells] == [("exact", "dar", rate), ("coarse", "dar", rate)]
+
+
 def test_a_sweep_is_the_product_of_its_axes(plan):
     grid = {"algorithm.alpha_ratio": [0.1, 0.4], "algorithm.total_regularization": [0.01, 0.05]}
     cells = plan("compare: {seeds: 2}").swept(grid)
@@ -79,6 +87,7 @@ def test_one_that_asks_no_judge_keeps_the_steps(plan):
         ("{judges: {hard: {steps: 2}}}", "steps is not of the judge"),
         ("{algorithms: {../dar: {group_size: 8}}}", "is to name a folder"),
         ("{algorithms: {sft: , dar: }}", "compare.annotations: missing, and sft"),
+        ("{judges: {hard: }, grid: {seed: [1]}, tuning_judge: exact}", "exact is none of the judges compared (hard)"),
         ("{seed: 3}", "compare.seed: there is no such setting; there are algorithms"),
         ("{seeds: none}", "compare.seeds: got 'none', expected a valid integer"),
     ],
