@@ -8,8 +8,9 @@ make_models.py has written: random float32 Qwen2 models, S of 12M parameters (wi
 768, 12 layers), both with 32,000 words. A peer whose interpreter is not given is left out, and said to be.
 
 Sampling: 16 prompts x 4 completions, 64 + 128 tokens, temperature 1. An online step: those prompts (M: 4 x 4), one
-update by AdamW over micro-batches of 16 rows, float32, reference on, a reward that counts words; ours is DAR, which
-recalls log pi_t beside log pi_ref, the peers' is GRPO, which here needs log pi_ref alone.
+update by AdamW, float32, reference on, a reward that counts words; ours is DAR, which recalls log pi_t beside
+log pi_ref, the peers' is GRPO, which here needs log pi_ref alone. The peers take micro-batches of 16 rows, we of 4,
+which a core's caches hold better and which leave room to keep activations (`remat: false`); neither changes the update.
 
 Every row is a process of its own on one core, so that its peak memory is its own; ours and the peers' take turns,
 `--rounds` times. `*_cpu` count process CPU seconds after compilation: they hardly move on a shared machine, wall
@@ -28,9 +29,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 16
+if TYPE_CHECKING:
+    from dar_jax.session import Session
+
+PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 4
 PROMPTS = {"sampler": {"s": 16, "m": 16}, "step": {"s": 16, "m": 4}}
 WORDS = 32_000
 
@@ -69,7 +73,7 @@ class Timed:
         return {name: statistics.median(row[clock] for row in rows[1:]) for name, rows in self.seconds.items()}
 
 
-def open_session(model: Path, prompts: int, new: int, folder: Path) -> Any:
+def open_session(model: Path, prompts: int, new: int, folder: Path) -> "Session":
     """Open a run of the shapes compared, as `dar-jax train` would."""
     import numpy as np
 
@@ -93,9 +97,15 @@ def open_session(model: Path, prompts: int, new: int, folder: Path) -> Any:
             "micro_batch_size": MICRO,
             "compute_dtype": "float32",
             "logprob_chunk": 16,
+            "remat": False,
         },
     }
     return open_session(validate(settings), Console("quiet"))
+
+
+def sampled(session: "Session", sampler: Any, params: Any, asked: Any, key: Any) -> Any:
+    ((rollouts, _),) = session.sample_in_chunks(sampler, params, asked, GROUP, key, chunks=1)
+    return rollouts
 
 
 def child_sampler(model: Path, prompts: int, repeats: int) -> dict[str, Any]:
@@ -113,7 +123,7 @@ def child_sampler(model: Path, prompts: int, repeats: int) -> dict[str, Any]:
     for turn in range(repeats + 1):
         for new, session in sessions.items():
             with jax.set_mesh(session.mesh):
-                timed(str(new), session.sample, samplers[new], params, asked, GROUP, jax.random.key(turn))
+                timed(str(new), sampled, session, samplers[new], params, asked, jax.random.key(turn))
     rates: dict[str, Any] = {}
     for clock, kind in enumerate(("wall", "cpu")):
         one, full = (timed.median(clock)[str(new)] for new in (1, NEW))
@@ -147,7 +157,7 @@ def child_step(model: Path, prompts: int, steps: int) -> dict[str, Any]:
     def step(state: Any, reference: Any, number: int) -> Any:
         asked = session.prompts.at(number * prompts, prompts)
         policy, key = learner.decode_params(state), session.key(Purpose.SAMPLES, number)
-        rollouts = timed("generate", session.sample, sampler, policy, asked, GROUP, key)
+        rollouts = timed("generate", sampled, session, sampler, policy, asked, key)
         del policy
         rollouts = timed("nograd_logps", learner.recall, state, reference, rollouts)
         reward = timed("reward", judged, rollouts, asked)
