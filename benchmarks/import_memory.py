@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 MEGABYTE = 1e6
-DECODER = {
+DECODER: dict[str, Any] = {
     "family": "qwen3",
     "vocab_size": 65_536,
     "width": 2048,
@@ -65,7 +65,7 @@ def make(folder: Path) -> None:
     config = models.DecoderConfig(**DECODER, rope=Rope(base=1e6))
     leaves, tree = jax.tree.flatten(models.abstract(config))
     drawn = [Drawn(leaf.shape, 1000 * number) for number, leaf in enumerate(leaves)]
-    huggingface.save(folder, config, tree.unflatten(drawn), "bfloat16", shard_bytes=500_000_000)
+    huggingface.save(folder, config, jax.tree.unflatten(tree, drawn), "bfloat16", shard_bytes=500_000_000)
 
 
 def child(way: str, folder: Path, devices: int, dtype: str) -> None:
@@ -113,7 +113,7 @@ def naive(folder: Path, config: Any, places: Any, dtype: str) -> Any:
 
 def resident(pid: int) -> tuple[float, float]:
     status = Path(f"/proc/{pid}/status").read_text()
-    anon, file = (int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) for name in ("RssAnon", "RssFile"))
+    anon, file = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) for name in ("RssAnon", "RssFile"))
     return anon * 1024 / MEGABYTE, file * 1024 / MEGABYTE
 
 
@@ -121,9 +121,11 @@ def measure(way: str, folder: Path, devices: int, dtype: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", way, str(folder), str(devices), dtype]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout.readline() == "begin\n"
+        out = process.stdout
+        assert out is not None
+        assert out.readline() == "begin\n"
         lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.append(process.stdout.readline()))
+        reader = threading.Thread(target=lambda: lines.append(out.readline()))
         reader.start()
         began, samples = time.perf_counter(), []
         while reader.is_alive():

@@ -135,7 +135,7 @@ def gathered(ask: Callable[[int], Awaitable[float]], in_flight: int, count: int,
     return found
 
 
-def messages(number: int) -> list[dict[str, str]]:
+def messages(number: int) -> list[Any]:
     return [
         {"role": "system", "content": "Grade from 0 to 9, with one digit."},
         {"role": "user", "content": f"{PROMPT}\n\n{COMPLETION}{number}"},
@@ -158,7 +158,7 @@ def expected(reply: Any) -> float:
 def child_openai(url: str, count: int, in_flight: int, aiohttp: bool = False) -> dict[str, Any]:
     from openai import AsyncOpenAI, DefaultAioHttpClient
 
-    http = {"http_client": DefaultAioHttpClient()} if aiohttp else {}
+    http: dict[str, Any] = {"http_client": DefaultAioHttpClient()} if aiohttp else {}
     client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", **http)
 
     async def ask(number: int) -> float:

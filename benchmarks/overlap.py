@@ -116,13 +116,14 @@ def main() -> None:
         for name, chunks in (("at once", 1), ("in chunks", CHUNKS)):
             rows, timeline = run(file, name, judge, f"sampling.chunks={chunks}")
             seconds = {phase: mean(rows, f"seconds/{phase}") for phase in ("sample", "recall", "judge_wait", "step")}
+            lines = drawn(timeline).split("\n")
             found[name] = {
                 "chunks": chunks,
                 **{f"{phase}_s": round(value, 2) for phase, value in seconds.items()},
                 "waiting_share": round(seconds["judge_wait"] / seconds["step"], 3),
-                "timeline": drawn(timeline).split("\n"),
+                "timeline": lines,
             }
-            print(f"{name}: waits {found[name]['waiting_share']:.1%} of a step", *found[name]["timeline"], sep="\n")
+            print(f"{name}: waits {found[name]['waiting_share']:.1%} of a step", *lines, sep="\n")
     print(
         json.dumps({"latency_s": LATENCY_S, "judged_at_once": at_once, "judgements_a_step": PROMPTS * GROUP, **found})
     )

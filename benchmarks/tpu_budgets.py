@@ -61,7 +61,7 @@ MARK_LIMITS = {"update": 7.4, "update, accumulated": 10.0, "recall": 2.5, "decod
 
 def plan(model: str, where: str, settings: list[str], *only: str) -> dict[str, Any]:
     config = read_config(TLDR, [f"policy.path={ROOT}/configs/pods/models/{model}", *settings])
-    options = {"only": only} if only else {}
+    options: dict[str, Any] = {"only": only} if only else {}
     return to_plain(make_plan(config, topology(where), lambda text: print(f"  {text}", file=sys.stderr), **options))
 
 
