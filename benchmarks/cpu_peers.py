@@ -187,7 +187,7 @@ def child_step(model: Path, prompts: int, steps: int) -> dict[str, Any]:
 
 
 def child_floor() -> dict[str, Any]:
-    """Multiply as one decode step and one micro-batch of M do, by jax, in GFLOP a CPU second."""
+    """Multiply as one decode step of M and one micro-batch of the peers do, by jax, in GFLOP a CPU second."""
     import jax
     import jax.numpy as jnp
 
