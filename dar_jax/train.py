@@ -191,13 +191,14 @@ class Run:
                 self.leave_if_asked()
             verdicts, of_canaries = _everyones(asked), _everyones(canaries) if canaries else []
         paid = self._paid([*verdicts, *of_canaries], self._judge)
+        paces = hosts.gather("paces", self._judge.learnt_per_minute or 0.0, float)
         check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
         with self.timeline.timed("weigh"):
             batch, metrics = self.learner.weigh(
                 rollouts, rewards(verdicts, config.group_size, session.mesh), self.progress.memory
             )
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
-            judged = judge_metrics(verdicts, of_canaries) | canary_metrics(of_canaries) | paid
+            judged = judge_metrics(verdicts, of_canaries, paces) | canary_metrics(of_canaries) | paid
             self.progress.measured = _floats(metrics) | judged
         for each in asked:
             self.timeline.beside("judge", each.pending.began, each.pending.ended)

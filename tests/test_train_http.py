@@ -117,6 +117,19 @@ def test_a_useless_judge_is_called_so(config_text, tmp_path, capsys):
     assert not (run / "metrics.jsonl").exists()
 
 
+def test_what_a_server_slows_a_run_to_is_in_its_metrics(config_text, tmp_path):
+    with serve(ServerSettings(port=0, requests_per_minute=1_200)) as server:
+        run = _train(
+            config_text,
+            tmp_path / "run",
+            *(f"judge.base_url={server.openai_url}", "judge.concurrency=64", "prompts_per_step=16", "steps=1"),
+        )
+    (row,) = run.read("metrics")
+    assert server.turned_away
+    assert row["judge/failed"] == 0
+    assert 0 < row["judge/slowed_to_per_minute"] < 10_000
+
+
 @pytest.mark.slow
 def test_a_run_survives_a_server_with_faults(config_text, tmp_path):
     """Retried faults change nothing; failed judgements are counted, never rewarded."""

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ def _write(plan: Plan, cells: Sequence[Cell], console: Console) -> Rows:
 def _plots(rows: Rows, folder: Path) -> dict[str, list[str]]:
     drawn: dict[str, list[str]] = {}
     for judge, same in by_judge(rows):
-        kinds: list[tuple[str, Callable[[Any, Path], None]]] = [("curves", write_curves)]
+        kinds: list[tuple[str, Callable[[Any, Path], None]]] = [
+            ("curves", write_curves),
+            ("win-rates", partial(write_curves, measure="win_rate")),
+        ]
         if all(row["name"] == written(row["point"]) for row in same) and len(axes_of(same)) == 2:
             kinds.append(("heat-map", write_heat_map))
         for kind, write in kinds:

@@ -11,22 +11,28 @@ Row = Mapping[str, Any]
 _LABELS = {"held_out": "held-out reward", "win_rate": "win rate", "kl": "KL"}
 
 
-def write_curves(rows: Sequence[Row], file: Path) -> None:
-    """Draw one judge's held-out reward and win rate over annotations, with their intervals. Needs matplotlib."""
-    from matplotlib import colormaps
-
-    figure = _figure(13, 4.5)
-    for axes, name in zip(figure.subplots(1, 2), ("held_out", "win_rate"), strict=True):
-        axes.set_prop_cycle(color=[colormaps["tab20"](index) for index in range(20)])
-        for row in rows:
-            points = row["curve"]
-            x = [point["annotations"] for point in points]
-            low, value, high = ([_known(point[name][key]) for point in points] for key in ("low", "value", "high"))
-            (line,) = axes.plot(x, value, label=row["name"])
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(xlabel="annotations", ylabel=_LABELS[name])
-    figure.axes[0].axhline(_known(rows[0]["level"]), color="0.7", linestyle="--")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
+def write_curves(rows: Sequence[Row], file: Path, measure: str = "held_out") -> None:
+    """Draw one judge's held-out reward, or its `win_rate`, over annotations, with its interval: a panel a row, before
+    the first row's in grey. One that asks no judge is drawn as a level, where it ended. Needs matplotlib.
+    """
+    columns = min(5, len(rows))
+    lines = math.ceil(len(rows) / columns)
+    figure = _figure(2.6 * columns + 0.4, 2.2 * lines + 0.4)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, row in itertools.zip_longest(panels, rows):
+        if row is None:
+            axes.remove()
+            continue
+        _curve(axes, rows[0], measure, "0.6")
+        if row is not rows[0]:
+            _curve(axes, row, measure, "C0")
+        if measure == "held_out":
+            axes.axhline(_known(row["level"]), color="0.8", linestyle="--", linewidth=1)
+        axes.set_title(row["name"], fontsize="medium")
+    for lowest in panels[len(rows) - columns : len(rows)]:
+        lowest.tick_params(labelbottom=True)
+    figure.supxlabel("annotations")
+    figure.supylabel(_LABELS[measure])
     _save(figure, file)
 
 
@@ -50,6 +56,18 @@ def axes_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
 def plot_name(kind: str, judge: str) -> str:
     """Name a plot's file."""
     return f"{kind}-{judge}.svg" if judge else f"{kind}.svg"
+
+
+def _curve(axes: Any, row: Row, measure: str, color: str) -> None:
+    points = row["curve"]
+    low, value, high = ([_known(point[measure][key]) for point in points] for key in ("low", "value", "high"))
+    if points[-1]["annotations"]:
+        x = [point["annotations"] for point in points]
+        axes.plot(x, value, color=color)
+        axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    else:
+        axes.axhline(value[-1], color=color)
+        axes.axhspan(low[-1], high[-1], color=color, alpha=0.2, linewidth=0)
 
 
 def _heat_map(figure: Any, axes: Any, rows: Sequence[Row], name: str) -> None:

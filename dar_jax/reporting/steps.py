@@ -18,6 +18,7 @@ _SHOWN = {
     "completions/mean_length": ("length", "{:.1f}"),
     "completions/clipped_ratio": ("no_eos", "{:.0%}"),
     "judge/failed": ("judge_failed", "{:.0f}"),
+    "judge/slowed_to_per_minute": ("judge_slowed", "{:.0f}/min"),
     "judge/cost_usd": ("usd", "{:.4f}"),
     "seconds/step": ("s", "{:.1f}"),
 }
@@ -49,11 +50,15 @@ def completion_rows(
     ]
 
 
-def judge_metrics(verdicts: Sequence[Verdict], beside: Sequence[Verdict] = ()) -> dict[str, float]:
+def judge_metrics(
+    verdicts: Sequence[Verdict], beside: Sequence[Verdict] = (), paces: Sequence[float] = ()
+) -> dict[str, float]:
     """Count what the judge gave: ok and failures by kind, billed calls, tokens, dollars where all are known.
 
     The `judge/billed_*` figures are of this step, of what was judged `beside` it too, and 0 where the ledger answered.
+    `paces` are the requests a minute that servers' 429s have taught each host, 0 where none has; the slowest is shown.
     """
+    slowest = min(filter(None, paces), default=None)
     failures = Counter(verdict.status for verdict in verdicts if verdict.status != "ok")
     billed = [verdict for verdict in (*verdicts, *beside) if not verdict.from_ledger]
     costs = [verdict.cost_usd for verdict in billed]
@@ -72,6 +77,7 @@ def judge_metrics(verdicts: Sequence[Verdict], beside: Sequence[Verdict] = ()) -
         "judge/billed_input_tokens": sum(verdict.usage.input_tokens for verdict in billed),
         "judge/billed_output_tokens": sum(verdict.usage.output_tokens for verdict in billed),
         "judge/from_ledger": sum(verdict.from_ledger for verdict in verdicts),
+        **({"judge/slowed_to_per_minute": slowest} if slowest else {}),
         **known,
     }
 

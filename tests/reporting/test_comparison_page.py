@@ -59,6 +59,16 @@ def test_plots_are_the_same_file_each_time(tmp_path):
     assert "<svg" in (tmp_path / "one.svg").read_text()
 
 
+def test_each_has_a_panel_and_one_that_asks_no_judge_is_a_level(tmp_path):
+    pytest.importorskip("matplotlib")
+    asks_none = row("offline", curve=[{**point, "annotations": 0} for point in ROWS[0]["curve"]])
+    for measure in ("held_out", "win_rate"):
+        write_curves([*ROWS[:2], asks_none], tmp_path / f"{measure}.svg", measure)
+        text = (tmp_path / f"{measure}.svg").read_text()
+        assert [text.count(f"<!-- {name} -->") for name in ("dar", "best-of", "offline")] == [1, 1, 1]
+    assert "<!-- win rate -->" in text
+
+
 def test_a_heat_map_of_two_axes(tmp_path):
     pytest.importorskip("matplotlib")
     points = [{"a.rho": rho, "a.tau": tau} for rho in (0.1, 0.4) for tau in (0.01, 0.05)]

@@ -33,6 +33,13 @@ def test_an_unknown_price_is_no_price():
     assert spent_metrics(3, 0.5) == {"judge/spent_annotations": 3, "judge/spent_usd": 0.5}
 
 
+def test_the_slowest_host_s_pace_is_told_where_one_was_slowed():
+    slowed = judge_metrics([OK], paces=[0.0, 120.0, 90.0])
+    assert slowed["judge/slowed_to_per_minute"] == 90.0
+    assert shown(slowed)["judge_slowed"] == "90/min"
+    assert "judge/slowed_to_per_minute" not in judge_metrics([OK], paces=[0.0, 0.0])
+
+
 def test_a_failed_judgement_is_logged_without_a_reward():
     completion = Completion(prompt=Prompt(id=3, text="p"), sample=0, text="c", token_count=2, ended=True)
     rows = completion_rows(5, [completion, completion], [OK, REFUSED], {"weight": [1.5, 0.0]})
