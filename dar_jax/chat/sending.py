@@ -24,8 +24,9 @@ class Sender:
         self._http, self._key = http, key
         self._base_url = str(client.base_url).rstrip("/")
         headers = {**client.default_headers, **client.auth_headers}
+        self._headers = http.headers.copy()
         # Some of them are marks of the SDK for what it leaves out.
-        self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
+        self._headers.update({name: value for name, value in headers.items() if isinstance(value, str)})
         self._urls: dict[str, httpx2.URL] = {}
 
     async def post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> str:
@@ -37,8 +38,7 @@ class Sender:
         import httpx2
 
         try:
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-            reply = await self._http.post(self._url(path), content=content, headers=self._headers, timeout=timeout_s)
+            reply = await self._http.send(self._request(path, body, timeout_s))
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise self._lost(error) from None
         except Exception as error:
@@ -47,6 +47,19 @@ class Sender:
         if not reply.is_success:
             raise self._refused(reply)
         return self._key.redact(reply.content.decode("utf-8", "replace"))
+
+    def _request(self, path: str, body: Mapping[str, Any], timeout_s: float) -> "httpx2.Request":
+        """Write a request as the client's own `build_request` does, but with headers that were merged beforehand."""
+        import httpx2
+
+        return httpx2.Request(
+            "POST",
+            self._url(path),
+            headers=self._headers,
+            cookies=self._http.cookies,
+            content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+            extensions={"timeout": httpx2.Timeout(timeout_s).as_dict()},
+        )
 
     def _url(self, path: str) -> "httpx2.URL":
         import httpx2

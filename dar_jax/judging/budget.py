@@ -89,6 +89,8 @@ class Budget:
         self._settled.set()
 
     def _broken(self, amount: Spent) -> Limit | None:
+        if not self._limits:
+            return None
         total = self.before + self.spent + self._reserved + amount
         return next((limit for limit in self._limits if not limit.holds(total)), None)
 

@@ -23,6 +23,9 @@ from dar_jax.records import Completion, Verdict
 
 # Over the batch's own deadline: how long `result` waits for a loop that does not answer at all.
 _GRACE_S = 30.0
+# So many judgements are begun at once, or twice as many as calls may be under way: a whole step's, written out and
+# waiting, would be in the memory of the training process and in the way of its garbage collector.
+_AT_ONCE = 256
 
 
 class Terms(Protocol):
@@ -89,7 +92,7 @@ class Judge:
         self._ledger, self._budget, self._tally = ledger, budget, tally
         self._terms, self._price = terms, price
         self._labels = self._askers[0].terms.labels
-        self._late: set[asyncio.Task[list[Verdict]]] = set()
+        self._late: set[asyncio.Task[None]] = set()
         self._loop = BackgroundLoop("judge")
 
     def __enter__(self) -> "Judge":
@@ -164,16 +167,20 @@ class Judge:
     async def _batch(self, completions: tuple[Completion, ...]) -> list[Verdict]:
         if not completions:
             return []
-        start_by = asyncio.get_running_loop().time() + self._terms.batch_deadline_s
-        groups = self._groups(completions)
-        tasks = [asyncio.create_task(self._judge([completions[i] for i in group], start_by)) for group in groups]
-        late = await self._waited(tasks)
+        now, found, groups = asyncio.get_running_loop().time, dict[int, Verdict](), self._groups(completions)
+        start_by, open_groups = now() + self._terms.batch_deadline_s, iter(groups)
+
+        async def judge_in_turn() -> None:
+            for group in open_groups:
+                verdicts = await self._judge([completions[index] for index in group], start_by)
+                found.update(zip(group, verdicts, strict=True))
+                if now() > start_by:
+                    return
+
+        at_once = max(_AT_ONCE, *(2 * asker.terms.concurrency for asker in self._askers))
+        await self._waited([asyncio.create_task(judge_in_turn()) for _ in groups[:at_once]])
         timeout = Verdict(status="timeout", reason="the batch's deadline passed (judge.batch_deadline_s)")
-        found: dict[int, Verdict] = {}
-        for group, task in zip(groups, tasks, strict=True):
-            verdicts = [timeout] * len(group) if task in late else task.result()
-            found |= zip(group, verdicts, strict=True)
-        return [self._tally.counted(found[index]) for index in range(len(completions))]
+        return [self._tally.counted(found.get(index, timeout)) for index in range(len(completions))]
 
     def _groups(self, completions: Sequence[Completion]) -> list[list[int]]:
         """Say which completions are judged together: each alone, or to be compared those of one prompt."""
@@ -184,8 +191,8 @@ class Judge:
             groups.setdefault((each.prompt.id, each.prompt.text), []).append(index)
         return list(groups.values())
 
-    async def _waited(self, tasks: "list[asyncio.Task[list[Verdict]]]") -> "set[asyncio.Task[list[Verdict]]]":
-        """Wait for the judgements until the batch's deadline; return those that are late."""
+    async def _waited(self, tasks: "list[asyncio.Task[None]]") -> None:
+        """Wait for the judgements until the batch's deadline."""
         done, late = await asyncio.wait(
             tasks, timeout=self._terms.batch_deadline_s, return_when=asyncio.FIRST_EXCEPTION
         )
@@ -201,7 +208,6 @@ class Judge:
         self._late |= late
         for task in late:
             task.add_done_callback(self._late.discard)
-        return late
 
     async def _judge(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
         if self._labels == "reward":

@@ -288,13 +288,13 @@ def log_bytes(path: Path) -> int:
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> Row:
-    usage, request = answer.usage, stored(question.request)
+    usage, request, description = answer.usage, stored(question.request), _written(question.judge)
     if question.occasion:
         request["occasion"] = question.occasion
     return Row(
-        description=json.dumps(question.judge, sort_keys=True),
+        description=description,
         key=question.key,
-        judge=_hash(question.judge),
+        judge=_digest(description),
         prompt=_storable(question.prompt),
         completion=_storable(question.completion),
         request=json.dumps(request),
@@ -322,5 +322,13 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def _written(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return _digest(_written(value))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

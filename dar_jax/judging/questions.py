@@ -23,6 +23,8 @@ TOP_LOGPROBS = 20
 # A prompt, what is shown of a completion, and how many characters are not.
 Shown = tuple[str, str, int]
 Write = Callable[[str], Request]
+# What a question is about, sealed when it is needed: to judges that take notes first, and to typed decisions.
+About = Callable[[], tuple[Message, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,14 @@ def about_one(terms: Judging, completion: Completion) -> list[Call]:
         return _decisions(terms, shown)
     weights = [criterion.weight for criterion in terms.criteria] or [1.0]
     return [
-        _call(terms, p.words, _ONE, data_alone(*shown), functools.partial(_chat, terms, p, shown), weight)
+        _call(
+            terms,
+            p.words,
+            _ONE,
+            functools.partial(data_alone, *shown),
+            functools.partial(_chat, terms, p, shown),
+            weight,
+        )
         for p, weight in zip(terms.protocols, weights, strict=True)
     ]
 
@@ -82,16 +91,14 @@ def about_two(terms: Judging, prompt: str, first: str, second: str) -> Call:
             return Request(messages=two_alone(*shown, notes), max_tokens=1, scores=(comparison.score(),))
         return _closed(terms, comparison.messages(*shown, notes), comparison.labels)
 
-    return _call(terms, comparison.rubric, _TWO, two_alone(*shown), write)
+    return _call(terms, comparison.rubric, _TWO, functools.partial(two_alone, *shown), write)
 
 
-def _call(
-    terms: Judging, rubric: str, think: str, about: tuple[Message, ...], write: Write, weight: float = 1.0
-) -> Call:
+def _call(terms: Judging, rubric: str, think: str, about: About, write: Write, weight: float = 1.0) -> Call:
     if not terms.reasoning:
         return Call(request=write(""), rubric=rubric, weight=weight)
     first = Request(
-        messages=(Message(role="system", content=f"{rubric.strip()}\n{think}"), *about),
+        messages=(Message(role="system", content=f"{rubric.strip()}\n{think}"), *about()),
         max_tokens=terms.reasoning_tokens,
         temperature=terms.temperature or 0.0,
         prose=True,
@@ -101,10 +108,10 @@ def _call(
 
 def _decisions(terms: Judging, shown: Shown) -> list[Call]:
     """Ask all criteria in one request, for each order of the levels: they share what they are about."""
-    rubric, about = "\n\n".join(protocol.words for protocol in terms.protocols), data_alone(*shown)
+    rubric, about = "\n\n".join(protocol.words for protocol in terms.protocols), functools.partial(data_alone, *shown)
     return [
         _call(terms, rubric, _ONE, about, functools.partial(_decision, terms, order, shown))
-        for order in orders(about, terms.levels, terms.permutations)
+        for order in orders(about(), terms.levels, terms.permutations)
     ]
 
 

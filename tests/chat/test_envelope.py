@@ -39,6 +39,13 @@ def test_only_the_marks_hold_angle_brackets(text):
     assert (message.count("<"), message.count(">")) == (3, 3)
 
 
+@pytest.mark.parametrize("text", ["plain \x7f", "soft\u00adhyphen", "\u202eturned", "\U000e0041 tag"])
+def test_what_the_eye_does_not_see_is_escaped(text):
+    message = seal({"a": text}, LABELS)
+    assert unseal(message)[0] == {"a": text}
+    assert text not in message
+
+
 def test_the_same_content_is_the_same_question():
     assert seal({"a": "b"}, LABELS) == seal({"a": "b"}, LABELS)
     assert seal({"a": "b"}, LABELS).splitlines()[0] != seal({"a": "c"}, LABELS).splitlines()[0]

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.chat.wire import Answer
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging import JUDGES, OpenAIJudge, ScriptedJudge
+from dar_jax.judging.ledger import Question
 from dar_jax.judging.prices import Price
 from tests.judging.questions import Echo, completions, planted, the_first_by_default
 from tests.wires import WIRES, judge_settings
@@ -256,6 +258,26 @@ def test_submitting_does_not_wait(ledger):
         assert time.monotonic() - start < 0.2
         assert [verdict.status for verdict in second.result() + first.result()] == ["ok", "ok"]
         assert judge.submit([]).result() == []
+
+
+def test_a_large_batch_is_not_in_memory_all_at_once(ledger):
+    with serve(ServerSettings(port=0, latency_s=0.3)) as server:
+        settings = judge_settings("openai", server, concurrency=2)
+        with settings.open(ledger) as judge:
+            judge.submit(completions([f"Text {i}." for i in range(2_000)]))
+            while not server.asked.total():
+                time.sleep(0.01)
+            assert 0 < sum(isinstance(each, Question) for each in gc.get_objects()) <= 256
+
+
+def test_more_than_are_begun_at_once_are_all_judged_in_order(ledger):
+    levels = [1 + i % 10 for i in range(600)]
+    with serve(model=Echo().model) as server:
+        found, totals = verdicts(
+            judge_settings("openai", server, concurrency=8), ledger, [f"{planted(n)} {i}" for i, n in enumerate(levels)]
+        )
+    assert [verdict.reward for verdict in found] == pytest.approx(levels)
+    assert totals.annotations == 600
 
 
 def test_the_step_has_a_deadline_and_what_comes_late_is_kept(ledger):
