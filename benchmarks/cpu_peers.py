@@ -9,7 +9,7 @@ make_models.py has written: random float32 Qwen2 models, S of 12M parameters (wi
 
 Sampling: 16 prompts x 4 completions, 64 + 128 tokens, temperature 1. An online step: those prompts (M: 4 x 4), one
 update by AdamW, float32, reference on, a reward that counts words; ours is DAR, which recalls log pi_t beside
-log pi_ref, the peers' is GRPO, which here needs log pi_ref alone. The peers take micro-batches of 16 rows, we of 4,
+log pi_ref, the peers' is GRPO, which here needs log pi_ref alone. The peers take micro-batches of 16 rows, we of 2,
 which a core's caches hold better and which leave room to keep activations (`remat: false`); neither changes the update.
 
 Every row is a process of its own on one core, so that its peak memory is its own; ours and the peers' take turns,
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dar_jax.session import Session
 
-PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 4
+PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 2
 PROMPTS = {"sampler": {"s": 16, "m": 16}, "step": {"s": 16, "m": 4}}
 WORDS = 32_000
 
