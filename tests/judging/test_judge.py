@@ -264,10 +264,11 @@ def test_a_large_batch_is_not_in_memory_all_at_once(ledger):
     with serve(ServerSettings(port=0, latency_s=0.3)) as server:
         settings = judge_settings("openai", server, concurrency=2)
         with settings.open(ledger) as judge:
-            judge.submit(completions([f"Text {i}." for i in range(2_000)]))
+            judge.submit(completions([f"One of many: {i}." for i in range(2_000)]))
             while not server.asked.total():
                 time.sleep(0.01)
-            assert 0 < sum(isinstance(each, Question) for each in gc.get_objects()) <= 256
+            written = [each.completion for each in gc.get_objects() if isinstance(each, Question)]
+            assert 0 < sum(text.startswith("One of many") for text in written) <= 256
 
 
 def test_more_than_are_begun_at_once_are_all_judged_in_order(ledger):
