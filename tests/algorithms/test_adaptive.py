@@ -16,6 +16,10 @@ few = settings(max_examples=8, deadline=None)
 seeds = st.integers(0, 2**31).map(np.random.default_rng)
 
 
+# No controller goes below it.
+LEAST = 1e-4
+
+
 def evidence(random, prompts=16):
     shape = prompts, 4
     arrays = random.normal(0, 3, shape), random.normal(0, 1, shape), random.random(shape) < 0.9
@@ -36,7 +40,18 @@ def test_the_share_at_the_clip_is_the_most_that_the_target_allows(random, target
         rho, tau = ClipFraction(target=target).coefficients(0.1, 20.0, seen, {})
         assert rho == 0.1
         assert share_at_clip(seen, rho, tau * 1.000001) <= target
-        assert share_at_clip(seen, rho, tau * 0.999999) > target
+        if share_at_clip(seen, rho, LEAST) <= target:  # too few are better than average, whatever tau is
+            assert tau == pytest.approx(LEAST)
+        else:
+            assert share_at_clip(seen, rho, tau * 0.999999) > target
+
+
+def test_where_too_few_can_be_at_the_clip_tau_is_the_least():
+    with jax.enable_x64(True):
+        seen = evidence(np.random.default_rng(12065))
+        rho, tau = ClipFraction(target=0.375).coefficients(0.1, 20.0, seen, {})
+        assert share_at_clip(seen, rho, tau) == pytest.approx(10 / 27)
+        assert tau == pytest.approx(LEAST)
 
 
 def farthest(seen, rho):
