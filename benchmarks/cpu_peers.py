@@ -9,8 +9,8 @@ make_models.py has written: random float32 Qwen2 models, S of 12M parameters (wi
 
 Sampling: 16 prompts x 4 completions, 64 + 128 tokens, temperature 1. An online step: those prompts (M: 4 x 4), one
 update by AdamW, float32, reference on, a reward that counts words; ours is DAR, which recalls log pi_t beside
-log pi_ref, the peers' is GRPO, which here needs log pi_ref alone. The peers take micro-batches of 16 rows, we of 2,
-which a core's caches hold better and which leave room to keep activations (`remat: false`); neither changes the update.
+log pi_ref, the peers' is GRPO, which here needs log pi_ref alone. The peers take micro-batches of 16 rows, we of 4,
+which a core's caches hold better, with all of a completion's logits at once; that changes no update.
 
 Every row is a process of its own on one core, so that its peak memory is its own; ours and the peers' take turns,
 `--rounds` times. `*_cpu` count process CPU seconds after compilation: they hardly move on a shared machine, wall
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dar_jax.session import Session
 
-PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 2
+PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 4
 PROMPTS = {"sampler": {"s": 16, "m": 16}, "step": {"s": 16, "m": 4}}
 WORDS = 32_000
 
@@ -96,7 +96,7 @@ def open_session(model: Path, prompts: int, new: int, folder: Path) -> "Session"
             "updates_per_batch": 1,
             "micro_batch_size": MICRO,
             "compute_dtype": "float32",
-            "logprob_chunk": 16,
+            "logprob_chunk": new,
             "remat": False,
         },
     }

@@ -314,32 +314,32 @@ class Learner:
             temperature=self.settings.logprob_temperature,
             chunk=self.settings.logprob_chunk,
             gradients=gradients,
+            remat=self.settings.remat,
         )
         return logprob_BT, self.algorithm.head.read(head, hidden_BTD) if self.algorithm.head and head else None
 
     def _loss(self, sums: tuple[Params, Any], state: State, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Give the loss whose gradient by `sums` is `sums` plus that by the parameters; of a head, that by its own."""
         examples, rows, length = batch.mask_completion_ERT.shape
-        lent, layers = self._lent(state.params, sums[0])
         scores = self._scored(
-            models.join(frozen, lent),
+            models.join(frozen, self._lent(state.params, sums[0])),
             heads.lent(state.head, sums[1]),
             jax.tree.map(lambda leaf: leaf.reshape(examples * rows, *leaf.shape[2:]), batch.inputs_ER),
             length,
-            gradients=layers,
+            gradients=sums[0]["layers"],
         )
         logprob_ERT, *read_ERT = (leaf.reshape(examples, rows, length) for leaf in jax.tree.leaves(scores))
         regress: Callable[..., tuple[jax.Array, Metrics]] = self.algorithm.regress
         return regress(logprob_ERT, batch, *read_ERT)
 
-    def _lent(self, params: Params, sums: Params) -> tuple[Params, Params | None]:
-        """Lend the parameters in the compute dtype; with `remat` the layers are lent as they are come to."""
-        now = {name: leaf for name, leaf in params.items() if not (self.settings.remat and name == "layers")}
+    def _lent(self, params: Params, sums: Params) -> Params:
+        """Lend the parameters in the compute dtype; the layers are lent as they are come to."""
         dtype = jnp.dtype(self.settings.compute_dtype)
-        lent = jax.tree.map(
-            lambda leaf, total: models.lend(leaf, total, dtype), now, {name: sums[name] for name in now}
-        )
-        return {**params, **lent}, sums["layers"] if self.settings.remat else None
+
+        def lend(name: str) -> Any:
+            return jax.tree.map(lambda leaf, total: models.lend(leaf, total, dtype), params[name], sums[name])
+
+        return {name: leaf if name == "layers" else lend(name) for name, leaf in params.items()}
 
     def _step(self, state: State, frozen: Params, part: Batch) -> tuple[State, Metrics]:
         gradient = jax.grad(self._loss, has_aux=True)

@@ -21,16 +21,17 @@ def completion_logprobs(
     temperature: float = 1.0,
     chunk: int = 64,
     gradients: Params | None = None,
+    remat: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """Return `logprob_BT`, log p(token | all before it) of the last `length` = T positions, and `hidden_BTD`, the
     hidden states that each was told from.
 
     Nats, float32, of softmax(logits / temperature). Positions where the mask is False hold numbers without
     meaning: mask them. Padding may lie on either side; RoPE counts real tokens only. `gradients` are those of the
-    layers, as `Decoder` takes them.
+    layers, and `remat` is for their way back, as `Decoder` takes them.
     """
     model = bind(config, params)
-    hidden_BSD, _ = model(inputs, gradients=gradients)
+    hidden_BSD, _ = model(inputs, gradients=gradients, remat=remat)
     hidden_BTD = hidden_BSD[:, -length - 1 : -1]
     logprob_BT = chunked_logprobs(
         model.logits, hidden_BTD, inputs.token_BT[:, -length:], temperature=temperature, chunk=chunk

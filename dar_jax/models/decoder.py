@@ -22,6 +22,7 @@ from dar_jax.models.stack import scan, through
 from dar_jax.parallel import constrain
 
 Params = dict[str, Any]
+_COSTLY = {"dot_general", "pallas_call", "dot_product_attention_fwd_wrapper"}
 
 
 class Layer(nnx.Module):
@@ -72,6 +73,7 @@ class Decoder(nnx.Module):
         offset: jax.Array | int = 0,
         keep: bool = False,
         gradients: Params | None = None,
+        remat: bool = True,
     ) -> tuple[jax.Array, Cache | None]:
         """Read tokens; return the hidden states before the head `[B, T, D]`, and the cache if one came, or a new one of
         these tokens with `keep`.
@@ -80,7 +82,8 @@ class Decoder(nnx.Module):
         the keys and values go to offset..offset+T, which must lie within S, and query t sees s <= offset + t.
         `position_BT` counts real tokens only (`positions`, of which it is the default).
         With `gradients`, to which those of the layers are added on the way back (`stack.through`), there is no cache,
-        and each layer is cast to the embedding's dtype as it is come to.
+        and each layer is cast to the embedding's dtype as it is come to; what enters it is kept, without `remat` its
+        matrix products too.
         """
         position_BT = positions(inputs.mask_BS) if position_BT is None else position_BT
         seen = views(self.config, position_BT, inputs.mask_BS, None if cache is None else offset)
@@ -90,11 +93,15 @@ class Decoder(nnx.Module):
         if gradients is not None:
 
             def learn(learnt: Any, fixed: Any, hidden_BTD: jax.Array, seen: Any) -> jax.Array:
-                layer = nnx.merge(graphdef, join(_cast(config, learnt, hidden_BTD.dtype), fixed[0]))
+                layer = nnx.merge(graphdef, join(learnt, fixed[0]))
                 return layer(hidden_BTD, _view(config, fixed[1], seen), None)[0]
 
             learnt, fixed = split(layers, config.lora)
-            return self.norm(through(learn, learnt, (fixed, local), gradients, hidden_BTD, seen)), None
+            cast = ft.partial(_cast, config, hidden_BTD.dtype)
+            policy = jax.checkpoint_policies.nothing_saveable if remat else _is_costly
+            learn = jax.checkpoint(learn, policy=policy, prevent_cse=False)
+            hidden_BTD = through(learn, cast, learnt, (fixed, local), gradients, hidden_BTD, seen)
+            return self.norm(hidden_BTD), None
 
         def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
             params, cached, local = layer
@@ -137,16 +144,23 @@ def _view(config: DecoderConfig, local: jax.Array, seen: tuple[View, View]) -> V
     return chosen
 
 
-def _cast(config: DecoderConfig, layer: Params, dtype: Any) -> Params:
+def _cast(config: DecoderConfig, dtype: Any, layer: Params) -> Params:
     """Cast a layer where it lies: what is then gathered from other devices has half the bytes."""
     axes, _ = split(logical_axes(config)["layers"], config.lora)
+    return jax.tree.map(lambda leaf, names: constrain(_rounded(leaf, dtype), *names[1:]), layer, axes)
+
+
+def _rounded(leaf: jax.Array, dtype: Any) -> jax.Array:
+    """Cast. Rounding before it keeps XLA from moving the cast out of the loop, over a second copy of all layers."""
+    if leaf.dtype == dtype:
+        return leaf
     kind = jnp.finfo(dtype)
-    return jax.tree.map(
-        # Rounding before the cast keeps XLA from moving the cast out of the loop, over a second copy of all layers.
-        lambda leaf, names: constrain(jax.lax.reduce_precision(leaf, kind.nexp, kind.nmant).astype(dtype), *names[1:]),
-        layer,
-        axes,
-    )
+    return jax.lax.reduce_precision(leaf, kind.nexp, kind.nmant).astype(dtype)
+
+
+def _is_costly(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Tell matrix products and fused attention from what is computed again in less time than it takes to read."""
+    return primitive.name in _COSTLY
 
 
 def positions(mask_BS: jax.Array) -> jax.Array:

@@ -7,12 +7,14 @@ the parameters' bytes. Here the way back walks the layers itself and adds each o
 import functools as ft
 import operator as op
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
 Tree = Any
 Read = Callable[[Tree, Tree, jax.Array, Tree], jax.Array]
+Cast = Callable[[Tree], Tree]
 
 
 def at(stacked: Tree, index: jax.Array | int) -> Tree:
@@ -70,37 +72,65 @@ def _returned(dtype: Any, gradient: jax.Array, cotangent: jax.Array) -> tuple[No
 lend.defvjp(_lend, _returned)
 
 
-@ft.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def through(read: Read, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree) -> jax.Array:
-    """Scan `hidden = read(learnt, fixed, hidden, context)` over stacked `learnt` and `fixed`.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Kept:
+    """What a layer keeps of its pullback: the arrays that it made. Those that it was given are there on the way back;
+    `given` says which of them each leaf is, None for one that was made.
+    """
+
+    made: list[jax.Array]
+    given: tuple[int | None, ...] = field(metadata={"static": True})
+    form: Any = field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, pull: Tree, given: Tree) -> "_Kept":
+        leaves, form = jax.tree.flatten(pull)
+        places = {id(leaf): place for place, leaf in enumerate(jax.tree.leaves(given))}
+        found = tuple(places.get(id(leaf)) for leaf in leaves)
+        return cls([leaf for leaf, place in zip(leaves, found, strict=True) if place is None], found, form)
+
+    def pull(self, given: Tree) -> Tree:
+        made, there = iter(self.made), jax.tree.leaves(given)
+        return jax.tree.unflatten(self.form, [next(made) if place is None else there[place] for place in self.given])
+
+
+@ft.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def through(
+    read: Read, cast: Cast, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree
+) -> jax.Array:
+    """Scan `hidden = read(cast(learnt), fixed, hidden, context)` over stacked `learnt` and `fixed`.
 
     Differentiate by `gradients`, which has the form of `learnt`, and by `hidden` alone: the cotangent of `gradients` is
-    their sum with those of `learnt`. What enters each layer is kept, the rest computed again on the way back. `read`
-    must not close over traced values: those belong in `context`.
+    their sum with those of `learnt`. What each layer made is kept for the way back, less what `read` would rather
+    compute again (`jax.checkpoint`); what it was given is not, nor what `cast` made of it. `read` and `cast` must not
+    close over traced values: those belong in `context`.
     """
-    return _forth(read, learnt, fixed, gradients, hidden, context)[0]
+    return _forth(read, cast, learnt, fixed, gradients, hidden, context)[0]
 
 
 def _forth(
-    read: Read, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree
+    read: Read, cast: Cast, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree
 ) -> tuple[jax.Array, Tree]:
-    def one(entering: jax.Array, layer: tuple[Tree, Tree]) -> tuple[jax.Array, jax.Array]:
-        return read(layer[0], layer[1], entering, context), entering
+    def one(entering: jax.Array, layer: tuple[Tree, Tree]) -> tuple[jax.Array, _Kept]:
+        lent, rest = cast(layer[0]), layer[1]
+        leaving, pull = jax.vjp(lambda lent, entering: read(lent, rest, entering, context), lent, entering)
+        return leaving, _Kept.of(pull, (lent, rest, context))
 
-    hidden, entered = jax.lax.scan(one, hidden, (learnt, fixed))
-    return hidden, (learnt, fixed, gradients, entered, context)
+    hidden, kept = jax.lax.scan(one, hidden, (learnt, fixed))
+    return hidden, (learnt, fixed, gradients, kept, context)
 
 
-def _back(read: Read, kept: Tree, cotangent: jax.Array) -> tuple[None, None, Tree, jax.Array, None]:
-    learnt, fixed, gradients, entered, context = kept
-    last = entered.shape[0] - 1
+def _back(read: Read, cast: Cast, kept: Tree, cotangent: jax.Array) -> tuple[None, None, Tree, jax.Array, None]:
+    learnt, fixed, gradients, kept, context = kept
+    last = jax.tree.leaves(fixed)[0].shape[0] - 1
 
     def one(done: jax.Array, carry: tuple[jax.Array, Tree]) -> tuple[jax.Array, Tree]:
         cotangent, gradients = carry
-        layer, rest, entering = at((learnt, fixed, entered), last - done)
-        _, pull = jax.vjp(lambda layer, entering: read(layer, rest, entering, context), layer, entering)
-        gradient, cotangent = pull(cotangent)
-        return cotangent, put(gradients, plus(at(gradients, last - done), gradient), last - done)
+        layer, rest, own = at((learnt, fixed, kept), last - done)
+        lent, uncast = jax.vjp(cast, layer)
+        gradient, cotangent = own.pull((lent, rest, context))(cotangent)
+        return cotangent, put(gradients, plus(at(gradients, last - done), uncast(gradient)[0]), last - done)
 
     cotangent, gradients = jax.lax.fori_loop(0, last + 1, one, (cotangent, gradients))
     return None, None, gradients, cotangent, None

@@ -36,20 +36,22 @@ def draw(config: models.DecoderConfig, seed: int = 0) -> models.Params:
     return jax.tree_util.tree_map_with_path(leaf, models.abstract(config))
 
 
-def logits(config: models.DecoderConfig, params: models.Params, token_BT, mask_BT=None, gradients=None) -> jax.Array:
+def logits(
+    config: models.DecoderConfig, params: models.Params, token_BT, mask_BT=None, gradients=None, remat=True
+) -> jax.Array:
     """Run the whole sequence at once."""
     token_BT = jnp.asarray(token_BT)
     mask_BT = jnp.ones(token_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT)
-    return _run(config, params, token_BT, mask_BT, gradients)
+    return _run(config, params, token_BT, mask_BT, gradients, remat)
 
 
-def _forward(config, params, token_BT, mask_BT, gradients):
+def _forward(config, params, token_BT, mask_BT, gradients, remat):
     model = models.bind(config, params)
-    hidden_BTD, _ = model(Inputs(token_BT=token_BT, mask_BS=mask_BT), gradients=gradients)
+    hidden_BTD, _ = model(Inputs(token_BT=token_BT, mask_BS=mask_BT), gradients=gradients, remat=remat)
     return model.logits(hidden_BTD)
 
 
-_run = jax.jit(_forward, static_argnums=0)
+_run = jax.jit(_forward, static_argnums=(0, 5))
 
 
 def logprob(logits_BTV: jax.Array, token_BT) -> np.ndarray:

@@ -96,11 +96,12 @@ def test_pads_attended_as_prompt(params, token_BT):
     assert all(np.isfinite(leaf).all() for leaf in (found, *jax.tree.leaves(gradient)))
 
 
-def test_gradients_added_layer_by_layer_are_those_of_the_whole(params, token_BT):
+@pytest.mark.parametrize("remat", [True, False])
+def test_gradients_added_layer_by_layer_are_those_of_the_whole(params, token_BT, remat):
     """The gradient by the sums is the sums plus what differentiation gives; the value is the same."""
 
     def loss(params, gradients=None):
-        return jnp.mean(logits(TINY, params, token_BT, gradients=gradients) ** 2)
+        return jnp.mean(logits(TINY, params, token_BT, gradients=gradients, remat=remat) ** 2)
 
     value, gradient = jax.value_and_grad(loss)(params)
     sums = draw(TINY)["layers"]
@@ -108,6 +109,20 @@ def test_gradients_added_layer_by_layer_are_those_of_the_whole(params, token_BT)
     np.testing.assert_allclose(again, value, rtol=1e-6)
     expected = jax.tree.map(jnp.add, sums, gradient["layers"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize(("attention", "costly"), [("xla", "dot_general"), ("splash", "pallas_call")])
+def test_without_remat_nothing_costly_is_computed_twice(attention, costly, params, token_BT):
+    config = replace(TINY, attention=attention)
+
+    def count(remat, *sums):
+        def value(layers, *sums):
+            return logits(config, {**params, "layers": layers}, token_BT, None, *sums, remat=remat).sum()
+
+        gradient = jax.make_jaxpr(jax.grad(value, argnums=len(sums)))(params["layers"], *sums)
+        return str(gradient).count(f" {costly}[")
+
+    assert 0 < count(False, params["layers"]) == count(False) < count(True, params["layers"])
 
 
 def test_bfloat16_weights_compute_in_bfloat16_and_score_in_float32(params, token_BT):

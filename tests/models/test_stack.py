@@ -22,13 +22,18 @@ def plain(layers, hidden):
     return hidden
 
 
-def test_the_gradient_is_the_sums_plus_the_layers_own():
+def halved(layer):
+    return {name: leaf / 2 for name, leaf in layer.items()}
+
+
+@pytest.mark.parametrize("read", [read, jax.checkpoint(read, prevent_cse=False)], ids=["kept", "computed again"])
+def test_the_gradient_is_the_sums_plus_the_layers_own(read):
     sums, hidden = {"scale": jnp.arange(3.0), "shift": -jnp.arange(3.0)}, jnp.array(0.7)
     value, (found, into) = jax.value_and_grad(
-        lambda sums, hidden: through(read, LAYERS, FIXED, sums, hidden, jnp.array(0.5)), (0, 1)
+        lambda sums, hidden: through(read, halved, LAYERS, FIXED, sums, hidden, jnp.array(0.5)), (0, 1)
     )(sums, hidden)
-    expected, entering = jax.grad(plain, (0, 1))(LAYERS, hidden)
-    assert value == pytest.approx(float(plain(LAYERS, hidden)), rel=1e-6)
+    expected, entering = jax.grad(lambda layers, hidden: plain(halved(layers), hidden), (0, 1))(LAYERS, hidden)
+    assert value == pytest.approx(float(plain(halved(LAYERS), hidden)), rel=1e-6)
     assert into == pytest.approx(float(entering), rel=1e-6)
     for name, total in sums.items():
         np.testing.assert_allclose(found[name], total + expected[name], rtol=1e-6)
@@ -36,8 +41,30 @@ def test_the_gradient_is_the_sums_plus_the_layers_own():
 
 def test_parameters_are_not_differentiated_twice():
     """By the parameters themselves the gradient is nothing: all of it is in the sums."""
-    gradient = jax.grad(lambda layers: through(read, layers, FIXED, LAYERS, jnp.array(0.7), jnp.array(0.5)))(LAYERS)
+    gradient = jax.grad(lambda layers: through(read, halved, layers, FIXED, LAYERS, jnp.array(0.7), jnp.array(0.5)))(
+        LAYERS
+    )
     assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_what_a_layer_was_given_is_not_kept_again():
+    """Weights that are many and what runs through them that is little: the way back needs no second copy of either
+    the weights, or what they are cast to, or their gradients.
+    """
+    layers, width = 8, 256
+    weight_LDD = jax.ShapeDtypeStruct((layers, width, width), jnp.float32)
+
+    def apply(weight_DD, fixed, hidden_D, context):
+        return jnp.tanh(hidden_D @ weight_DD) * fixed + context
+
+    def value(sums_LDD, weight_LDD, hidden_D):
+        return through(
+            apply, lambda leaf: 2 * leaf, weight_LDD, jnp.ones(layers), sums_LDD, hidden_D, 0.5 * hidden_D
+        ).sum()
+
+    gradient = jax.jit(jax.grad(value), donate_argnums=0)
+    memory = gradient.lower(weight_LDD, weight_LDD, jax.ShapeDtypeStruct((width,), jnp.float32)).compile()
+    assert memory.memory_analysis().temp_size_in_bytes < 0.5 * weight_LDD.size * 4
 
 
 @pytest.mark.parametrize("kept", [jnp.bfloat16, jnp.float32])
