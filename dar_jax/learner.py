@@ -38,8 +38,9 @@ class Learning:
     `updates`: "minibatches" cuts a batch into `updates_per_batch` disjoint parts, "passes" goes that often over the
     whole of it. `micro_batch_size` counts completions a forward pass (null: the whole part); `logprob_temperature`
     is that of all three log-probs; `logprob_chunk` counts token positions whose logits are held at once. With `remat`
-    layers are computed again on the way back, and only what enters them is kept. `attention` computes recall,
-    regress and the sampler's reading of prompts: `splash` on a TPU and `cudnn` on an NVIDIA GPU hold no scores.
+    layers are computed again on the way back, and only what enters them is kept; without, their products are too.
+    `attention` computes recall, regress and the sampler's reading of prompts: `splash` on a TPU and `cudnn` on an
+    NVIDIA GPU hold no scores.
     """
 
     optimizer: one_of(OPTIMIZERS, "adafactor") = Field(default_factory=Adafactor)  # type: ignore[valid-type]

@@ -65,7 +65,8 @@ def _escaped(data: Mapping[str, str]) -> str:
     # ensure_ascii would turn every non-Latin text into escapes, which judges read badly.
     line = json.dumps(dict(data), ensure_ascii=False).encode("utf-8", "replace").decode()
     line = line.replace("<", "\\u003c").replace(">", "\\u003e")
-    # Most texts hold nothing of the kind, and a search for all of it would take most of this function's time.
+    # Most texts hold nothing unseen, and the search for it would take most of this function's time. Of ASCII only DEL
+    # is: JSON has escaped the other control characters.
     if not line.isascii() or "\x7f" in line:
         line = _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], line)
     return _TAG.sub("\\\\u005b", line)

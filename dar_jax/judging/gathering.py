@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-# Answers come one by one. A transaction for each would take a sixth of a judgement's CPU time, and nobody who has
-# waited for a judge feels this.
+# Questions and answers come one by one. A transaction for each answer would take a sixth of a judgement's CPU time, and
+# nobody who waits for a judge feels this.
 _GATHER_S = 0.005
 
 Item = TypeVar("Item")

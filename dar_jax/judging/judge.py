@@ -167,8 +167,9 @@ class Judge:
     async def _batch(self, completions: tuple[Completion, ...]) -> list[Verdict]:
         if not completions:
             return []
-        now, found, groups = asyncio.get_running_loop().time, dict[int, Verdict](), self._groups(completions)
-        start_by, open_groups = now() + self._terms.batch_deadline_s, iter(groups)
+        now, found = asyncio.get_running_loop().time, dict[int, Verdict]()
+        groups, start_by = self._groups(completions), now() + self._terms.batch_deadline_s
+        open_groups = iter(groups)
 
         async def judge_in_turn() -> None:
             for group in open_groups:

@@ -11,7 +11,7 @@ first, which all questions about it share, and lists the levels itself.
 import functools
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dar_jax.chat.envelope import seal
@@ -119,12 +119,12 @@ def data_alone(prompt: str, completion: str, cut: int = 0, notes: str = "") -> t
     return (Message(role="user", content=seal(_data(prompt, completion, cut), (), notes)),)
 
 
-def orders(messages: tuple[Message, ...], levels: int, count: int) -> list[tuple[int, ...]]:
-    """Draw so many different orders of the levels from a question's words; one is the scale as it is."""
+def orders(about: Callable[[], tuple[Message, ...]], levels: int, count: int) -> list[tuple[int, ...]]:
+    """Draw so many different orders of the levels from what is asked about; one is the scale as it is."""
     scale = tuple(range(levels))
     if count == 1:
         return [scale]
-    draw, found = random.Random(_digest(messages)), dict[tuple[int, ...], None]()
+    draw, found = random.Random(_digest(about())), dict[tuple[int, ...], None]()
     while len(found) < count:
         found[tuple(draw.sample(scale, levels))] = None
     return list(found)

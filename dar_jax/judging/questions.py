@@ -111,7 +111,7 @@ def _decisions(terms: Judging, shown: Shown) -> list[Call]:
     rubric, about = "\n\n".join(protocol.words for protocol in terms.protocols), functools.partial(data_alone, *shown)
     return [
         _call(terms, rubric, _ONE, about, functools.partial(_decision, terms, order, shown))
-        for order in orders(about(), terms.levels, terms.permutations)
+        for order in orders(about, terms.levels, terms.permutations)
     ]
 
 
