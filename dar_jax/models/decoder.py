@@ -22,7 +22,7 @@ from dar_jax.models.stack import scan, through
 from dar_jax.parallel import constrain
 
 Params = dict[str, Any]
-_COSTLY = {"dot_general", "pallas_call", "dot_product_attention_fwd_wrapper"}
+_ATTENTION_KERNELS = {"pallas_call", "dot_product_attention_fwd_wrapper"}
 
 
 class Layer(nnx.Module):
@@ -98,7 +98,7 @@ class Decoder(nnx.Module):
 
             learnt, fixed = split(layers, config.lora)
             cast = ft.partial(_cast, config, hidden_BTD.dtype)
-            policy = jax.checkpoint_policies.nothing_saveable if remat else _is_costly
+            policy = jax.checkpoint_policies.nothing_saveable if remat else _is_worth_keeping
             learn = jax.checkpoint(learn, policy=policy, prevent_cse=False)
             hidden_BTD = through(learn, cast, learnt, (fixed, local), gradients, hidden_BTD, seen)
             return self.norm(hidden_BTD), None
@@ -158,9 +158,10 @@ def _rounded(leaf: jax.Array, dtype: Any) -> jax.Array:
     return jax.lax.reduce_precision(leaf, kind.nexp, kind.nmant).astype(dtype)
 
 
-def _is_costly(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Tell matrix products and fused attention from what is computed again in less time than it takes to read."""
-    return primitive.name in _COSTLY
+def _is_worth_keeping(primitive: Any, *inputs: Any, **terms: Any) -> bool:
+    """Tell products with weights and fused attention from what is sooner made again: attention scores are large."""
+    is_product = jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *inputs, **terms)
+    return is_product or primitive.name in _ATTENTION_KERNELS
 
 
 def positions(mask_BS: jax.Array) -> jax.Array:
