@@ -75,8 +75,8 @@ lend.defvjp(_lend, _returned)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Kept:
-    """What a layer keeps of its pullback: the arrays that it made. Those that it was given are there on the way back;
-    `given` says which of them each leaf is, None for one that was made.
+    """What a layer keeps of its pullback, whose leaves are what it made and, themselves, what it was given. The latter
+    is there on the way back: `given` says which of it a leaf is, None for one that was made.
     """
 
     made: list[jax.Array]
