@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dar_jax.batches import Inputs
+from dar_jax.models import kernels
 from dar_jax.models.attention import Attention, View, capped, views
 from dar_jax.models.cache import Cache, Past
 from dar_jax.models.config import DecoderConfig
@@ -22,7 +23,6 @@ from dar_jax.models.stack import scan, through
 from dar_jax.parallel import constrain
 
 Params = dict[str, Any]
-_ATTENTION_KERNELS = {"pallas_call", "dot_product_attention_fwd_wrapper"}
 
 
 class Layer(nnx.Module):
@@ -161,7 +161,7 @@ def _rounded(leaf: jax.Array, dtype: Any) -> jax.Array:
 def _is_worth_keeping(primitive: Any, *inputs: Any, **terms: Any) -> bool:
     """Tell products with weights and fused attention from what is sooner made again: attention scores are large."""
     is_product = jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *inputs, **terms)
-    return is_product or primitive.name in _ATTENTION_KERNELS
+    return is_product or primitive.name in kernels.PRIMITIVES
 
 
 def positions(mask_BS: jax.Array) -> jax.Array:

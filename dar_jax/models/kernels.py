@@ -16,6 +16,8 @@ from dar_jax.models.config import DecoderConfig
 from dar_jax.parallel import platform, spec
 
 _PLATFORMS = {"splash": ("tpu", "cpu"), "cudnn": ("gpu", "cuda")}
+# What they are called in a traced program, on the way forth.
+PRIMITIVES = {"pallas_call", "dot_product_attention_fwd_wrapper"}
 _TILE = 128
 _LARGEST_BLOCK = 512
 

@@ -123,7 +123,7 @@ def _forth(
 
 def _back(read: Read, cast: Cast, kept: Tree, cotangent: jax.Array) -> tuple[None, None, Tree, jax.Array, None]:
     learnt, fixed, gradients, kept, context = kept
-    last = jax.tree.leaves(fixed)[0].shape[0] - 1
+    last = jax.tree.leaves(learnt)[0].shape[0] - 1
 
     def one(done: jax.Array, carry: tuple[jax.Array, Tree]) -> tuple[jax.Array, Tree]:
         cotangent, gradients = carry

@@ -63,8 +63,8 @@ def test_what_a_layer_was_given_is_not_kept_again():
         ).sum()
 
     gradient = jax.jit(jax.grad(value), donate_argnums=0)
-    memory = gradient.lower(weight_LDD, weight_LDD, jax.ShapeDtypeStruct((width,), jnp.float32)).compile()
-    assert memory.memory_analysis().temp_size_in_bytes < 0.5 * weight_LDD.size * 4
+    compiled = gradient.lower(weight_LDD, weight_LDD, jax.ShapeDtypeStruct((width,), jnp.float32)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.5 * weight_LDD.size * 4
 
 
 @pytest.mark.parametrize("kept", [jnp.bfloat16, jnp.float32])
