@@ -23,6 +23,7 @@ from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
 from dar_jax.evaluation import compare
+from dar_jax.held_out import HeldOut
 from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge, Pending, Spent, canary_alarm, canary_metrics, check_budget, check_failures
 from dar_jax.learner import State
@@ -125,6 +126,7 @@ class Run:
         self.folder, self.console, self.saved, (self.judge, self.evaluator) = folder, console, saved, judges
         self.interrupts = Interrupts()
         self.sampler = session.sampler()
+        self.held_out = HeldOut(session) if self.config.evaluation else None
         needed = "reference" in self.config.algorithm.needs or self.config.evaluation
         self.reference = self.learner.reference(start, self.config.reference.placement) if needed else None
         self.progress = Progress(start_checksum=checksum(start), memory=self.config.algorithm.begin())
@@ -271,21 +273,14 @@ class Run:
 
     def evaluate(self, step: int) -> None:
         """Have the judge compare the policy with its start on held-out prompts."""
-        settings, held_out, judge = self.config.evaluation, self.session.held_out, self.evaluator
-        assert settings is not None
+        held_out, judge = self.held_out, self.evaluator
         assert held_out is not None
         assert judge is not None
-        prompts = held_out.at(0, min(settings.prompts, len(held_out.ids)))
-        sampler = self.session.sampler(settings.temperature)
-        key = self.session.key(Purpose.EVALUATION)
-        said: dict[int, Completion] = {}
-        for first, lay_out in ((0, self._decoding), (len(prompts), self._decoding_start)):
-            ((_, words),) = self.session.sample_in_chunks(sampler, lay_out(), prompts, 1, key, chunks=1)
-            said |= {first + row: completion for row, completion in words.items()}
+        said = held_out.completions(self._decoding, self._decoding_start)
         # Together: a judge that compares is to compare the two.
         asked = Asked(said, judge.submit(list(said.values())))
         length = hosts.union("lengths", {row: completion.token_count for row, completion in said.items()}, int)
-        verdicts, half = _everyones([asked]), len(prompts)
+        verdicts, half = _everyones([asked]), len(held_out.prompts)
         self._paid(verdicts, judge)
         outcome = compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
         self._write("evaluations", [{"step": step, **outcome.metrics()}])

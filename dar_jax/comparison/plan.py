@@ -68,14 +68,15 @@ class Plan:
         ]
 
     def tuning(self) -> list[Cell]:
-        """List the runs that find each algorithm's best point; none without a grid."""
+        """List the runs that find each algorithm's best point, evaluated at their end alone; none without a grid."""
         if not self.comparison.grid:
             return []
         return [
-            self._cell(judge, name, self.algorithm(name), point, Path(name, "tuning", folder(point)), seed)
+            _evaluated_once(self._cell(judge, name, self.algorithm(name), point, place, seed))
             for judge, name in self._pairs()
             if self.comparison.tuning_judge in (None, judge)
             for point in points(self.comparison.grid)
+            for place in [Path(name, "tuning", folder(point))]
             for seed in self._seeds(self.comparison.tuning_seeds, _TUNING_SEEDS_FROM)
         ]
 
@@ -134,6 +135,12 @@ def make_plan(text: str, comparison: Comparison, folder: Path, *, where: str) ->
     plan = Plan(text=text, where=where, comparison=comparison, base=base, annotations=0, folder=folder)
     check(comparison, base, where, lambda name: plan.config(plan.algorithm(name)))
     return dataclasses.replace(plan, annotations=comparison.annotations or _annotations(plan))
+
+
+def _evaluated_once(cell: Cell) -> Cell:
+    assert cell.config.evaluation is not None
+    evaluation = dataclasses.replace(cell.config.evaluation, every_steps=None)
+    return dataclasses.replace(cell, config=dataclasses.replace(cell.config, evaluation=evaluation))
 
 
 def _annotations(plan: Plan) -> int:

@@ -1,0 +1,36 @@
+"""What the policy and its start say to the held-out prompts, always at the same random numbers."""
+
+from collections.abc import Callable
+
+from dar_jax.models import Params
+from dar_jax.records import Completion
+from dar_jax.session import Purpose, Session
+
+
+class HeldOut:
+    """The first of a session's held-out prompts, with one sampler for all evaluations of a run.
+
+    What the start says is sampled once: it would be the same every time.
+    """
+
+    def __init__(self, session: Session) -> None:
+        settings = session.config.evaluation
+        assert settings is not None
+        assert session.held_out is not None
+        self.prompts = session.held_out.at(0, min(settings.prompts, len(session.held_out.ids)))
+        self._session, self._sampler = session, session.sampler(settings.temperature)
+        self._of_start: dict[int, Completion] | None = None
+
+    def completions(self, policy: Callable[[], Params], start: Callable[[], Params]) -> dict[int, Completion]:
+        """Sample a completion of each prompt; return those of this host by their numbers among all rows: the policy's,
+        then the start's. Each of the two lays its parameters out for sampling.
+        """
+        if self._of_start is None:
+            self._of_start = self._sampled(start, first=len(self.prompts))
+        return self._sampled(policy, first=0) | self._of_start
+
+    def _sampled(self, lay_out: Callable[[], Params], first: int) -> dict[int, Completion]:
+        # What is laid out stays unnamed, so that it goes as soon as it has been sampled from.
+        key = self._session.key(Purpose.EVALUATION)
+        ((_, words),) = self._session.sample_in_chunks(self._sampler, lay_out(), self.prompts, 1, key, chunks=1)
+        return {first + row: completion for row, completion in words.items()}
