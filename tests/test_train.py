@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -229,6 +230,15 @@ def test_a_killed_process_resumes(config_text, done, tmp_path):
     assert subprocess.run([*command, "--resume", str(run)], check=False).returncode == 0
     assert _comparable(RunFolder(run), "metrics") == _comparable(done, "metrics")
     assert Path(run / "checkpoints" / "12").is_dir()
+
+
+def test_no_program_is_compiled_twice(config_text, tmp_path, caplog):
+    """Each evaluation once built a sampler of its own, and compiled all that it runs."""
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        _train(config_text, tmp_path / "run", "steps=2", "sampling.chunks=2", "evaluation.every_steps=1")
+    compiled = [message for message in caplog.messages if message.startswith("Compiling")]
+    assert any("decode" in message for message in compiled)
+    assert [message for message in set(compiled) if compiled.count(message) > 1] == []
 
 
 @pytest.mark.slow

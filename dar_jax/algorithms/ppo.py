@@ -5,7 +5,8 @@
     L      = - mean of min(q A, clip(q, 1 - clip, 1 + clip) A) + value_coef mean (V(s_t) - (A_t + V_old(s_t)))^2 / 2
 
 with q = pi_theta / pi_t of a token and means over tokens, then completions. The value head is linear, on the policy's
-last hidden state before each token, and starts at 0.
+last hidden state before each token, and starts at 0. It is a mean over the hidden numbers: a step of Adam then moves it
+alike at every width, where a sum would need a learning rate that falls as 1 / width (arXiv 2203.03466).
 """
 
 import dataclasses
@@ -30,8 +31,8 @@ from dar_jax.settings import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PPO(Online):
-    """PPO; `kl_coef` is in reward units a nat. The head learns by Adam at `value_learning_rate`; its error, times
-    `value_coef`, also moves the policy's hidden states.
+    """PPO; `kl_coef` is in reward units a nat. The head learns by Adam at `value_learning_rate`, about as many reward
+    units as an update may move a value; its error, times `value_coef`, also moves the policy's hidden states.
     """
 
     name: Literal["ppo"] = "ppo"
@@ -40,7 +41,7 @@ class PPO(Online):
     discount: float = Field(default=1.0, gt=0, le=1)
     lam: float = Field(default=0.95, ge=0, le=1)
     value_coef: PositiveFloat = 0.1
-    value_learning_rate: PositiveFloat = 1e-3
+    value_learning_rate: PositiveFloat = 3.0
 
     @property
     def head(self) -> Head:
@@ -112,7 +113,8 @@ def _no_value(width: int) -> HeadParams:
 
 def _value(head: HeadParams, hidden_BTD: jax.Array) -> jax.Array:
     """Return V(s_t), in reward units."""
-    return jnp.einsum("BTD,D->BT", hidden_BTD.astype(jnp.float32), head["slope"]) + head["offset"]
+    total_BT = jnp.einsum("BTD,D->BT", hidden_BTD.astype(jnp.float32), head["slope"]) + head["offset"]
+    return total_BT / hidden_BTD.shape[-1]
 
 
 def _explained(return_BT: jax.Array, value_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
