@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_jax.comparison.devices import shares
-from dar_jax.comparison.grid import Changes, written
+from dar_jax.comparison.grid import Changes, at_an_end, written
 from dar_jax.comparison.plan import Cell, Plan
 from dar_jax.comparison.running import Running, check_unchanged, is_finished
 from dar_jax.comparison.summary import best_points, groups, summary
@@ -32,7 +32,7 @@ def compare(plan: Plan, jobs: int, console: Console) -> tuple[Rows, int]:
         missing = _run(plan, tuning, devices, console)
         best = best_points(tuning, plan.folder)
         for (judge, name), point in best.items():
-            console.note(f"best for {name}{f' under {judge}' if judge else ''}: {written(point)}")
+            console.note(f"best for {name}{f' under {judge}' if judge else ''}: {_chosen(point, plan)}")
     cells = plan.compared(best)
     missing += _run(plan, cells, devices, console)
     return _write(plan, cells, console), missing
@@ -51,6 +51,12 @@ def _run(plan: Plan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]]
         console.note(line)
     console.note(f"{len(cells)} runs, {sum(is_finished(cell, plan.folder) for cell in cells)} of them done")
     return Running(cells, plan.folder, devices).run(console.note)
+
+
+def _chosen(point: Changes, plan: Plan) -> str:
+    ends = at_an_end(point, plan.comparison.grid or {})
+    beyond = f", an end of the grid in {', '.join(ends)}: a wider one may have a better point"
+    return f"{written(point)}{beyond if ends else ''}"
 
 
 def _forecast(cell: Cell) -> str:

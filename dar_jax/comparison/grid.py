@@ -27,6 +27,15 @@ def written(point: Changes) -> str:
     return ", ".join(f"{name}={_plain(value)}" for name, value in zip(names, point.values(), strict=True))
 
 
+def at_an_end(point: Changes, grid: Mapping[str, Sequence[Any]]) -> list[str]:
+    """List the keys whose value is the lowest or highest of the grid's numbers, of which there are two or more: what
+    lies beyond may be better.
+    """
+    numbers = {key: [value for value in values if _is_number(value)] for key, values in grid.items()}
+    ends = {key: (min(values), max(values)) for key, values in numbers.items() if len(values) > 1}
+    return [key for key in ends if point[key] in ends[key]]
+
+
 def folder(point: Changes) -> str:
     """Name the folder of a point; a command line takes what has a `=` for an override."""
     return re.sub(r"[^\w.,+-]", "-", written(point).replace(" ", ""))
@@ -35,6 +44,10 @@ def folder(point: Changes) -> str:
 def within(key: str, settings: Sequence[str]) -> bool:
     """Tell whether a key is one of some settings, or of their parts."""
     return any(f"{key}.".startswith(f"{setting}.") for setting in settings)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> str:

@@ -43,6 +43,7 @@ def test_each_judge_tunes_each_algorithm(plan):
     found = plan(JUDGES)
     tuning = found.tuning()
     assert len(tuning) == 2 * 2 * 2
+    assert {cell.config.evaluation.every_steps for cell in tuning} == {None}
     assert tuning[0].place == Path("exact/dar/tuning/learning_rate-0.001/seed-1000")
     rate = {"learning.optimizer.learning_rate": 0.01}
     # One that has no best point is left out; the others are run at theirs.
