@@ -8,12 +8,11 @@ verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded comp
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 from dar_jax import hosts, opening, parallel
 from dar_jax.batches import Batch, Rollouts
@@ -21,52 +20,21 @@ from dar_jax.checkpoints import RunState
 from dar_jax.config import RunConfig
 from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
-from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
-from dar_jax.evaluation import compare
-from dar_jax.held_out import HeldOut
+from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped
 from dar_jax.interrupts import Interrupts
-from dar_jax.judging import Judge, Pending, Spent, canary_alarm, canary_metrics, check_budget, check_failures
+from dar_jax.judging import Judge
 from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
-from dar_jax.records import Completion, Prompt, Verdict
-from dar_jax.reporting import (
-    averaged,
-    closing,
-    completion_rows,
-    judge_metrics,
-    samples,
-    shown,
-    speed,
-    spent_metrics,
-    warnings,
-)
-from dar_jax.runlog import RemoteFolder, RunFolder
+from dar_jax.records import Prompt
+from dar_jax.run.held_out import HeldOut
+from dar_jax.run.progress import RunProgress
+from dar_jax.run.reporter import Reporter
+from dar_jax.run.restoring import restore
+from dar_jax.run.shared_judge import SharedJudge, Submitted, united
 from dar_jax.sampling import rewards
 from dar_jax.session import Purpose, Session, checksum, open_session
 from dar_jax.timeline import Timeline
-
-
-@dataclass
-class Progress:
-    """Where a run is: whole steps done, updates done of the step under way, what that step measured; whether the last
-    whole step is still to be evaluated; what the algorithm carries.
-    """
-
-    step: int = 0
-    update: int = 0
-    measured: dict[str, Any] = field(default_factory=dict)
-    updates: list[dict[str, float]] = field(default_factory=list)
-    start_checksum: int = 0
-    evaluation_due: bool = False
-    memory: dict[str, float] = field(default_factory=dict)
-
-
-class Asked(NamedTuple):
-    """Completions of this host, by their numbers among all rows, with the judge."""
-
-    words: dict[int, Completion]
-    pending: Pending
 
 
 def train(config: RunConfig, run_dir: Path | str) -> None:
@@ -98,7 +66,7 @@ def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _open(session: Session, folder: RunFolder | RemoteFolder, console: Console, start: Params) -> Iterator["Run"]:
+def _open(session: Session, folder: opening.Folder, console: Console, start: Params) -> Iterator["Run"]:
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
@@ -116,20 +84,22 @@ class Run:
     def __init__(
         self,
         session: Session,
-        folder: RunFolder | RemoteFolder,
+        folder: opening.Folder,
         console: Console,
         saved: RunState,
         judges: tuple[Judge | None, Judge | None],
         start: Params,
     ) -> None:
         self.session, self.config, self.learner = session, session.config, session.learner
-        self.folder, self.console, self.saved, (self.judge, self.evaluator) = folder, console, saved, judges
+        self.folder, self.console, self.saved = folder, console, saved
+        self.judge, self.evaluator = (SharedJudge(judge) if judge else None for judge in judges)
+        self.reporter = Reporter(self.config, folder, console)
         self.interrupts = Interrupts()
         self.sampler = session.sampler()
         self.held_out = HeldOut(session) if self.config.evaluation else None
         needed = "reference" in self.config.algorithm.needs or self.config.evaluation
         self.reference = self.learner.reference(start, self.config.reference.placement) if needed else None
-        self.progress = Progress(start_checksum=checksum(start), memory=self.config.algorithm.begin())
+        self.progress = RunProgress(start_checksum=checksum(start), memory=self.config.algorithm.begin())
         self.batch: Batch | None = None
         self.state: State = self.learner.init(start)
         self.timeline = Timeline()
@@ -137,7 +107,7 @@ class Run:
     def steps(self) -> None:
         """Run the steps that are left. However it ends, a checkpoint lets it go on."""
         if self.judge:
-            opening.foretell(self.config, self.judge, self.config.steps - self.progress.step, self.console)
+            opening.foretell(self.config, self.judge.judge, self.config.steps - self.progress.step, self.console)
         self.console.start(self.config.steps, self.progress.step)
         try:
             # A judge's thread that ran a program of several hosts would run it in an order of its own.
@@ -152,9 +122,7 @@ class Run:
             self.save()
             raise BudgetSpent(f"{stop}\n{self._saved_where(f' {stop.setting}=...')}") from None
         self.console.finish()
-        if hosts.is_first():
-            for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
-                self.console.note(line)
+        self.reporter.closing()
 
     def step(self) -> None:
         """Make one step, or what a resume has left of it."""
@@ -166,8 +134,7 @@ class Run:
         memory = self.config.algorithm.learnt(self.progress.memory, self.report())
         done, last = self.progress.step + 1, self.config.steps
         due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
-        start = self.progress.start_checksum
-        self.progress = Progress(step=done, start_checksum=start, evaluation_due=due, memory=memory)
+        self.progress = self.progress.next_step(evaluation_due=due, memory=memory)
         self.evaluate_if_due()
         if done % self.config.checkpoints.every_steps == 0 or done == last:
             self.save()
@@ -182,39 +149,34 @@ class Run:
             batch, metrics = self.learner.weigh(rollouts, None)
             self.progress.measured = _floats(metrics)
             return batch
-        spoken, asked = self._sample(prompts)
-        canaries = self._ask_canaries()
+        assert self.judge is not None
+        spoken, submitted = self._sample(prompts, self.judge)
+        canaries = self.judge.submit_canaries(config.judge, step)
         with self.timeline.timed("recall"):
             rollouts = self.learner.recall(self.state, self.reference, parallel.joined(spoken, session.mesh))
             jax.block_until_ready(rollouts)
         with self.timeline.timed("judge_wait"):
-            pending = [each.pending for each in (*asked, *canaries)]
-            while not all(hosts.gather("judge ready", all(each.ready(within_s=0.5) for each in pending), bool)):
-                self.leave_if_asked()
-            verdicts, of_canaries = _everyones(asked), _everyones(canaries) if canaries else []
-        paid = self._paid([*verdicts, *of_canaries], self._judge)
-        paces = hosts.gather("paces", self._judge.learnt_per_minute or 0.0, float)
-        check_failures(verdicts, self._judge.max_failure_share, self._judge.describe())
+            self.judge.wait([*submitted, *canaries], self.leave_if_asked)
+            verdicts, judged = self.judge.collect(submitted, canaries)
         with self.timeline.timed("weigh"):
             batch, metrics = self.learner.weigh(
                 rollouts, rewards(verdicts, config.group_size, session.mesh), self.progress.memory
             )
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
-            judged = judge_metrics(verdicts, of_canaries, paces) | canary_metrics(of_canaries) | paid
             self.progress.measured = _floats(metrics) | judged
-        for each in asked:
+        for each in submitted:
             self.timeline.beside("judge", each.pending.began, each.pending.ended)
-        self._log_completions(_united(asked), verdicts, columns)
+        self.reporter.completions(step + 1, united(submitted), verdicts, columns)
         return batch
 
-    def _sample(self, prompts: Sequence[Prompt]) -> tuple[list[Rollouts], list[Asked]]:
-        """Sample chunk by chunk, and give the judge each as it comes."""
+    def _sample(self, prompts: Sequence[Prompt], judge: SharedJudge) -> tuple[list[Rollouts], list[Submitted]]:
+        """Sample chunk by chunk, and submit each to the judge while the next is sampled."""
         config, session = self.config, self.session
         key = session.key(Purpose.SAMPLES, self.progress.step)
-        spoken, asked = [], []
+        spoken, submitted = [], []
         with self.timeline.timed("sample"):
             # The copy to sample from stays unnamed, so that it goes as soon as it has been sampled from.
-            for rollouts, words in session.sample_in_chunks(
+            for rollouts, completions in session.sample_in_chunks(
                 self.sampler,
                 self._decoding(),
                 prompts,
@@ -223,14 +185,8 @@ class Run:
                 config.sampling.chunks,
             ):
                 spoken.append(rollouts)
-                asked.append(Asked(words, self._judge.submit(list(words.values()))))
-        return spoken, asked
-
-    def _ask_canaries(self) -> list[Asked]:
-        """Have the first host ask about what is due of them at this step; nothing on any host where none is."""
-        due = self.config.judge.canaries(self.progress.step) if self.config.judge else []
-        own = due if hosts.is_first() else []
-        return [Asked(dict(enumerate(own)), self._judge.submit(own))] if due else []
+                submitted.append(judge.submit(completions))
+        return spoken, submitted
 
     def learn(self, batch: Batch) -> None:
         """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""
@@ -254,37 +210,16 @@ class Run:
                     self.leave_if_asked()
 
     def report(self) -> dict[str, Any]:
-        """Log the step and show its line; return what it measured."""
-        measured, seconds = self.progress.measured, self.timeline.seconds()
-        metrics = {**measured, **averaged(self.progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
-        step, total = self.progress.step + 1, self.config.steps
-        self._write("metrics", [{"step": step, **metrics}])
-        self._write("timeline", self.timeline.rows(step))
-        self.console.step(step, total, shown(metrics), metrics)
-        for warning in [*warnings(metrics), *(canary_alarm(metrics, self.config.judge) if self.config.judge else [])]:
-            self.console.warn(f"step {step}: {warning}")
-        return metrics
+        """Log the step and show its line; return its metrics."""
+        return self.reporter.step(self.progress, self.timeline)
 
     def evaluate_if_due(self) -> None:
         """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""
-        if self.progress.evaluation_due and self.config.evaluation:
-            self.evaluate(self.progress.step)
+        if self.progress.evaluation_due and self.held_out:
+            assert self.evaluator is not None
+            outcome = self.held_out.evaluate(self.evaluator, self._decoding, self._decoding_start)
+            self.reporter.evaluation(self.progress.step, outcome)
         self.progress.evaluation_due = False
-
-    def evaluate(self, step: int) -> None:
-        """Have the judge compare the policy with its start on held-out prompts."""
-        held_out, judge = self.held_out, self.evaluator
-        assert held_out is not None
-        assert judge is not None
-        said = held_out.completions(self._decoding, self._decoding_start)
-        # Together: a judge that compares is to compare the two.
-        asked = Asked(said, judge.submit(list(said.values())))
-        length = hosts.union("lengths", {row: completion.token_count for row, completion in said.items()}, int)
-        verdicts, half = _everyones([asked]), len(held_out.prompts)
-        self._paid(verdicts, judge)
-        outcome = compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
-        self._write("evaluations", [{"step": step, **outcome.metrics()}])
-        self.console.note(outcome.describe(), step=step, **outcome.metrics())
 
     def _decoding(self) -> Params:
         return self.learner.decode_params(self.state)
@@ -301,33 +236,14 @@ class Run:
         self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
 
     def restore(self) -> None:
-        """Take the place of the newest checkpoint, of the start where a run was killed before its first.
-
-        Raises SettingError where it is of another policy, or where checkpoints are lost.
-        """
-        number = self.saved.latest
-        hosts.agree({"newest checkpoint": str(number)})
-        if number is None:
-            opening.begin_again(self.session, self.folder)
+        """Restore the latest checkpoint; restart from scratch if none was written yet. Raises SettingError."""
+        restored = restore(self.session, self.folder, self.saved, self.state, self.progress.start_checksum)
+        if restored is None:
             self.console.note(f"{self.folder.path} ended before its first checkpoint; it begins with the first step")
             self.save()
             return
-        abstract = jax.tree.map(_abstract, self.state.trees())
-        trees, progress, self.batch = self.saved.load(number, abstract, self.session.mesh)
-        start_checksum = self.progress.start_checksum
-        self.state, self.progress = State.of(trees, self.state.frozen), Progress(**progress)
-        if self.progress.start_checksum != start_checksum:
-            raise SettingError(
-                f"policy.path: {self.config.policy.path} is not what the run started from (its weights differ);"
-                " put the old checkpoint back"
-            )
-        step, within = self.progress.step, self.progress.update > 0
-        if hosts.is_first():
-            self.folder.forget_after(step, completions=step + within)
-        if self.progress.evaluation_due:  # unless a later start has caught up on it
-            logged = hosts.is_first() and any(row["step"] == step for row in self.folder.read("evaluations"))
-            self.progress.evaluation_due = not any(hosts.gather("evaluated", logged, bool))
-        self.console.note(f"resumed {self.folder.path} after step {step}, update {self.progress.update}")
+        self.state, self.progress, self.batch = restored
+        self.console.note(f"resumed {self.folder.path} after step {self.progress.step}, update {self.progress.update}")
 
     def leave_if_asked(self) -> None:
         """Save and raise Interrupted if a signal came, to whichever host: all of them are at this place."""
@@ -341,52 +257,9 @@ class Run:
         of = [f" by {name}" for name in hosts.names()] if len(said) > 1 else [""]
         return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
 
-    @property
-    def _judge(self) -> Judge:
-        assert self.judge is not None
-        return self.judge
-
-    def _paid(self, verdicts: list[Verdict], judge: Judge) -> dict[str, float]:
-        """Name what the run has paid this judge so far, on all hosts. Raises BudgetSpent where that kept a question
-        from being asked.
-        """
-        spent = sum(hosts.gather("spent", judge.spent, Spent), judge.spent_before)
-        check_budget(verdicts, spent, judge.price)
-        return spent_metrics(spent.annotations, spent.usd(judge.price))
-
-    def _log_completions(
-        self, words: dict[int, Completion], verdicts: list[Verdict], columns: dict[str, np.ndarray]
-    ) -> None:
-        step, display, rows = self.progress.step + 1, self.config.display, list(words)
-        own = {name: column.reshape(-1)[rows] for name, column in columns.items()}
-        made = completion_rows(step, list(words.values()), [verdicts[row] for row in rows], own)
-        logged = hosts.union_at_first("completions", dict(zip(rows, made, strict=True)), dict[str, Any])
-        self._write("completions", logged)
-        if display.samples_every and (step == 1 or step % display.samples_every == 0):
-            self.console.samples(f"samples of step {step}", samples(logged, display.samples))
-
-    def _write(self, log: str, rows: list[dict[str, Any]]) -> None:
-        if hosts.is_first():
-            self.folder.write(log, rows)
-
     def _saved_where(self, override: str = "") -> str:
         return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
 
 
-def _united(asked: Sequence[Asked]) -> dict[int, Completion]:
-    return {row: completion for each in asked for row, completion in each.words.items()}
-
-
-def _everyones(asked: Sequence[Asked]) -> list[Verdict]:
-    """Wait for the verdicts on this host's completions; return those of all hosts, in row order."""
-    with hosts.together("verdicts"):
-        verdicts = [verdict for each in asked for verdict in each.pending.result()]
-    return hosts.union("verdicts", dict(zip(_united(asked), verdicts, strict=True)), Verdict)
-
-
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
     return {key: float(value) for key, value in to_host(metrics).items()}
-
-
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -3,7 +3,7 @@ import pytest
 
 from dar_jax.config_file import parse_config
 from dar_jax.console import Console
-from dar_jax.held_out import HeldOut
+from dar_jax.run.held_out import HeldOut
 from dar_jax.session import open_session
 
 

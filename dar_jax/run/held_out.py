@@ -1,9 +1,14 @@
-"""What the policy and its start say to the held-out prompts, always at the same random numbers."""
+"""Held-out evaluation: completions of the policy and of its start, always with the same random keys, and a judge's
+comparison of the two.
+"""
 
 from collections.abc import Callable
 
+from dar_jax import hosts
+from dar_jax.evaluation import Outcome, compare
 from dar_jax.models import Params
 from dar_jax.records import Completion
+from dar_jax.run.shared_judge import SharedJudge
 from dar_jax.session import Purpose, Session
 
 
@@ -20,6 +25,17 @@ class HeldOut:
         self.prompts = session.held_out.at(0, min(settings.prompts, len(session.held_out.ids)))
         self._session, self._sampler = session, session.sampler(settings.temperature)
         self._of_start: dict[int, Completion] | None = None
+
+    def evaluate(self, judge: SharedJudge, policy: Callable[[], Params], start: Callable[[], Params]) -> Outcome:
+        """Have the judge compare the policy with its start. Raises BudgetSpent."""
+        completions = self.completions(policy, start)
+        # One submission: a judge that compares is to compare the two.
+        submitted = judge.submit(completions)
+        lengths = {row: completion.token_count for row, completion in completions.items()}
+        length, verdicts = hosts.union("lengths", lengths, int), judge.verdicts([submitted])
+        judge.check_spend(verdicts)
+        half = len(self.prompts)
+        return compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
 
     def completions(self, policy: Callable[[], Params], start: Callable[[], Params]) -> dict[int, Completion]:
         """Sample a completion of each prompt; return those of this host by their numbers among all rows: the policy's,

@@ -1,0 +1,63 @@
+"""What a run reports: rows of its logs and lines of its screen, written by host 0."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dar_jax import hosts
+from dar_jax.config import RunConfig
+from dar_jax.console import Console
+from dar_jax.evaluation import Outcome
+from dar_jax.judging import canary_alarm
+from dar_jax.opening import Folder
+from dar_jax.records import Completion, Verdict
+from dar_jax.reporting import averaged, closing, completion_rows, samples, shown, speed, warnings
+from dar_jax.run.progress import RunProgress
+from dar_jax.timeline import Timeline
+
+
+class Reporter:
+    """Write a run's logs and show its lines."""
+
+    def __init__(self, config: RunConfig, folder: Folder, console: Console) -> None:
+        self.config, self.folder, self.console = config, folder, console
+
+    def step(self, progress: RunProgress, timeline: Timeline) -> dict[str, Any]:
+        """Log the current step and show its line; return its metrics."""
+        measured, seconds = progress.measured, timeline.seconds()
+        metrics = {**measured, **averaged(progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
+        step, judge = progress.step + 1, self.config.judge
+        self._write("metrics", [{"step": step, **metrics}])
+        self._write("timeline", timeline.rows(step))
+        self.console.step(step, self.config.steps, shown(metrics), metrics)
+        for warning in [*warnings(metrics), *(canary_alarm(metrics, judge) if judge else [])]:
+            self.console.warn(f"step {step}: {warning}")
+        return metrics
+
+    def completions(
+        self, step: int, own: dict[int, Completion], verdicts: Sequence[Verdict], columns: dict[str, np.ndarray]
+    ) -> None:
+        """Log the completions of all hosts, this host's `own` by row among them, and show some now and then."""
+        display, rows = self.config.display, list(own)
+        of_rows = {name: column.reshape(-1)[rows] for name, column in columns.items()}
+        made = completion_rows(step, list(own.values()), [verdicts[row] for row in rows], of_rows)
+        logged = hosts.union_at_first("completions", dict(zip(rows, made, strict=True)), dict[str, Any])
+        self._write("completions", logged)
+        if display.samples_every and (step == 1 or step % display.samples_every == 0):
+            self.console.samples(f"samples of step {step}", samples(logged, display.samples))
+
+    def evaluation(self, step: int, outcome: Outcome) -> None:
+        """Log a held-out evaluation and show its line."""
+        self._write("evaluations", [{"step": step, **outcome.metrics()}])
+        self.console.note(outcome.describe(), step=step, **outcome.metrics())
+
+    def closing(self) -> None:
+        """Show what the run came to."""
+        if hosts.is_first():
+            for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
+                self.console.note(line)
+
+    def _write(self, log: str, rows: list[dict[str, Any]]) -> None:
+        if hosts.is_first():
+            self.folder.write(log, rows)
