@@ -17,10 +17,10 @@ from dar_jax.data.pairs import Pair
 from dar_jax.errors import Interrupted, SettingError
 from dar_jax.evaluation.agreement import Agreement, agreement, opinion
 from dar_jax.interrupts import Interrupts
+from dar_jax.json_text import plain
 from dar_jax.judging import Judge, PanelJudge, check_budget, check_failures
 from dar_jax.judging.section import Settings
 from dar_jax.records import Verdict
-from dar_jax.runlog.rows import plain
 
 Labels = Literal["reward", "preference"]
 LABELS: tuple[Labels, ...] = get_args(Labels)

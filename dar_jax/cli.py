@@ -9,6 +9,9 @@ from pathlib import Path
 
 from dar_jax import __version__, comparison_verbs, judging_verbs
 from dar_jax.errors import DarError, SettingError
+from dar_jax.json_text import json_text
+from dar_jax.screen import tolerant_streams
+from dar_jax.visible import visible
 
 _TRAIN = """\
 Align a policy with an online judge, or go on with a run.
@@ -71,8 +74,9 @@ _PLAN_STATUS = "exit status: 0 it fits; 1 it does not; 2 a setting, file or argu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a mistake of the user's is one line, not a traceback."""
-    options = _parse(arguments)
-    return guarded(lambda: options.verb(options))
+    with tolerant_streams():
+        options = _parse(arguments)
+        return guarded(lambda: options.verb(options))
 
 
 def guarded(verb: Callable[[], int | None]) -> int:
@@ -80,7 +84,7 @@ def guarded(verb: Callable[[], int | None]) -> int:
     try:
         return verb() or 0
     except DarError as error:
-        print(f"dar-jax: {error}", file=sys.stderr)
+        print(f"dar-jax: {visible(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("dar-jax: interrupted", file=sys.stderr)
@@ -232,7 +236,7 @@ def _plan(options: argparse.Namespace) -> int:
         plan = make_plan(config, where, status.update, assumed)
         ways = [] if plan.fits else ways_out(config, plan, status.update)
     if options.json:
-        print(json.dumps(to_plain(plan, ways), indent=1))
+        print(json_text(to_plain(plan, ways), indent=1))
     else:
         show(plan, ways, Console(width=None if sys.stdout.isatty() else 120))
     return 0 if plan.fits else 1

@@ -5,7 +5,6 @@ Modes: `rich` (a terminal), `plain` (lines, for a log file), `json` (one JSON ob
 """
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +19,15 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Table
 
+from dar_jax.json_text import json_text
+from dar_jax.screen import tolerant
 from dar_jax.settings import STRICT
+from dar_jax.visible import visible
 
 # Of a long work, where no bar can be shown.
 _LINE_EVERY_S = 30.0
+# A field, since Rich would take braces in the text for a format.
+_WHAT = TextColumn("{task.fields[what]}")
 
 Mode = Literal["auto", "rich", "plain", "json", "quiet"]
 
@@ -48,12 +52,15 @@ class Sample:
 
 
 class Console:
-    """Speak to the person, or to their log, in one of the modes."""
+    """Print to a terminal or a log in one of the modes.
+
+    Control characters in texts are escaped. A reader that leaves ends nothing: the console then goes quiet.
+    """
 
     def __init__(self, mode: Mode, file: Any = None) -> None:
-        file = file or sys.stdout
+        file = tolerant(file or sys.stdout)
         self.mode = ("rich" if file.isatty() else "plain") if mode == "auto" else mode
-        self._rich = Rich(file=file, highlight=False, soft_wrap=self.mode != "rich")
+        self._rich = Rich(file=file, highlight=False, emoji=False, soft_wrap=self.mode != "rich")
         self._progress: Progress | None = None
         self._task: Any = None
 
@@ -74,10 +81,10 @@ class Console:
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show how far a long reading is, told bytes of how many: a bar on a terminal, a line when it is over."""
-        columns = (TextColumn("reading"), TextColumn(escape(what)), BarColumn(), DownloadColumn(), Remaining())
+        columns = (TextColumn("reading"), _WHAT, BarColumn(), DownloadColumn(), Remaining())
         began, total = time.perf_counter(), 0
         with Progress(*columns, console=self._rich, transient=True, disable=self.mode != "rich") as bar:
-            task = bar.add_task("", total=None)
+            task = bar.add_task("", total=None, what=_markup(what))
 
             def tell(done: int, of: int) -> None:
                 nonlocal total
@@ -94,16 +101,16 @@ class Console:
         elsewhere a line now and then.
         """
         said = (TextColumn("{task.fields[said]}"), TextColumn("left"), Remaining())
-        columns = (TextColumn(escape(what)), MofNCompleteColumn(), BarColumn(), *said)
+        columns = (_WHAT, MofNCompleteColumn(), BarColumn(), *said)
         began = said_at = time.perf_counter()
         with Progress(*columns, console=self._rich, disable=self.mode != "rich") as bar:
-            task = bar.add_task("", total=total, said="")
+            task = bar.add_task("", total=total, said="", what=_markup(what))
 
             def tell(done: int, more: str) -> None:
                 nonlocal said_at
                 now = time.perf_counter()
                 rate = done / max(now - began, 1e-9)
-                bar.update(task, completed=done, said=escape(f"{rate:,.1f}/s  {more}"))
+                bar.update(task, completed=done, said=_markup(f"{rate:,.1f}/s  {more}"))
                 if self.mode != "rich" and now - said_at >= _LINE_EVERY_S:
                     said_at = now
                     left = f"{(total - done) / rate / 60:,.0f} min left" if rate else "no end in sight"
@@ -139,10 +146,10 @@ class Console:
                 score = f"{_number(each.reward)} w={each.weight:.2f}"
                 self._print(escape(f"    {score}  {_short(each.prompt, 60)} -> {_short(each.completion, 160)}"))
             return
-        table = Table("prompt", "completion", "reward", "weight", title=title, title_justify="left")
+        table = Table("prompt", "completion", "reward", "weight", title=_markup(title), title_justify="left")
         for each in samples:
             cells = (_short(each.prompt, 160), _short(each.completion, 240))
-            table.add_row(*map(escape, cells), _number(each.reward), f"{each.weight:.2f}")
+            table.add_row(*map(_markup, cells), _number(each.reward), f"{each.weight:.2f}")
         self._rich.print(table)
 
     def finish(self) -> None:
@@ -152,11 +159,15 @@ class Console:
             self._progress = None
 
     def _print(self, markup: str) -> None:
-        self._rich.print(markup)
+        self._rich.print(visible(markup))
 
     def _emit(self, values: Mapping[str, Any]) -> None:
-        self._rich.file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._rich.file.write(json_text(values) + "\n")
         self._rich.file.flush()
+
+
+def _markup(text: str) -> str:
+    return escape(visible(text))
 
 
 def _number(value: float | None) -> str:

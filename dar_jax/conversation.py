@@ -9,6 +9,7 @@ from rich.text import Text
 from dar_jax.errors import SettingError
 from dar_jax.records import Completion, Message, Prompt
 from dar_jax.sample import Asked, Speaker, length, open_speaker
+from dar_jax.visible import visible
 
 _HELP = "/reset forgets what was said, /quit (or Ctrl-D) leaves"
 
@@ -56,12 +57,12 @@ def converse(source: str, asked: Asked) -> None:
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  input() then edits lines and recalls them
-        out.print(Text(f"{speaker.title}. {_HELP}", style="dim"))
+        out.print(Text(visible(f"{speaker.title}. {_HELP}"), style="dim"))
     while (said := _listen()) is not None and said != "/quit":
         if said == "/reset":
             conversation.reset()
         elif said.startswith("/"):
-            out.print(Text(f"{said}: no such command; {_HELP}", style="dim"))
+            out.print(Text(visible(f"{said}: no such command; {_HELP}"), style="dim"))
         elif said:
             _answer(out, conversation, said)
 
@@ -80,10 +81,10 @@ def _answer(out: Console, conversation: Conversation, said: str) -> None:
     try:
         completion, left_out = conversation.answer(said)
     except SettingError as error:
-        out.print(Text(str(error), style="dim"))
+        out.print(Text(visible(str(error)), style="dim"))
         return
     if left_out:
         out.print(Text(f"(the oldest {left_out} turns no longer fit and were left out)", style="dim"))
-    out.print(Text(completion.text))
+    out.print(Text(visible(completion.text)))
     if not completion.ended:
         out.print(Text(f"({length(completion)}; --max-tokens allows more)", style="dim"))

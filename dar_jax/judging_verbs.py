@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_jax.errors import SettingError
+from dar_jax.visible import visible
 
 _JUDGE = """\
 Score a file of completions with the judge of a config: of its settings, those under `judge:` alone are used.
@@ -164,6 +165,6 @@ def _audit(options: argparse.Namespace) -> int:
 
     findings, looked_at = ledgers.audit(options.place, options.mass_floor)
     for finding in findings:
-        print(finding)
+        print(visible(finding))
     print(f"{looked_at}: {f'{len(findings)} findings' if findings else 'sound'}", file=sys.stderr)
     return 1 if findings else 0

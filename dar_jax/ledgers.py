@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console as Rich
 
 from dar_jax.errors import SettingError
+from dar_jax.json_text import json_text
 from dar_jax.judging import reading
 from dar_jax.judging.audit import Audit, logged_of
 from dar_jax.judging.ledger import Ledger
@@ -36,7 +37,7 @@ def stats(place: Place, out: Rich, *, as_json: bool) -> None:
     judge = _judge_of(place)
     found = statistics(reading.distinct(reading.find(place), reading.billing), members(judge) if judge else ())
     if as_json:
-        print(json.dumps(found.to_plain(), indent=1))
+        print(json_text(found.to_plain(), indent=1))
     else:
         show(found, out)
 

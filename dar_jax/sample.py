@@ -1,7 +1,6 @@
 """What a policy says: completions of a prompt, shown on the screen or piped on."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +17,13 @@ from dar_jax import models
 from dar_jax.config import RunConfig
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
+from dar_jax.json_text import json_text
 from dar_jax.parallel import decode_mesh, shardings
 from dar_jax.policy import Policy, open_policy
 from dar_jax.records import Completion, Prompt
 from dar_jax.sampling import Sampler, Sampling, completions
 from dar_jax.tokens import Tokenizer, generation_settings
+from dar_jax.visible import visible
 
 _OPTIONS = {"max_completion_length": "--max-tokens"}
 
@@ -102,10 +103,10 @@ def sample(source: str, texts: Sequence[str], count: int, asked: Asked, *, as_js
     out = Rich(file=sys.stdout, highlight=False, soft_wrap=True)
     prompts = [Prompt(id=row, text=text) for row, text in enumerate(texts)]
     if out.is_terminal and not as_json:
-        out.print(Text(speaker.title, style="dim"))
+        out.print(Text(visible(speaker.title), style="dim"))
     for completion in speaker.speak(prompts, count):
         if as_json:
-            print(json.dumps(_plain(completion), ensure_ascii=False))
+            print(json_text(_plain(completion)))
         else:
             _show(out, completion, alone=len(prompts) * count == 1, titled=len(prompts) > 1)
 
@@ -119,10 +120,10 @@ def length(completion: Completion) -> str:
 def _show(out: Rich, completion: Completion, *, alone: bool, titled: bool) -> None:
     """Print one completion: in a pipe a lone one bare, otherwise under a line that counts it."""
     if titled and completion.sample == 0:
-        out.print(Text(f"> {completion.prompt.text}", style="bold"))
+        out.print(Text(visible(f"> {completion.prompt.text}"), style="bold"))
     if out.is_terminal or not alone:
         out.print(Text(f"[{completion.sample + 1}] {length(completion)}", style="cyan"))
-    out.print(Text(completion.text))
+    out.print(Text(visible(completion.text)))
 
 
 def _plain(completion: Completion) -> dict[str, Any]:

@@ -90,3 +90,35 @@ def test_a_long_reading_is_a_bar_on_a_terminal():
         tell(1_500_000, 3_000_000)
     assert "some/[model]" in file.getvalue()
     assert "1.5/3.0 MB" in file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["rich", "plain", "json"])
+def test_no_text_reaches_the_terminal_as_a_control_sequence(mode):
+    file, evil = io.StringIO(), "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e"
+    console = Console(mode, file)
+    console.note(evil)
+    console.warn(evil)
+    console.step(1, 2, {"loss": evil}, {"loss": evil})
+    console.samples(evil, [Sample(prompt=evil, completion=evil, reward=1.0, weight=1.0)])
+    with console.counting(evil, 2) as tell:
+        tell(1, evil)
+    assert not {"\x07", "\x9b", "\u202e"} & set(file.getvalue())
+    assert "\x1b]" not in file.getvalue()
+    assert r"\u202e" in file.getvalue()
+
+
+def test_json_has_no_nan():
+    file = io.StringIO()
+    Console("json", file).step(1, 2, {}, {"loss": float("nan"), "eval": {"win_rate": float("inf")}})
+    assert json.loads(file.getvalue(), parse_constant=pytest.fail) == {
+        "step": 1,
+        "loss": None,
+        "eval": {"win_rate": None},
+    }
+
+
+def test_a_name_with_braces_is_no_format():
+    file = io.StringIO()
+    with Console("rich", file).reading("runs/{a}:smile:") as tell:
+        tell(1, 2)
+    assert "runs/{a}:smile:" in file.getvalue()

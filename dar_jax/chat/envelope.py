@@ -12,12 +12,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from dar_jax.visible import UNSEEN, escaped
+
 # [INST], [/TOOL_CALLS], [|assistant|], and the few that families write in small letters; not [1], a[i] or [text](url).
 _TAG = re.compile(r"\[(?=\||/?(?:[A-Z][A-Z_]*|[gs]MASK|(?:start|end)_header_id|(?:extra_id_|unused|control_)\d+)\])")
 # The wide brackets become `<` and `>` where a tokenizer normalises.
-_UNSEEN = re.compile(
-    "[\u007f-\u009f\u00ad\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufe64\ufe65\uff1c\uff1e\U000e0000-\U000e0fff]"
-)
+_UNSEEN = re.compile(f"[{UNSEEN}\ufe64\ufe65\uff1c\uff1e]")
 _SEALED = re.compile(r"<<<DATA (?P<mark>[0-9a-f]{16})\n(?P<data>.*)\nDATA (?P=mark)>>>")
 _LABELS = re.compile(r"exactly one of: (?P<labels>[^\n]*?), and nothing else\.\Z")
 
@@ -68,5 +68,5 @@ def _escaped(data: Mapping[str, str]) -> str:
     # Most texts hold nothing unseen, and the search for it would take most of this function's time. Of ASCII only DEL
     # is: JSON has escaped the other control characters.
     if not line.isascii() or "\x7f" in line:
-        line = _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], line)
+        line = _UNSEEN.sub(escaped, line)
     return _TAG.sub("\\\\u005b", line)

@@ -14,9 +14,9 @@ from dar_jax.comparison.plan import Cell, Plan
 from dar_jax.comparison.running import Running, check_unchanged, is_finished
 from dar_jax.comparison.summary import best_points, groups, summary
 from dar_jax.console import Console
+from dar_jax.json_text import plain
 from dar_jax.reporting.comparison_page import by_judge, write_page
 from dar_jax.reporting.comparison_plots import axes_of, plot_name, write_curves, write_heat_map
-from dar_jax.runlog.rows import plain
 
 Rows = list[dict[str, Any]]
 

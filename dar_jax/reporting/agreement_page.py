@@ -11,6 +11,8 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from dar_jax.visible import visible
+
 Row = Mapping[str, Any]
 
 _STYLE = "body{font:16px/1.5 sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}td,th{padding:.2rem .8rem;\
@@ -27,7 +29,7 @@ def table(rows: Sequence[Row]) -> Table:
     """Lay the figures out, a row a judge and label mode."""
     found = Table(*_HEADINGS, box=SIMPLE)
     for row in rows:
-        found.add_row(*map(escape, _cells(row)))
+        found.add_row(*(escape(visible(cell)) for cell in _cells(row)))
     return found
 
 

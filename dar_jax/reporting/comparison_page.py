@@ -10,6 +10,8 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from dar_jax.visible import visible
+
 Row = Mapping[str, Any]
 
 EXPLAINED = """\
@@ -47,7 +49,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     for judge, same in by_judge(rows):
         table = Table(*HEADINGS, box=SIMPLE, title=_title(judge, same), title_justify="left")
         for row in same:
-            table.add_row(*map(escape, _cells(row)))
+            table.add_row(*(escape(visible(cell)) for cell in _cells(row)))
         found.append(table)
     return found
 

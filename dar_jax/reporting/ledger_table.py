@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dar_jax.judging.statistics import Statistics, Sums, date, label
+from dar_jax.visible import visible
 
 _HEADINGS = ("answers", "attempts", "no usage", "input", "cached", "output", "US dollars", "first (UTC)", "last (UTC)")
 
@@ -13,11 +14,11 @@ _HEADINGS = ("answers", "attempts", "no usage", "input", "cached", "output", "US
 def show(found: Statistics, out: Console) -> None:
     """Print a table a judge, a row a served model, and the sums over all; tokens are counted where usage is known."""
     for judge, description in found.judges.items():
-        out.print(escape(label(judge, description)), soft_wrap=True)
+        out.print(escape(visible(label(judge, description))), soft_wrap=True)
         table = Table("served model", *_HEADINGS, box=SIMPLE)
         for (of, model), sums in found.served.items():
             if of == judge:
-                table.add_row(escape(model or "(no name)"), *_cells(sums))
+                table.add_row(escape(visible(model or "(no name)")), *_cells(sums))
         out.print(table)
     total = dict(zip(_HEADINGS, _cells(found.total), strict=True))
     out.print("all: " + ", ".join(f"{name} {value}" for name, value in total.items()), soft_wrap=True)

@@ -9,6 +9,9 @@ ledger.sqlite       every answer paid for (the judge's)
 held_out.sqlite     those of an evaluation's own judge
 checkpoints/        Orbax (checkpoints.run_state)
 policy/             config.json and tokenizer: with a checkpoint, a whole model (policy.keep_words)
+.lock               locked by the process that runs here (lock.py)
+
+Only its owner can read it: prompts, completions and paid answers may be confidential.
 
 Nothing can be appended to in a bucket, and SQLite does not work there. So each log is a folder with an object a step
 (metrics/00000012.jsonl), and the ledger a folder with an object a batch of answers (judging.segments). A local folder

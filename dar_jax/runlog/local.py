@@ -1,12 +1,21 @@
 """A run folder on a disk: plain files."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dar_jax.disk import disk_fault, run_folder_writes
 from dar_jax.errors import SettingError
-from dar_jax.runlog.rows import LOGS, from_text, to_lines
+from dar_jax.runlog import log_file
+from dar_jax.runlog.lock import NAME as LOCK
+from dar_jax.runlog.lock import FolderLock
+from dar_jax.runlog.rows import LOGS
+
+_SCRATCH = ".config.yaml.tmp"
+# By a run that was killed before it wrote its settings.
+_LEFT_BEHIND = {LOCK, _SCRATCH}
 
 
 class RunFolder:
@@ -17,6 +26,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.ledger = self.ledger_of(0)
         self.policy = path / "policy"
+        self._lock: FolderLock | None = None
 
     def ledger_of(self, process: int, name: str = "ledger") -> Path:
         """Name the file where a process of the run keeps its answers: `ledger.sqlite`, `ledger-1.sqlite`, ..."""
@@ -28,41 +38,78 @@ class RunFolder:
 
     @classmethod
     def check(cls, path: Path | str) -> None:
-        """Say before anything is loaded what `create` would; SettingError if something is there already."""
+        """Check before anything is loaded that `create` will work, and leave nothing behind.
+
+        Raises SettingError where something is there already, or nothing can be written.
+        """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise taken(path)
+        try:
+            if path.exists() and not path.is_dir():
+                raise SettingError(f"--run-dir {path}: that is a file; name a folder that is new or empty")
+            if path.exists() and {each.name for each in path.iterdir()} - _LEFT_BEHIND:
+                raise taken(path)
+            _try_to_write(path)
+        except OSError as error:
+            raise unwritable(f"--run-dir {path}", error) from None
 
     @classmethod
     def create(cls, path: Path | str, config_yaml: str) -> "RunFolder":
-        """Start a run folder; SettingError if something is there already."""
+        """Start a run folder that only its owner can read, and lock it. Raises SettingError as `check` does, or where
+        another process is at it.
+        """
         cls.check(path)
         folder = cls(path)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write_config(config_yaml)
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.lock()
+        try:
+            if folder.is_run():  # made since the check
+                raise taken(path)
+            folder.write_config(config_yaml)
+        except BaseException:
+            folder.close()
+            raise
         return folder
 
     @classmethod
     def reopen(cls, path: Path | str) -> "RunFolder":
-        """Open the folder of a run that shall go on; SettingError where there is nothing to resume."""
+        """Open the folder of a run to go on with it. Raises SettingError where there is nothing to resume."""
         folder = cls(path)
         if not folder.is_run():
             raise nothing_to_resume(path)
         return folder
+
+    def lock(self) -> None:
+        """Keep other processes from running in this folder until `close`. Raises SettingError where one does."""
+        try:
+            self._lock = FolderLock(self.path)
+        except OSError as error:
+            raise unwritable(f"{self.path}", error) from None
+
+    def close(self) -> None:
+        """Unlock the folder."""
+        if self._lock:
+            self._lock.release()
+        self._lock = None
 
     def is_run(self) -> bool:
         """Tell a run's folder from any other: it has a config.yaml."""
         return (self.path / "config.yaml").is_file()
 
     def config_yaml(self) -> str:
-        """The settings the run was started with."""
-        return (self.path / "config.yaml").read_text()
+        """Return the settings the run was started with. Raises SettingError where they are no text."""
+        try:
+            return (self.path / "config.yaml").read_text(encoding="utf-8")
+        except UnicodeDecodeError as fault:
+            raise SettingError(
+                f"{self.path}/config.yaml: not UTF-8 ({fault.reason} at byte {fault.start}); put it back from a copy"
+            ) from None
 
     def write_config(self, config_yaml: str) -> None:
-        """Replace the settings by those a resume goes on with."""
-        scratch = self.path / "config.yaml.tmp"
-        scratch.write_text(config_yaml)
-        scratch.replace(self.path / "config.yaml")
+        """Replace the settings by those a resume goes on with. Raises DarError where the disk refuses."""
+        with run_folder_writes(self.path, "config.yaml"):
+            with open(self.path / _SCRATCH, "w", encoding="utf-8", opener=log_file.private) as file:
+                file.write(config_yaml)
+            (self.path / _SCRATCH).replace(self.path / "config.yaml")
 
     def contents(self) -> list[str]:
         """Name what lies in the folder, folders with a slash; SQLite's side files are part of the ledger."""
@@ -71,35 +118,51 @@ class RunFolder:
 
     @contextmanager
     def filling_policy(self) -> Iterator[Path]:
-        """Give the folder `policy` to fill."""
-        self.policy.mkdir(exist_ok=True)
-        yield self.policy
+        """Yield the folder `policy` to write to. Raises DarError where the disk refuses."""
+        with run_folder_writes(self.path, "policy/"):
+            self.policy.mkdir(mode=0o700, exist_ok=True)
+            yield self.policy
 
     def write(self, log: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to `<log>.jsonl`; each has a `step`. NaN and infinities are written as null."""
-        with (self.path / f"{log}.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(to_lines(rows))
+        """Append rows to `<log>.jsonl`, each with a `step`. NaN and infinities become null.
+
+        Raises DarError where the disk refuses.
+        """
+        with run_folder_writes(self.path, f"{log}.jsonl"):
+            log_file.append(self.path / f"{log}.jsonl", rows)
 
     def flush(self) -> None:
-        """Return when all rows are written: here they are."""
+        """Return when all rows are written, which on a disk they are."""
 
     def read(self, log: str) -> list[dict[str, Any]]:
-        """Return the complete rows of `<log>.jsonl`."""
-        file = self.path / f"{log}.jsonl"
-        return [row for _, row in from_text(file.read_text(encoding="utf-8"))] if file.exists() else []
+        """Return the whole rows of `<log>.jsonl`. Raises SettingError where a line is damaged."""
+        return log_file.read(self.path / f"{log}.jsonl")
 
     def forget_after(self, step: int, *, completions: int) -> None:
-        """Drop rows of steps above `step` (of completions above their own limit), and a half-written last line:
-        a resume makes them again.
+        """Drop rows of steps above `step` (of completions above their own limit), and a torn last line: a resume
+        makes them again. Raises SettingError where another line is damaged, DarError where the disk refuses.
         """
         for name in LOGS:
-            file = self.path / f"{name}.jsonl"
-            limit = completions if name == "completions" else step
-            if file.exists():
-                kept = [line for line, row in from_text(file.read_text(encoding="utf-8")) if row["step"] <= limit]
-                scratch = file.with_suffix(".tmp")
-                scratch.write_text("".join(kept), encoding="utf-8")
-                scratch.replace(file)
+            with run_folder_writes(self.path, f"{name}.jsonl"):
+                log_file.keep_steps(self.path / f"{name}.jsonl", completions if name == "completions" else step)
+
+
+def _try_to_write(path: Path) -> None:
+    """Make the folder and a file in it, and remove what was made. Raises OSError."""
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path, buffering=0) as probe:
+            probe.write(b"a run folder can be written here\n")
+    finally:
+        for each in made:
+            with suppress(OSError):  # not made, or another process is at it too
+                each.rmdir()
+
+
+def unwritable(option: str, error: OSError) -> SettingError:
+    """Return the error for a folder that cannot be written."""
+    return SettingError(f"{option}: cannot be written: {disk_fault(error) or error}; or choose another folder")
 
 
 def taken(where: Path | str) -> SettingError:

@@ -12,6 +12,7 @@ Rows leave in the background, so that no step waits for the store; what went wro
 
 import atexit
 import functools
+import io
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ from dar_jax.runlog import bucket
 from dar_jax.runlog.local import nothing_to_resume, taken
 from dar_jax.runlog.objects import HASTY, Objects, Writing, local_path
 from dar_jax.runlog.owner import Owner
-from dar_jax.runlog.rows import LOGS, from_text, to_lines
+from dar_jax.runlog.rows import LOGS, from_lines, to_bytes
 
 
 class RemoteFolder:
@@ -82,6 +83,12 @@ class RemoteFolder:
         folder._owner.look()
         return folder
 
+    def lock(self) -> None:
+        """Nothing: owner.json says whose the folder is."""
+
+    def close(self) -> None:
+        """Nothing: see `lock`."""
+
     def is_run(self) -> bool:
         """Tell a run's folder from any other: it has a config.yaml."""
         bucket.prepare(self.path)
@@ -131,7 +138,7 @@ class RemoteFolder:
         """Begin to write rows, each with its `step`, the rows of one step at once. NaN and infinities become null."""
         self._settle(wait=False)
         for step, of_step in groupby(rows, key=lambda row: row["step"]):
-            content = "".join(to_lines(of_step)).encode()
+            content = to_bytes(of_step)
             self._under_way.append(self._objects.create(_segment(log, step), content))
 
     def flush(self) -> None:
@@ -143,7 +150,9 @@ class RemoteFolder:
         """Return the rows of a log."""
         self._settle(wait=True)
         segments = self._objects.read_each(self._objects.under(log))
-        return [row for _, content in segments for _, row in from_text(content.decode())]
+        return [
+            line.row for name, content in segments for line in from_lines(io.BytesIO(content), f"{self.path}/{name}")
+        ]
 
     def forget_after(self, step: int, *, completions: int) -> None:
         """Take the folder over, then drop rows of steps above `step` (of completions above their own limit): a resume

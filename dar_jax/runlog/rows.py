@@ -1,11 +1,20 @@
-"""Rows of a log as lines of JSON."""
+"""Rows of a log as lines of JSON in UTF-8."""
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from dar_jax.errors import SettingError
+from dar_jax.json_text import plain
 
 LOGS = ("metrics", "completions", "evaluations", "timeline")
+
+
+class Line(NamedTuple):
+    """A whole line of a log, its end included, and its row."""
+
+    content: bytes
+    row: dict[str, Any]
 
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -13,17 +22,29 @@ def to_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows]
 
 
-def from_text(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return each whole line with its row; a last line without an end is no row."""
-    # Not splitlines: texts hold U+2028 and its like as they are.
-    for line in text.split("\n")[:-1]:
-        yield line + "\n", json.loads(line)
+def to_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as lines in UTF-8; a lone surrogate, which UTF-8 has not, as JSON's escape for it."""
+    return "".join(to_lines(rows)).encode("utf-8", "backslashreplace")
 
 
-def plain(value: Any) -> Any:
-    """Return it as JSON has it: NaN and infinities are null."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def from_lines(lines: Iterable[bytes], where: str) -> Iterator[Line]:
+    """Read the lines of a log, each with a `step`. A last one without its end was torn by a kill, and is no row.
+
+    Raises SettingError, with the number of the line, where another one is damaged.
+    """
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            row = json.loads(line.decode())
+        except (ValueError, RecursionError) as fault:  # ValueError is also UTF-8's
+            raise _damaged(where, number, str(fault)) from None
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise _damaged(where, number, "no JSON object with a `step`")
+        yield Line(line, row)
+
+
+def _damaged(where: str, number: int, why: str) -> SettingError:
+    return SettingError(
+        f"{where}, line {number}: damaged ({why}); put the file back from a copy, or delete this line and lose its row"
+    )

@@ -1,0 +1,78 @@
+"""Standard output and error whose reader may leave: `| head -1`, a closed terminal, a full disk behind `>`."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+
+class Screen:
+    """A text file that drops what cannot be written. After the first failure it stays silent, and its descriptor
+    leads to /dev/null, so that neither Rich nor Python's own flush at exit ends the process.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write what the encoding has, the rest as escapes; return the length of `text`."""
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
+        with self._tolerant():
+            self._file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        """Write each line."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flush, if anybody still reads."""
+        with self._tolerant():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:
+            return  # a reader that is late loses a line, not the rest
+        except OSError:
+            _discard(self._file)
+        except ValueError:
+            if not self._file.closed:
+                raise
+
+
+def tolerant(file: TextIO | None) -> Any:
+    """Return a text file as a Screen; None, which Python has for a closed descriptor, as one that drops all."""
+    if file is None:
+        return Screen(open(os.devnull, "w", encoding="utf-8"))
+    return file if isinstance(file, Screen) else Screen(file)
+
+
+@contextlib.contextmanager
+def tolerant_streams() -> Iterator[None]:
+    """Make print and Rich, inside, survive readers of standard output and error that leave."""
+    out, errors = tolerant(sys.stdout), tolerant(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            yield
+        finally:  # what Python itself would flush at exit, too late
+            out.flush()
+            errors.flush()
+
+
+def _discard(file: TextIO) -> None:
+    """Lead the descriptor of a file to /dev/null: what it has buffered could otherwise never be flushed."""
+    try:
+        descriptor = file.fileno()
+    except (OSError, ValueError):  # a file in memory, or a closed one
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)

@@ -1,0 +1,23 @@
+"""Escapes for characters that a screen or a model reads and an eye does not: control characters, other line ends,
+direction overrides and Unicode's tags. What joins or parts letters in living scripts (ZWJ, ZWNJ) stays.
+"""
+
+import json
+import re
+
+# The inside of a character class, without C0 controls.
+UNSEEN = "\u007f-\u009f\u00ad\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff"
+# A tab and a line feed are layout. A lone surrogate cannot be encoded.
+_ON_SCREEN = re.compile(f"[\u0000-\u0008\u000b-\u001f\u061c\u200e\u200f\ud800-\udfff{UNSEEN}]")
+
+
+def escaped(found: re.Match[str]) -> str:
+    """Return a matched character as JSON writes it: `\\u001b`."""
+    return json.dumps(found[0])[1:-1]
+
+
+def visible(text: str) -> str:
+    """Return untrusted text for a screen: no sequence in it can move the cursor, set the title or the clipboard, or
+    reorder what is read.
+    """
+    return text if text.isascii() and text.isprintable() else _ON_SCREEN.sub(escaped, text)
