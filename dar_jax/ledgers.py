@@ -1,9 +1,9 @@
 """What can be done with a ledger beside judging: look at it, write it out, put several into one, audit it."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ _LOGGED = {"step", "prompt_id", "sample", "prompt", "completion", "verdict", "pr
 def stats(place: Place, out: Rich, *, as_json: bool) -> None:
     """Print the sums by judge and served model, or one JSON object."""
     judge = _judge_of(place)
-    found = statistics(reading.distinct(reading.find(place), reading.billing), members(judge) if judge else ())
+    found = statistics(reading.distinct(_rows(reading.find(place)), reading.billing), members(judge) if judge else ())
     if as_json:
         print(json_text(found.to_plain(), indent=1))
     else:
@@ -43,26 +43,32 @@ def stats(place: Place, out: Rich, *, as_json: bool) -> None:
 
 
 def export(place: Place, output: Path, mass_floor: float | None) -> str:
-    """Write one JSON object an answer to a new file; return what to say of it."""
+    """Write one JSON object an answer, but for damaged ones, to a new file; return what to say of it."""
     ledgers, floor, count = reading.find(place), _floor(place, mass_floor), 0
+    damaged = sum(len(ledger.damaged()) for ledger in ledgers)
     with new_file(output) as scratch, scratch.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for row in reading.distinct(ledgers, reading.key):
+        whole = itertools.chain.from_iterable(ledger.whole_rows() for ledger in ledgers)
+        for row in reading.distinct(whole, reading.key):
             file.writelines(to_lines([_exported(row, floor)]))
             count += 1
-    return f"{output}: {count:,} answers"
+    return f"{output}: {count:,} answers{_left_out(damaged)}"
 
 
 def merge(places: Sequence[Place], output: Path) -> str:
-    """Put the answers of several ledgers into a new one, the first of each key; return what to say of it."""
+    """Write the answers of several ledgers, but for damaged ones, into a new one, the first of each key; return what to
+    say of it.
+    """
     ledgers = [ledger for place in places for ledger in reading.find(place)]
+    damaged = sum(len(ledger.damaged()) for ledger in ledgers)
     read = kept = 0
     with new_file(output) as scratch, Ledger(scratch) as merged:
         for ledger in ledgers:
-            rows = ledger.rows()
-            while some := list(islice(rows, _AT_ONCE)):
+            rows = ledger.whole_rows()
+            while some := list(itertools.islice(rows, _AT_ONCE)):
                 read += len(some)
                 kept += merged.add(some)
-    return f"{output}: {kept:,} answers; {read - kept:,} more had the key of one before them, which was kept"
+    repeats = f"; {read - kept:,} more had the key of one before them, which was kept"
+    return f"{output}: {kept:,} answers{repeats}{_left_out(damaged)}"
 
 
 def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
@@ -74,6 +80,14 @@ def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
     found = Audit(ledgers, _floor(place, mass_floor), logged)
     of_log = f", {logged.count:,} completions with a reward" if logged else ""
     return [*found.findings(), *faults], f"{place}: {found.answers:,} answers{of_log}"
+
+
+def _rows(ledgers: Sequence[reading.Stored]) -> Iterator[Row]:
+    return itertools.chain.from_iterable(ledger.rows() for ledger in ledgers)
+
+
+def _left_out(damaged: int) -> str:
+    return f"; {damaged:,} damaged ones were left out" if damaged else ""
 
 
 def _exported(row: Row, mass_floor: float) -> dict[str, Any]:

@@ -88,8 +88,8 @@ class Usage:
 class Verdict:
     """A judgement: a distribution when `status` is "ok", otherwise the reason why there is none.
 
-    `cost_usd` is None where the price is unknown; `from_ledger` says it was paid for before: its usage, calls
-    and cost are then 0;
+    `annotations` counts the answers billed for it, `calls` the requests sent, those turned away as well; `cost_usd`
+    is None where the price is unknown; `from_ledger` says it was paid for before: all of these are then 0;
     `provenance` is how the judge answered (`decision`, `logprobs`, `samples`, `single`, `rule`), of `over_budget` the
     setting. `gap` is how far the rewards of a panel's judges are apart, None of a judge alone; `consistency` the share
     of comparisons in which both orders gave the same, None where none was asked in both; `chose_first` the share of the
@@ -103,6 +103,7 @@ class Verdict:
     provenance: str = ""
     served_model: str = ""
     usage: Usage = field(default_factory=Usage)
+    annotations: int = 0
     calls: int = 0
     cost_usd: float | None = None
     from_ledger: bool = False

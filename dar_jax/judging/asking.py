@@ -10,6 +10,7 @@ from dar_jax.chat.errors import ChatError
 from dar_jax.chat.retry import ask
 from dar_jax.chat.wire import Answer, Chat, Request
 from dar_jax.judging.budget import Budget
+from dar_jax.judging.last_look import LastLook
 from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.judging.outcomes import Ask, NotKept, Outcome
 from dar_jax.judging.pairwise import judged
@@ -72,7 +73,7 @@ class Asker:
         self.last_error: ChatError | None = None
         self._chat, self._ledger, self._budget, self._tally = chat, ledger, budget, tally
         self.limits = terms.limits()
-        self._ask = functools.partial(ask, chat, patience=terms.patience(), limits=self.limits)
+        self._ask = functools.partial(ask, patience=terms.patience(), limits=self.limits)
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 
     async def verdicts(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
@@ -132,8 +133,12 @@ class Asker:
             return Outcome(refused=refused)
         try:
             tokens = amount.usage.input_tokens + amount.usage.output_tokens
-            answer, calls = await self._ask(request=question.request, start_by=start_by, tokens=tokens)
-            await self._ledger.put(question, answer, calls)
+            look = LastLook(self._chat, self._ledger, key)
+            answer, calls = await self._ask(look, question.request, start_by=start_by, tokens=tokens)
+            if look.found:
+                self._tally.called(calls - 1)
+                return Outcome(answer=look.found, paid_before=True)
+            kept = await self._ledger.put(question, answer, calls)
             paid = billed(question.request, answer.usage, question.judge)
         except ChatError as error:
             self._tally.called(error.attempts)
@@ -143,4 +148,5 @@ class Asker:
             self._budget.settle(amount, paid)
         self._tally.billed(answer, calls, self.price)
         cost = self.price.cost_usd(answer.usage) if self.price else None
-        return Outcome(answer=answer, calls=calls, cost_usd=cost)
+        # Of two answers bought at once all runs use the first.
+        return Outcome(answer=replace(kept, usage=answer.usage), calls=calls, cost_usd=cost)

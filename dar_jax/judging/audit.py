@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dar_jax.errors import SettingError
+from dar_jax.judging.ledger import digest_of
 from dar_jax.judging.reading import Stored
 from dar_jax.judging.rebuilding import Rebuilding, Rejudged, counted, said_of
 from dar_jax.judging.rereading import described, reread
@@ -69,12 +70,13 @@ class Audit:
         self._examples: dict[str, str] = {}
         self._served: dict[str, Counter[str]] = {}
         self._labels: dict[str, str] = {}
+        self._faults_of_judges: list[str] = []
         self._faults = [fault for ledger in ledgers for fault in self._read(ledger)]
 
     def findings(self) -> list[str]:
         """Say what is wrong; nothing: the ledger is sound."""
         of_log = self._logged.findings() if self._logged else []
-        return [*self._faults, *self._about_answers(), *of_log]
+        return [*self._faults, *self._faults_of_judges, *self._about_answers(), *of_log]
 
     def _read(self, ledger: Stored) -> list[str]:
         faults = ledger.faults()
@@ -93,6 +95,8 @@ class Audit:
         self.answers += 1
         if row.judge not in self._labels:
             self._labels[row.judge] = label(row.judge, described(row))
+            if row.description and digest_of(row.description) != row.judge:
+                self._faults_of_judges.append(f"{self._labels[row.judge]}: the description of this judge is damaged")
         self._unknown[row.judge] += not described(row)
         self._served.setdefault(row.judge, Counter())[row.served_model] += 1
         self._without_usage += usage(row) is None

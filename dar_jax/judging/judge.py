@@ -134,6 +134,15 @@ class Judge:
         """The share of failed judgements above which `check_failures` stops."""
         return self._terms.max_failure_share
 
+    @property
+    def modes(self) -> set[str]:
+        """The ways of answering that its wires are asked in."""
+        return {asker.terms.mode for asker in self._askers}
+
+    def notices(self) -> list[str]:
+        """Return what a person should know of the ledger and was not told yet."""
+        return self._ledger.notices()
+
     def describe(self) -> str:
         """Say in one line who judges, and how."""
         labels = [asker.label for asker in self._askers]

@@ -2,12 +2,12 @@
 
 SQLite in WAL mode; one writer thread commits what has gathered in one synchronous transaction. Two runs on one
 machine may share a ledger; SQLite's WAL does not work over network file systems. Under a URL the rows lie as segments
-(segments.py), written before they are committed; SQLite holds a copy of them while the ledger is open. Tables:
+(segments.py), written before they are committed; SQLite holds a copy of them while the ledger is open. `ledger_file.py`
+has its tables. The columns of an answer:
 
-    judges   id, description       wire, model, endpoint and protocol as JSON, once each
-    answers  key                   hash of the judge, the question and the sampling parameters
-             judge, prompt, completion, request, answer, raw, served_model, attempts,
-             input_tokens, cached_tokens, output_tokens (NULL: the server did not say), answered_at (Unix seconds)
+    key      hash of the judge, the question and the sampling parameters
+    judge, prompt, completion, request, answer, raw, served_model, attempts,
+    input_tokens, cached_tokens, output_tokens (NULL: the server did not say), answered_at (Unix seconds)
 
 `request` is JSON, with the size of its messages (`bytes`) in their place, and the occasion of one asked anew.
 """
@@ -19,7 +19,7 @@ import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,21 +30,12 @@ from typing import Any, TypeVar
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.gathering import Gathering
+from dar_jax.judging.ledger_file import explained, fault_of, open_to_read, open_to_write
+from dar_jax.judging.ledger_rows import file_row, find_row, is_whole, payee_of, payments
 from dar_jax.judging.segments import Row, Segments
-from dar_jax.judging.spent import Paid, Spent, payee, size, total
+from dar_jax.judging.spent import Paid, Spent, size, total
 
 T = TypeVar("T")
-_APPLICATION_ID = 0x6461726A
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE judges (id TEXT PRIMARY KEY, description TEXT NOT NULL);
-CREATE TABLE answers (
-    key TEXT PRIMARY KEY, judge TEXT NOT NULL REFERENCES judges (id), prompt TEXT NOT NULL,
-    completion TEXT NOT NULL, request TEXT NOT NULL, answer TEXT NOT NULL, raw TEXT NOT NULL,
-    served_model TEXT NOT NULL, attempts INTEGER NOT NULL, input_tokens INTEGER, cached_tokens INTEGER,
-    output_tokens INTEGER, answered_at REAL NOT NULL
-);
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,35 +63,52 @@ class Ledger:
     a write fails.
 
     What it does not hold is looked for in `others`, which it never writes: the ledgers of a run's other hosts. Segments
-    are those of all hosts anyway.
+    are those of all hosts anyway. An answer that its checksum does not fit is as good as absent, and a notice.
     """
 
     def __init__(self, place: Path | str, others: Sequence[Path] = ()) -> None:
-        self._place, self._other_places = place, others
+        self._place = place
         self._closed = False
         self._segments: Segments | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._notices: list[str] = []
         with ExitStack() as opened:
             self._writer = opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="ledger"))
             if "://" in str(place):
                 self._segments = Segments(str(place))
                 scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="dar-jax-ledger-"))
                 place = Path(scratch) / "copy.sqlite"
-            self._database = self._on_writer(_open, Path(place))
+            self._file_path = Path(place)
+            self._database = self._on_writer(open_to_write, self._file_path)
             opened.callback(self._on_writer, self._database.close)
-            self._others = self._on_writer(_open_others, others)
-            for database in self._others:
+            self._others: list[tuple[Path, sqlite3.Connection]] = []
+            for path in others:
+                database = self._on_writer(open_to_read, path)
                 opened.callback(self._on_writer, database.close)
+                self._others.append((path, database))
             if self._segments:
                 self._spent = self._on_writer(self._copy, self._segments)
             else:
                 self._spent = self._on_writer(self._add_up)
+                self._reader = open_to_read(self._file_path)
+                opened.callback(self._reader.close)
             self._opened = opened.pop_all()
         self._look, self._file = Gathering(self._writer, self._get), Gathering(self._writer, self._commit)
+
+    @property
+    def place(self) -> Path | str:
+        """Where it is."""
+        return self._place
 
     @property
     def spent(self) -> Spent:
         """What the answers cost that it held when it was opened, those of the others too."""
         return self._spent
+
+    def notices(self) -> list[str]:
+        """Return what a person should know and was not told yet: the answers found damaged."""
+        found, self._notices = self._notices, []
+        return found
 
     def __enter__(self) -> "Ledger":
         return self
@@ -114,9 +122,22 @@ class Ledger:
         """Return the answer filed under a key."""
         return await self._look(key)
 
-    async def put(self, question: Question, answer: Answer, attempts: int) -> None:
-        """File an answer; return when it is safe on disk. An answer already there stays."""
-        await self._file(_row(question, answer, attempts))
+    def get_now(self, key: str) -> Answer | None:
+        """Return the answer that this or another process has filed under a key by now. Blocks for a read of the file;
+        for one event loop's thread. None of segments, which other processes' answers reach at the next start.
+        """
+        if self._reader is None:
+            return None
+        try:
+            return self._found(self._file_path, self._reader, key)
+        except (sqlite3.Error, ValueError) as error:
+            raise DarError(explained(self._place, error)) from None
+
+    async def put(self, question: Question, answer: Answer, attempts: int) -> Answer:
+        """File an answer; return when it is safe on disk. One filed there before stays and is returned: the payment for
+        the other is kept.
+        """
+        return await self._file(_row(question, answer, attempts)) or answer
 
     def add(self, rows: Sequence[Row]) -> int:
         """File another ledger's answers, safe on disk at the return. Return how many came: those there already stay."""
@@ -135,48 +156,63 @@ class Ledger:
         try:
             return [self._answer(key) for key in keys]
         except (sqlite3.Error, ValueError) as error:
-            raise DarError(self._unreadable(error)) from None
+            raise DarError(explained(self._everywhere(), error)) from None
 
     def _answer(self, key: str) -> Answer | None:
-        for database in (self._database, *self._others):
-            row = database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            if row is not None:
-                return Answer.from_json(row[0])
+        for path, database in ((self._place, self._database), *self._others):
+            if found := self._found(path, database, key):
+                return found
         return None
+
+    def _found(self, path: Path | str, database: sqlite3.Connection, key: str) -> Answer | None:
+        row = find_row(database, key)
+        if row is None:
+            return None
+        if not is_whole(database, row):
+            self._notices.append(
+                f"the ledger {path} has a damaged answer (key {key[:12]}): its checksum differs; it is not used but"
+                " asked for again; `dar-jax ledger audit` lists all that are damaged"
+            )
+            return None
+        return Answer.from_json(row.answer)
 
     def _add_up(self) -> Spent:
         try:
-            return total(_payments((self._database, *self._others)))
-        except (sqlite3.Error, ValueError) as error:
-            raise SettingError(self._unreadable(error)) from None
+            return total(payments([self._database, *(database for _, database in self._others)]))
+        except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+            raise SettingError(explained(self._everywhere(), error)) from None
 
-    def _unreadable(self, error: Exception) -> str:
-        where = ", ".join(map(str, (self._place, *self._other_places)))
-        return f"the ledger {where} cannot be read: {error}; {_WAY_OUT}"
+    def _everywhere(self) -> str:
+        return ", ".join(map(str, (self._place, *(path for path, _ in self._others))))
 
-    def _commit(self, rows: Sequence[Row]) -> list[None]:
+    def _commit(self, rows: Sequence[Row]) -> list[Answer | None]:
         try:
             if self._segments:
                 self._segments.write(rows)
-            self._insert(rows)
+            return [before and Answer.from_json(before.answer) for before in self._insert(rows)]
         except (sqlite3.Error, ValueError, DarError) as error:
-            told = f"the ledger {self._place} cannot be written: {error}; no unrecorded answer is used"
-            raise DarError(told) from None
-        return [None] * len(rows)
+            raise DarError(f"{self._unwritten(error)}; no unrecorded answer is used") from None
 
     def _add(self, rows: Sequence[Row]) -> int:
         try:
-            return self._insert(rows)
+            return sum(before is None for before in self._insert(rows))
         except sqlite3.Error as error:
-            raise DarError(f"the ledger {self._place} cannot be written: {error}") from None
+            raise DarError(self._unwritten(error)) from None
 
-    def _insert(self, rows: Sequence[Row]) -> int:
-        with self._database:
+    def _unwritten(self, error: Exception) -> str:
+        reason = str(error)
+        if isinstance(error, sqlite3.Error):
+            what, way_out = fault_of(error)
+            reason = f"it {what}; {way_out}"
+        return f"the ledger {self._place} cannot be written: {reason}"
+
+    def _insert(self, rows: Sequence[Row]) -> list[Row | None]:
+        """File rows in one transaction; return for each the one that was there before."""
+        with self._database as database:
+            database.execute("BEGIN IMMEDIATE")
             judges = {(row.judge, row.description) for row in rows if row.description}
-            self._database.executemany("INSERT OR IGNORE INTO judges VALUES (?, ?)", judges)
-            marks = ", ".join("?" * len(Row._fields[1:]))
-            insert = f"INSERT OR IGNORE INTO answers VALUES ({marks})"
-            return self._database.executemany(insert, [row[1:] for row in rows]).rowcount
+            database.executemany("INSERT OR IGNORE INTO judges VALUES (?, ?)", judges)
+            return [file_row(database, row) for row in rows]
 
     def _copy(self, segments: Segments) -> Spent:
         self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
@@ -190,101 +226,11 @@ class Ledger:
         return spent
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path, timeout=60.0)
-    except (OSError, sqlite3.Error) as error:
-        raise SettingError(f"the ledger {path} cannot be opened: {error}; choose a place that can be written") from None
-    try:
-        _prepare(database, path)
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise SettingError(f"the ledger {path} is damaged or no ledger: {error}; {_WAY_OUT}") from None
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _open_others(paths: Sequence[Path]) -> list[sqlite3.Connection]:
-    opened: list[sqlite3.Connection] = []
-    for path in paths:
-        try:
-            opened.append(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60.0))
-            opened[-1].execute("SELECT count(*) FROM answers WHERE key = ''")
-        except sqlite3.Error as error:
-            for database in opened:
-                database.close()
-            raise SettingError(f"the ledger {path} cannot be read: {error}; {_WAY_OUT}") from None
-    return opened
-
-
-def _payments(databases: Sequence[sqlite3.Connection]) -> Iterator[Paid]:
-    columns = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens, judge"
-    for database in databases:
-        payees = {judge: _payee(text) for judge, text in database.execute("SELECT id, description FROM judges")}
-        for row in database.execute(f"SELECT {columns} FROM answers"):
-            yield Paid._make((*row[:5], payees.get(row[5], "")))
-
-
 def _paid(row: Row, payees: dict[str, str]) -> Paid:
     if row.description:
-        payees[row.judge] = _payee(row.description)
+        payees[row.judge] = payee_of(row.description)
     written, payee = len(row.prompt) + len(row.completion), payees.get(row.judge, "")
     return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens, payee)
-
-
-def _payee(description: str) -> str:
-    try:
-        judge = json.loads(description)
-    except ValueError:  # an audit's finding; as dear as any
-        return ""
-    return payee(judge) if isinstance(judge, dict) else ""
-
-
-_WAY_OUT = "restore it from a copy, or move it away and pay for its answers again"
-
-
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    check_end(database, path)
-    database.execute("PRAGMA journal_mode = WAL")
-    # FULL: a commit survives a power cut too; gathering commits pays for it.
-    database.execute("PRAGMA synchronous = FULL")
-    with database:
-        database.execute("BEGIN IMMEDIATE")
-        mark = database.execute("PRAGMA application_id").fetchone()[0]
-        if not mark and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in (*_SCHEMA.split(";")[:-1], f"PRAGMA application_id = {_APPLICATION_ID}"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {_VERSION}")
-            return
-    check_kind(database, path)
-    found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise SettingError(f"the ledger {path} is damaged: {found}; {_WAY_OUT}")
-
-
-def check_end(database: sqlite3.Connection, path: Path) -> None:
-    """Raise SettingError where the end of the file is missing."""
-    # SQLite reads a last page that was cut off as if zeros followed. With a log beside the file it is still repaired.
-    if not log_bytes(path) and path.stat().st_size % database.execute("PRAGMA page_size").fetchone()[0]:
-        raise SettingError(f"the ledger {path} is damaged: its end is missing; {_WAY_OUT}")
-
-
-def check_kind(database: sqlite3.Connection, path: Path) -> None:
-    """Raise SettingError where the file is no ledger, or one of another version."""
-    mark, version = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if mark != _APPLICATION_ID:
-        raise SettingError(f"the ledger {path} is an SQLite file of something else; choose another place")
-    if version != _VERSION:
-        raise SettingError(f"the ledger {path} has version {version}, this package writes {_VERSION}; {_WAY_OUT}")
-
-
-def log_bytes(path: Path) -> int:
-    """Return the size of the write-ahead log beside a ledger: what is in it is not yet in the file."""
-    log = path.with_name(f"{path.name}-wal")
-    return log.stat().st_size if log.exists() else 0
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> Row:
@@ -294,7 +240,7 @@ def _row(question: Question, answer: Answer, attempts: int) -> Row:
     return Row(
         description=description,
         key=question.key,
-        judge=_digest(description),
+        judge=digest_of(description),
         prompt=_storable(question.prompt),
         completion=_storable(question.completion),
         request=json.dumps(request),
@@ -327,8 +273,9 @@ def _written(value: object) -> str:
 
 
 def _hash(value: object) -> str:
-    return _digest(_written(value))
+    return digest_of(_written(value))
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """Return the hash that is a judge's id, of its description as JSON, or a key."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -31,6 +31,7 @@ class Costs:
     """What an answer cost, of which no verdict is made."""
 
     usage: Usage
+    annotations: int
     calls: int
     cost_usd: float | None
     from_ledger: bool
@@ -56,9 +57,9 @@ def verdict_of(outcome: Outcome, request: Request, mass_floor: float) -> Verdict
 def costs_of(outcome: Outcome) -> Costs:
     """Return what an answer cost."""
     if outcome.paid_before or outcome.answer is None:
-        return Costs(usage=Usage(), calls=0, cost_usd=0.0, from_ledger=outcome.paid_before)
+        return Costs(usage=Usage(), annotations=0, calls=0, cost_usd=0.0, from_ledger=outcome.paid_before)
     used = outcome.answer.usage or Usage()
-    return Costs(usage=used, calls=outcome.calls, cost_usd=outcome.cost_usd, from_ledger=False)
+    return Costs(usage=used, annotations=1, calls=outcome.calls, cost_usd=outcome.cost_usd, from_ledger=False)
 
 
 def notes_of(outcome: Outcome) -> str | Verdict:
@@ -86,7 +87,8 @@ def charged(verdict: Verdict, outcome: Outcome) -> Verdict:
     verdict = replace(verdict, served_model=answer.served_model)
     if outcome.paid_before:
         return replace(verdict, from_ledger=True, cost_usd=0.0)
-    return replace(verdict, usage=answer.usage or Usage(), calls=outcome.calls, cost_usd=outcome.cost_usd)
+    used = answer.usage or Usage()
+    return replace(verdict, usage=used, annotations=1, calls=outcome.calls, cost_usd=outcome.cost_usd)
 
 
 def _unanswered(outcome: Outcome) -> Verdict:

@@ -21,7 +21,8 @@ def reread(row: Row, mass_floor: float) -> Verdict | None:
 
     The ledger keeps all that this takes but `mass_floor`, which decides no answer.
     """
-    billed = Verdict(status="failed", served_model=row.served_model, calls=row.attempts, usage=usage(row) or Usage())
+    used = usage(row) or Usage()
+    billed = Verdict(status="failed", served_model=row.served_model, annotations=1, calls=row.attempts, usage=used)
     try:
         answer, request = Answer.from_json(row.answer), json.loads(row.request)
         if request.get("prose"):

@@ -34,9 +34,10 @@ def path(tmp_path):
     return path
 
 
-def changed(path, statement):
+def changed(path, *statements):
     with sqlite3.connect(path) as database:
-        database.execute(statement)
+        for statement in statements:
+            database.execute(statement)
     database.close()
 
 
@@ -55,10 +56,32 @@ def test_a_sound_ledger_has_no_finding(path):
     ],
 )
 def test_what_is_wrong_is_one_line(path, statement, said):
-    changed(path, statement)
+    changed(path, "DELETE FROM checksums", statement)
     (line,) = findings(path)
     assert re.search(said, line)
     assert "\n" not in line
+
+
+def test_a_changed_answer_is_named_damaged(path):
+    for text in "bcd":
+        put(path, asked(text))
+    changed(path, "UPDATE answers SET answer = replace(answer, '7', '9') WHERE completion = 'b'")
+    (line,) = findings(path)
+    assert line == f"{path}: answer {asked('b').key[:12]} is damaged: its checksum differs"
+    changed(path, "UPDATE answers SET input_tokens = 6")
+    assert len(findings(path)) == 4
+
+
+def test_an_answer_that_is_gone_is_found(path):
+    put(path, asked("b"))
+    changed(path, "DELETE FROM answers WHERE completion = 'b'")
+    assert findings(path) == [f"{path}: 1 answers were filed and are gone"]
+
+
+def test_a_changed_judge_is_found(path):
+    changed(path, "UPDATE judges SET description = replace(description, 'm', 'n')")
+    (line,) = findings(path)
+    assert "the description of this judge is damaged" in line
 
 
 def test_answers_without_reward_are_counted_by_reason(path):

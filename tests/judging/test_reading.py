@@ -21,8 +21,12 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
 
 
+def rows_of(place):
+    return [row for ledger in reading.find(place) for row in ledger.rows()]
+
+
 def texts(place):
-    return [row.completion for row in reading.distinct(reading.find(place), reading.key)]
+    return [row.completion for row in reading.distinct(rows_of(place), reading.key)]
 
 
 def test_rows_come_in_order_with_their_judge(tmp_path):
@@ -75,9 +79,9 @@ def test_a_run_has_the_ledgers_of_all_its_hosts(tmp_path):
     put(tmp_path / "ledger.sqlite", question("a"))
     put(tmp_path / "ledger-1.sqlite", question("b"))
     put(tmp_path / "ledger-1.sqlite", question("a"), dataclasses.replace(ANSWER, served_model="later"))
-    rows = list(reading.distinct(reading.find(tmp_path), reading.key))
+    rows = list(reading.distinct(rows_of(tmp_path), reading.key))
     assert [(row.completion, row.served_model) for row in rows] == [("a", "m-1"), ("b", "m-1")]
-    assert len(list(reading.distinct(reading.find(tmp_path), reading.billing))) == 3
+    assert len(list(reading.distinct(rows_of(tmp_path), reading.billing))) == 3
 
 
 def test_segments_are_read(url):
@@ -109,5 +113,5 @@ def test_what_is_no_ledger_is_said(tmp_path):
     with pytest.raises(SettingError, match="something else"):
         texts(path)
     path.write_bytes(b"not a database!!" * 256)
-    with pytest.raises(SettingError, match=r"ledger\.sqlite cannot be read: file is not a database"):
+    with pytest.raises(SettingError, match=r"ledger\.sqlite is not a ledger"):
         texts(path)
