@@ -74,8 +74,8 @@ class RunConfig:
 
     `seed` addresses all randomness: data order, samples, minibatches. `on_bad_prompt` says what becomes of
     an empty or overlong prompt. `judge` may be null for an algorithm that learns from recorded completions. `ledger`
-    is a folder for the judges' answers, null the run's own: of runs on one machine that share it none pays for an answer
-    that another has finished buying, and what it held before counts in the budgets of each and in its judge/spent_*.
+    is a folder for the judges' answers, null the run's own: of runs on one machine that share it none pays for what
+    another has finished buying, and what it held before counts in the budgets of each and in its judge/spent_*.
     """
 
     policy: Policy
