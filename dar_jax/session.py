@@ -250,15 +250,3 @@ def _versions() -> dict[str, str]:
 
 def _digest(ids: Sequence[int]) -> str:
     return f"{len(ids)} admitted, {hashlib.blake2b(repr(ids).encode(), digest_size=8).hexdigest()}"
-
-
-def checksum(params: Params) -> int:
-    """Sum the bits of all parameters modulo 2^32: exact, whatever the layout over devices."""
-
-    @jax.jit
-    def total(params: Params) -> jax.Array:
-        wide = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(params)]
-        bits = [jax.lax.bitcast_convert_type(leaf, jnp.uint32) for leaf in wide]
-        return sum((each.sum(dtype=jnp.uint32) for each in bits), jnp.zeros((), jnp.uint32))
-
-    return int(total(params))

@@ -17,6 +17,7 @@ import jax
 from dar_jax import hosts, opening, parallel
 from dar_jax.batches import Batch, Rollouts
 from dar_jax.checkpoints import RunState
+from dar_jax.checkpoints.checksums import checksum
 from dar_jax.config import RunConfig
 from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
@@ -33,7 +34,7 @@ from dar_jax.run.reporter import Reporter
 from dar_jax.run.restoring import restore
 from dar_jax.run.shared_judge import SharedJudge, Submitted, united
 from dar_jax.sampling import rewards
-from dar_jax.session import Purpose, Session, checksum, open_session
+from dar_jax.session import Purpose, Session, open_session
 from dar_jax.timeline import Timeline
 
 

@@ -1,8 +1,8 @@
 """Weights and runs on disk: `huggingface` reads and writes models, `run_state` saves and resumes runs,
-`saved_params` reads what a run has saved.
+`saved_items` reads what a run has saved.
 """
 
 from dar_jax.checkpoints.run_state import Checkpointing, RunState
-from dar_jax.checkpoints.saved_params import load_params, saved_numbers
+from dar_jax.checkpoints.saved_items import DamagedCheckpoint, load_params, saved_numbers
 
-__all__ = ["Checkpointing", "RunState", "load_params", "saved_numbers"]
+__all__ = ["Checkpointing", "DamagedCheckpoint", "RunState", "load_params", "saved_numbers"]

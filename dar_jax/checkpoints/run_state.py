@@ -2,27 +2,45 @@
 
     params      float32 parameters
     optimizer   its state, updates made
-    progress    step, update within the step, what the step has measured so far (JSON)
+    progress    step, update within the step, what the step has measured so far; checksums of all else (JSON)
     batch       the weighed batch, when its updates are not all made
 
 Random keys and the data position are functions of (seed, step), so the step says them. A checkpoint's number is
 the count of optimizer updates before it.
 """
 
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import jax
 import numpy as np
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-from dar_jax import parallel
+from dar_jax import hosts, parallel
 from dar_jax.batches import Batch, Inputs
-from dar_jax.checkpoints.saved_params import absolute
+from dar_jax.checkpoints.checksums import checksums
+from dar_jax.checkpoints.saved_items import (
+    RECORD,
+    absolute,
+    context,
+    first_line,
+    load_items,
+    load_record,
+    run_of,
+    sealed,
+)
+from dar_jax.errors import DarError
 from dar_jax.settings import STRICT
+
+# What a record holds beside the progress.
+_OF_ARRAYS = ("batch", "checksums")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -40,12 +58,16 @@ class RunState:
     """The sequence of checkpoints of one run, in a folder or under `gs://`. All calls come from the main thread."""
 
     def __init__(self, directory: Path | str, keep: int) -> None:
+        self.directory = directory
         self._orbax = ocp.training.Checkpointer(
             absolute(directory),
+            context=context(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
+        self._under_way: tuple[int, Any] | None = None
+        self._failed = False
 
     def __enter__(self) -> Self:
         return self
@@ -53,38 +75,131 @@ class RunState:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._orbax.close()
+        # Where the run ends with an error, that is the one to be told.
+        with contextlib.suppress(*((DarError,) if error else ())):
+            self.close()
+
+    def close(self) -> None:
+        """Wait for the save under way and release Orbax's threads. Raises DarError where it could not be written."""
+        try:
+            self.settle()
+        finally:
+            # Orbax raises the error of a failed save once more.
+            with contextlib.suppress(*((Exception,) if self._failed else ())):
+                self._orbax.close()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the complete checkpoints, oldest first."""
+        return sorted(each.step for each in self._orbax.checkpoints)
 
     @property
     def latest(self) -> int | None:
         """The number of the newest complete checkpoint, or None."""
-        newest = self._orbax.latest
-        return None if newest is None else newest.step
+        return max(self.numbers, default=None)
 
     def save(self, number: int, trees: dict[str, Any], progress: dict[str, Any], batch: Batch | None) -> None:
-        """Start saving; returns when the arrays are safe from donation. A number already saved stays."""
-        if number in {each.step for each in self._orbax.checkpoints}:
+        """Start saving; returns when the arrays are safe from donation. A number already saved stays.
+
+        Raises DarError where the save before could not be written.
+        """
+        self.settle()
+        if number in self.numbers:
             return
-        items: dict[str, Any] = {**trees, "progress": progress}
+        items: dict[str, Any] = dict(trees)
+        record = dict(progress)
         if batch is not None:
-            arrays = _arrays(batch)
-            shapes = {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in arrays.items()}
-            items |= {"batch": arrays, "progress": progress | {"batch": shapes}}
-        self._orbax.save_checkpointables_async(number, items)
+            items["batch"] = arrays = _arrays(batch)
+            record["batch"] = {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in arrays.items()}
+        record["checksums"] = checksums(items)
+        with self._writing(number):
+            response = self._orbax.save_checkpointables_async(number, {**items, RECORD: sealed(record)})
+        self._under_way = (number, response)
+
+    def check(self) -> None:
+        """Raise DarError if the save under way has failed; wait for nothing."""
+        if self._under_way and not _pending(self._under_way[1]):
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the save under way and free the thread and descriptors that it took. Raises DarError where it could
+        not be written.
+        """
+        if self._under_way:
+            (number, response), self._under_way = self._under_way, None
+            with self._writing(number):
+                response.result()
+
+    def progress(self, number: int) -> dict[str, Any]:
+        """Load the progress that was saved with a checkpoint. Raises DamagedCheckpoint."""
+        return _progress(load_record(self.directory, number))
 
     def load(
         self, number: int, abstract: dict[str, Any], mesh: jax.sharding.Mesh
     ) -> tuple[dict[str, Any], dict[str, Any], Batch | None]:
-        """Load (trees, progress, batch or None) onto the places that `abstract` names."""
-        progress = dict(self._orbax.load_checkpointables(number, {"progress": None})["progress"])
-        trees = self._orbax.load_checkpointables(number, abstract)
-        shapes = progress.pop("batch", None)
-        if shapes is None:
-            return trees, progress, None
-        wanted = {name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}
-        wanted = parallel.abstract_rows(wanted, mesh)
-        arrays = self._orbax.load_checkpointables(number, {"batch": wanted})["batch"]
-        return trees, progress, _batch(arrays)
+        """Load (trees, progress, batch or None) onto the places that `abstract` names. Raises DamagedCheckpoint."""
+        record = load_record(self.directory, number)
+        wanted = dict(abstract)
+        if shapes := record.get("batch"):
+            arrays = {
+                name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(kind)) for name, (shape, kind) in shapes.items()
+            }
+            wanted["batch"] = parallel.abstract_rows(arrays, mesh)
+        trees = load_items(self.directory, number, wanted, record)
+        saved = trees.pop("batch", None)
+        return trees, _progress(record), None if saved is None else _batch(saved)
+
+    def set_aside(self, numbers: Iterable[int]) -> list[str]:
+        """Move checkpoints out of the way of those that a run will save anew; return where they are now. In a bucket
+        they are deleted.
+        """
+        places = []
+        with hosts.together("damaged checkpoints"):
+            if hosts.is_first():
+                places = [_set_aside(self.directory, number) for number in numbers]
+        self._orbax.reload()
+        return places
+
+    @contextlib.contextmanager
+    def _writing(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:
+            raise  # of the devices, or of a host that is gone
+        except Exception as error:  # Orbax and its stores raise what they raise
+            self._failed, run = True, run_of(self.directory)
+            raise DarError(
+                f"checkpoints/{number} of {run} could not be written: {first_line(error)}; make room there, and"
+                f" go on with: dar-jax train --resume {run}"
+            ) from error
+
+
+def _pending(response: Any) -> bool:
+    try:
+        response.result(0)
+    except TimeoutError:
+        return True
+    except Exception:  # `settle` raises it
+        return False
+    return False
+
+
+def _set_aside(directory: Path | str, number: int) -> str:
+    damaged = epath.Path(absolute(directory)) / str(number)
+    try:
+        if isinstance(directory, str):
+            damaged.rmtree()
+            return "deleted"
+        names = (f"damaged-{number}{f'-{again}' * (again > 0)}" for again in itertools.count())
+        aside = next(damaged.with_name(name) for name in names if not damaged.with_name(name).exists())
+        damaged.rename(aside)
+    except OSError as error:
+        raise DarError(f"{damaged} is damaged and cannot be moved: {error}; remove it") from None
+    return f"checkpoints/{aside.name}"
+
+
+def _progress(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _OF_ARRAYS}
 
 
 def _arrays(batch: Batch) -> dict[str, jax.Array]:

@@ -16,7 +16,7 @@ class RunProgress:
     update: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
     updates: list[dict[str, float]] = field(default_factory=list)
-    start_checksum: int = 0
+    start_checksum: str = ""
     evaluation_due: bool = False
     memory: dict[str, float] = field(default_factory=dict)
 

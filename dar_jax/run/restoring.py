@@ -22,7 +22,7 @@ class Restored(NamedTuple):
 
 
 def restore(
-    session: Session, folder: opening.Folder, saved: RunState, state: State, start_checksum: int
+    session: Session, folder: opening.Folder, saved: RunState, state: State, start_checksum: str
 ) -> Restored | None:
     """Load the newest checkpoint into the shapes and shardings of `state`, and drop log rows of later steps.
 

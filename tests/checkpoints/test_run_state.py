@@ -1,6 +1,12 @@
 """What is saved comes back to the bit, wherever it is to lie."""
 
+import json
+import os
+import resource
 import shutil
+import signal
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +15,9 @@ import pytest
 
 from dar_jax import parallel
 from dar_jax.batches import Batch, Inputs
-from dar_jax.checkpoints import Checkpointing, RunState, load_params, saved_numbers
+from dar_jax.checkpoints import Checkpointing, DamagedCheckpoint, RunState, load_params, saved_numbers
+from dar_jax.checkpoints.checksums import checksums
+from dar_jax.errors import DarError
 from dar_jax.parallel import MeshShape, to_host
 
 LAYOUT = {"up": ("layers", "width", "mlp"), "norm": ("width",)}
@@ -159,3 +167,92 @@ def test_settings_keep_something():
     assert Checkpointing() == Checkpointing(every_steps=50, within_step=False, keep=3)
     with pytest.raises(ValueError, match="keep"):
         Checkpointing(keep=0)
+
+
+def damaged(saved, folder, item, how):
+    """Copy a checkpoint and damage the files of an item that hold its arrays, or its text."""
+    copy = shutil.copytree(saved, folder / "run" / "checkpoints")
+    for file in [*(copy / "13" / item).rglob("d/*"), *(copy / "13" / item).glob("data.json")]:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content if how == "flipped" else content[: len(content) // 2])
+        if how == "missing":
+            file.unlink()
+    return copy
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
+@pytest.mark.parametrize("item", ["params", "optimizer", "batch", "progress"])
+def test_damage_is_named(saved, mesh, tmp_path, capfd, item, how):
+    folder = damaged(saved, tmp_path, item, how)
+    with (
+        RunState(folder, keep=3) as runs,
+        pytest.raises(DamagedCheckpoint, match=rf"^checkpoints/13 of .*/run is damaged \({item}\)$"),
+    ):
+        runs.load(13, abstract(trees(mesh)), mesh)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_flipped_bit_of_stored_weights_is_noticed(tmp_path, mesh):
+    """Trap: what OCDBT keeps in data files of their own has no checksum; zstd refuses most flips there, not all."""
+    folder = tmp_path / "run" / "checkpoints"
+    with RunState(folder, keep=3) as runs:
+        runs.save(4, trees(mesh), {"step": 1}, None)
+    record = json.loads((folder / "4" / "progress" / "data.json").read_text())
+    with RunState(folder, keep=3) as runs:
+        runs.save(8, trees(mesh, seed=1), {"step": 1}, None)
+    (folder / "8" / "progress" / "data.json").write_text(json.dumps(record))
+    with pytest.raises(DamagedCheckpoint, match=r"checkpoints/8 of .* is damaged \(params\)"):
+        load_params(folder, 8, abstract(trees(mesh)["params"]))
+
+
+def test_what_is_set_aside_is_in_nobodys_way(saved, mesh, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "checkpoints")
+    with RunState(folder, keep=3) as runs:
+        assert runs.set_aside([13]) == ["checkpoints/damaged-13"]
+        assert runs.latest is None
+        runs.save(13, trees(mesh, seed=2), {"step": 3}, None)
+        runs.settle()
+        assert runs.set_aside([13]) == ["checkpoints/damaged-13-1"]
+
+
+def test_saves_leave_no_descriptor_and_no_thread_behind(tmp_path):
+    """Trap: each response of Orbax holds three descriptors and a thread until its result is taken."""
+    small = {"params": {"a": jnp.ones(3)}}
+
+    def held():
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with RunState(tmp_path, keep=2) as runs:
+        for number in range(16):
+            if number == 6:
+                runs.settle()
+                before = held()
+            runs.save(number, small, {"step": number}, None)
+        runs.settle()
+        after = held()
+    assert after[0] <= before[0] + 2
+    assert after[1] <= before[1] + 1
+
+
+def test_a_save_that_cannot_be_written_is_told_at_the_next_look(tmp_path):
+    """A full disk, as a limit on the size of files."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    large = {"params": {"a": jax.random.normal(jax.random.key(0), (4096,))}}
+    checksums(large)  # compiled while files may be large
+    with RunState(tmp_path / "run" / "checkpoints", keep=2) as runs:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+            runs.save(4, large, {"step": 1}, None)
+            with pytest.raises(DarError, match=r"checkpoints/4 of .*run could not be written: .*go on with: dar-jax"):
+                wait_until(runs.check)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+    assert saved_numbers(tmp_path / "run" / "checkpoints") == []
+
+
+def wait_until(look):
+    for _ in range(200):
+        look()
+        time.sleep(0.05)
