@@ -1,33 +1,68 @@
-"""Ctrl-C and SIGTERM as a request: the run reaches a place it can resume from, saves, and leaves."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request: the run reaches a place it can resume from, saves, and leaves."""
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from dar_jax.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _AtOnce(KeyboardInterrupt):
+    """Ends a start-up; libraries let it through as they do Ctrl-C."""
 
 
 class Interrupts:
-    """Remember that a signal came; a second one of the same kind acts at once, as without us."""
+    """Remember that a signal came. A second SIGINT or SIGTERM acts at once, as without us; a closed terminal may send
+    several SIGHUP.
 
-    def __init__(self) -> None:
+    With `starting`, a signal before `remember` is called raises Interrupted at once, since there is nothing to save
+    yet; `starting` returns what its message ends with.
+    """
+
+    def __init__(self, starting: Callable[[], str] | None = None) -> None:
         self.received: signal.Signals | None = None
+        self._starting, self._at_once = starting, starting is not None
+
+    def remember(self) -> None:
+        """From here on only remember signals."""
+        self._at_once = False
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals inside; the former handlers come back after. One that is ignored stays ignored."""
-        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-        former = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+        """Catch the signals inside; the former handlers come back after. One that is ignored stays ignored.
 
-        def remember(number: int, frame: FrameType | None) -> None:
-            self.received = signal.Signals(number)
-            signal.signal(number, former[signal.Signals(number)])
+        Outside the main thread, where Python handles no signals, nothing is caught.
+        """
+        former = _handlers()
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.received = received = signal.Signals(number)
+            if received is not signal.SIGHUP:
+                signal.signal(number, former[received])
+            if self._at_once:
+                self._at_once = False
+                raise _AtOnce
 
         for number in former:
-            signal.signal(number, remember)
+            signal.signal(number, handle)
         try:
             yield
+        except _AtOnce:
+            assert self.received is not None
+            assert self._starting is not None
+            raise Interrupted(f"{self.received.name} received before the first step. {self._starting()}") from None
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+def _handlers() -> dict[signal.Signals, Callable[[int, FrameType | None], object] | int]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    # None: set by a library outside Python, which could not be restored.
+    return {number: each for number, each in handlers.items() if each is not None and each is not signal.SIG_IGN}

@@ -12,6 +12,7 @@ from dar_jax.config import RunConfig, differences
 from dar_jax.config_file import parse_config, to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
+from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge
 from dar_jax.judging.forecast import shortage
 from dar_jax.judging.section import Settings
@@ -29,23 +30,45 @@ def check(run_dir: Path | str) -> None:
             layout(run_dir).check(run_dir)
 
 
-def create(session: Session, run_dir: Path | str) -> Folder:
-    """Start a run folder. Raises SettingError where something is there already, or a host does not see it."""
-    with hosts.together("new run folder"):
-        if hosts.is_first():
-            folder: Folder = layout(run_dir).create(run_dir, to_yaml(session.config))
-            keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
-    if not hosts.is_first():
-        folder = layout(run_dir)(run_dir)
-    with hosts.together("shared run folder"):
-        try:
-            folder.config_yaml()
-        except OSError as error:
-            raise SettingError(
-                f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a folder"
-                " that all of them see"
-            ) from None
-    return folder
+@contextlib.contextmanager
+def signals(run_dir: Path | str) -> Iterator[Interrupts]:
+    """Catch signals from before anything is loaded until all is saved.
+
+    Until `remember` is called a signal ends a process alone at once; of several hosts all leave before the first step.
+    """
+
+    def way_on() -> str:
+        started = layout(run_dir)(run_dir).is_run()
+        return f"Go on with: dar-jax train --resume {run_dir}" if started else "Nothing was saved"
+
+    interrupts = Interrupts(starting=way_on if hosts.count() == 1 else None)
+    with interrupts.caught():
+        yield interrupts
+
+
+@contextlib.contextmanager
+def created(session: Session, run_dir: Path | str) -> Iterator[Folder]:
+    """Start a run folder and keep other processes out of it inside.
+
+    Raises SettingError where something is there already, or a host does not see it.
+    """
+    with contextlib.ExitStack() as stack:
+        with hosts.together("new run folder"):
+            if hosts.is_first():
+                folder: Folder = layout(run_dir).create(run_dir, to_yaml(session.config))
+                stack.callback(folder.close)
+                keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
+        if not hosts.is_first():
+            folder = layout(run_dir)(run_dir)
+        with hosts.together("shared run folder"):
+            try:
+                folder.config_yaml()
+            except OSError as error:
+                raise SettingError(
+                    f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a"
+                    " folder that all of them see"
+                ) from None
+        yield folder
 
 
 def begin_again(session: Session, folder: Folder) -> None:
@@ -64,13 +87,24 @@ def begin_again(session: Session, folder: Folder) -> None:
             keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
 
 
-def reopen(run_dir: Path | str, overrides: Sequence[str]) -> tuple[Folder, RunConfig]:
-    """Open the folder of a run that goes on, and its settings with the overrides.
+@contextlib.contextmanager
+def reopened(run_dir: Path | str, overrides: Sequence[str]) -> Iterator[tuple[Folder, RunConfig]]:
+    """Open the folder of a run that goes on, with its settings and the overrides; keep other processes out of it
+    inside.
 
-    Raises SettingError where there is nothing to go on with, or where an override would change the maths.
+    Raises SettingError where there is nothing to go on with, where another process is at it, or where an override
+    would change the maths.
     """
     with hosts.together("run folder"):
-        folder = layout(run_dir).reopen(run_dir)
+        folder: Folder = layout(run_dir).reopen(run_dir)
+        if hosts.is_first():
+            folder.lock()
+    with contextlib.closing(folder):
+        yield folder, _settings(folder, run_dir, overrides)
+
+
+def _settings(folder: Folder, run_dir: Path | str, overrides: Sequence[str]) -> RunConfig:
+    with hosts.together("settings of the run"):
         where = f"{run_dir}/config.yaml"
         before = parse_config(folder.config_yaml(), where=where)
         config = parse_config(folder.config_yaml(), overrides, where=where)
@@ -79,7 +113,7 @@ def reopen(run_dir: Path | str, overrides: Sequence[str]) -> tuple[Folder, RunCo
                 f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
                 " leave that out, or start another run"
             )
-    return folder, config
+    return config
 
 
 def console(config: RunConfig) -> Console:

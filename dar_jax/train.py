@@ -42,13 +42,16 @@ def train(config: RunConfig, run_dir: Path | str) -> None:
     """Run from the start in a new folder, or under a new URL."""
     opening.check(run_dir)
     console = opening.console(config)
-    session = open_session(config, console)
-    with jax.set_mesh(session.mesh):
-        start = session.start_params(console)
-        folder = opening.create(session, run_dir)
-        with _open(session, folder, console, start) as run:
-            run.save()  # from here on a resume goes on, and what its ledger holds is free
-            run.steps()
+    with opening.signals(run_dir) as interrupts:
+        session = open_session(config, console)
+        with jax.set_mesh(session.mesh):
+            start = session.start_params(console)
+            with (
+                opening.created(session, run_dir) as folder,
+                _open(session, folder, console, start, interrupts) as run,
+            ):
+                run.save()  # from here on a resume goes on, and what its ledger holds is free
+                run.steps()
 
 
 def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
@@ -56,18 +59,23 @@ def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
 
     Raises SettingError where there is nothing to go on with, or where an override would change the maths.
     """
-    folder, config = opening.reopen(run_dir, overrides)
-    console = opening.console(config)
-    session = open_session(config, console)
-    with jax.set_mesh(session.mesh), _open(session, folder, console, session.start_params(console)) as run:
-        run.restore()
-        if hosts.is_first():
-            folder.write_config(to_yaml(config))
-        run.steps()
+    with opening.signals(run_dir) as interrupts, opening.reopened(run_dir, overrides) as (folder, config):
+        console = opening.console(config)
+        session = open_session(config, console)
+        with (
+            jax.set_mesh(session.mesh),
+            _open(session, folder, console, session.start_params(console), interrupts) as run,
+        ):
+            run.restore()
+            if hosts.is_first():
+                folder.write_config(to_yaml(config))
+            run.steps()
 
 
 @contextlib.contextmanager
-def _open(session: Session, folder: opening.Folder, console: Console, start: Params) -> Iterator["Run"]:
+def _open(
+    session: Session, folder: opening.Folder, console: Console, start: Params, interrupts: Interrupts
+) -> Iterator["Run"]:
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
@@ -76,7 +84,7 @@ def _open(session: Session, folder: opening.Folder, console: Console, start: Par
         if judge:
             console.note(f"judge: {judge.describe()}")
         console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
-        yield Run(session, folder, console, saved, (judge, evaluator), start)
+        yield Run(session, folder, console, saved, (judge, evaluator), start, interrupts)
 
 
 class Run:
@@ -90,12 +98,13 @@ class Run:
         saved: RunState,
         judges: tuple[Judge | None, Judge | None],
         start: Params,
+        interrupts: Interrupts,
     ) -> None:
         self.session, self.config, self.learner = session, session.config, session.learner
         self.folder, self.console, self.saved = folder, console, saved
         self.judge, self.evaluator = (SharedJudge(judge) if judge else None for judge in judges)
         self.reporter = Reporter(self.config, folder, console)
-        self.interrupts = Interrupts()
+        self.interrupts = interrupts
         self.sampler = session.sampler()
         self.held_out = HeldOut(session) if self.config.evaluation else None
         needed = "reference" in self.config.algorithm.needs or self.config.evaluation
@@ -110,9 +119,11 @@ class Run:
         if self.judge:
             opening.foretell(self.config, self.judge.judge, self.config.steps - self.progress.step, self.console)
         self.console.start(self.config.steps, self.progress.step)
+        self.interrupts.remember()
         try:
             # A judge's thread that ran a program of several hosts would run it in an order of its own.
-            with self.interrupts.caught(), jax.thread_guard(True):
+            with jax.thread_guard(True):
+                self.leave_if_asked()
                 self.evaluate_if_due()
                 while self.progress.step < self.config.steps:
                     self.step()

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from dar_jax.checkpoints import RunState
 from dar_jax.cli import main
 from dar_jax.config_file import parse_config
 from dar_jax.errors import Interrupted, SettingError
@@ -209,11 +210,37 @@ def test_a_signal_saves_between_two_updates(config_text, tmp_path, monkeypatch):
         if (self.progress.step, self.progress.update) == (1, 2) and not self.interrupts.received:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def close(self, *error):
+        handlers.append(signal.getsignal(signal.SIGHUP))
+        durable(self, *error)
+
+    handlers, durable = [], RunState.__exit__
+    monkeypatch.setattr(RunState, "__exit__", close)
     monkeypatch.setattr(Run, "save", save_then_signal)
     with pytest.raises(Interrupted, match="--resume"):
         _train(config_text, tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert handlers != [signal.SIG_DFL]  # caught until the last byte is saved
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == [signal.SIG_DFL] * 2
+
+
+def test_a_signal_while_the_run_starts_ends_it_at_once(config_text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dar_jax.train.open_session", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+    (tmp_path / "run.yaml").write_text(config_text)
+    assert main(["train", str(tmp_path / "run.yaml"), "--run-dir", str(tmp_path / "run")]) == 5
+    assert capsys.readouterr().err == "dar-jax: SIGHUP received before the first step. Nothing was saved\n"
+    run = RunFolder.create(tmp_path / "run", config_text)
+    run.close()
+    assert main(["train", "--resume", str(run.path)]) == 5
+    assert capsys.readouterr().err.endswith(f"first step. Go on with: dar-jax train --resume {run.path}\n")
+
+
+def test_a_run_folder_in_use_is_refused_before_anything_is_loaded(config_text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dar_jax.train.open_session", lambda *_: pytest.fail("loaded"))
+    run = RunFolder.create(tmp_path / "run", config_text)
+    assert main(["train", "--resume", str(run.path)]) == 2
+    assert f"{run.path}: process {os.getpid()} on " in capsys.readouterr().err
+    run.close()
 
 
 @pytest.mark.slow
