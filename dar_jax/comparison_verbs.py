@@ -76,7 +76,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _read(options: argparse.Namespace, verb: str) -> "tuple[str, Comparison, Path]":
-    from dar_jax.comparison.settings import read_comparison
+    from dar_jax.comparison.compared_file import read_comparison
 
     if "=" in options.settings[0]:
         raise SettingError(f"{verb}: no config file; write: dar-jax {verb} CONFIG [key.sub=value ...]")

@@ -2,11 +2,9 @@
 
 import dataclasses
 import re
-import typing
-from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
@@ -21,7 +19,8 @@ from dar_jax.learner import Learning, Reference
 from dar_jax.models import Lora
 from dar_jax.parallel import MeshShape
 from dar_jax.sampling import Sampling
-from dar_jax.settings import STRICT, one_of
+from dar_jax.setting_types import components, item_of, settings_of
+from dar_jax.settings import STRICT, Count, CountOrZero, File, Place, one_of
 from dar_jax.tokens import TokenizerSettings
 
 # A resume may change these; any other change would be another run under the same name.
@@ -62,7 +61,7 @@ class Policy:
     model without them.
     """
 
-    path: str
+    path: Place
     weights: Literal["pretrained", "random"] = "pretrained"
     lora: Lora | None = None
 
@@ -82,10 +81,10 @@ class RunConfig:
     data: one_of(DATA, "files")  # type: ignore[valid-type]
     judge: one_of(JUDGES) | None = None  # type: ignore[valid-type]
     algorithm: one_of(ALGORITHMS, "dar") = Field(default_factory=DAR)  # type: ignore[valid-type]
-    steps: PositiveInt = 100
-    prompts_per_step: PositiveInt = 128
-    group_size: PositiveInt = 4
-    seed: NonNegativeInt = 0
+    steps: Count = 100
+    prompts_per_step: Count = 128
+    group_size: Count = 4
+    seed: CountOrZero = 0
     on_bad_prompt: OnBad = "error"
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     sampling: Sampling = Field(default_factory=Sampling)
@@ -94,7 +93,7 @@ class RunConfig:
     mesh: MeshShape = Field(default_factory=MeshShape)
     checkpoints: Checkpointing = Field(default_factory=Checkpointing)
     evaluation: WinRate | None = None
-    ledger: Path | None = None
+    ledger: File | None = None
     display: Display = Field(default_factory=Display)
 
     @property
@@ -207,26 +206,12 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
 
 def field_names(path: tuple[str, ...], settings: Any) -> list[str]:
     """List the settings that exist at a path, following the names chosen in `settings`."""
-    kinds: list[Any] = [RunConfig]
+    hint: Any = RunConfig
     for key in path:
         if isinstance(settings, list) and key.isdecimal():
-            # An item of a list is of the kinds that the list is of.
-            settings = settings[int(key)]
-            kinds = _named(kinds, settings)
+            hint, settings = item_of(hint), settings[int(key)]
             continue
+        hint = settings_of(hint, settings).get(key, Any)
         settings = settings.get(key) if isinstance(settings, dict) else None
-        hints = [typing.get_type_hints(kind).get(key) for kind in kinds]
-        kinds = [kind for hint in hints for kind in _components(hint)]
-        kinds = _named(kinds, settings)
+    kinds = components(hint, settings)
     return sorted({field.name for kind in kinds for field in dataclasses.fields(kind)})
-
-
-def _named(kinds: list[Any], settings: Any) -> list[Any]:
-    name = settings.get("name") if isinstance(settings, dict) else None
-    return [kind for kind in kinds if name is None or getattr(kind, "name", name) == name]
-
-
-def _components(hint: Any) -> list[Any]:
-    if dataclasses.is_dataclass(hint):
-        return [hint]
-    return [kind for part in typing.get_args(hint) for kind in _components(part)]

@@ -1,21 +1,21 @@
 """From a YAML file of differences and `key.sub=value` overrides to a RunConfig.
 
-OmegaConf reads and merges (yaml_settings.py), pydantic validates. A mistake is a SettingError with one
+yaml_settings.py reads and merges, pydantic validates. A mistake is a SettingError with one
 line each: the key, what came, what was expected, the way out.
 """
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from dar_jax.config import RunConfig, field_names, to_plain, validate
 from dar_jax.errors import SettingError
-from dar_jax.yaml_settings import merged, read_text
+from dar_jax.refusals import refusal, shown
+from dar_jax.yaml_settings import merged, written
+from dar_jax.yaml_text import read_text
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -25,7 +25,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> RunConfig:
     """Read a config from YAML text, with overrides on top. Raises SettingError."""
-    named = merged(text, overrides, where=where)
+    named = merged(text, overrides, where=where, of=RunConfig)
     try:
         return validate(named)
     except ValidationError as fault:
@@ -34,18 +34,8 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
 
 
 def to_yaml(config: RunConfig) -> str:
-    """Write the resolved settings, without secrets."""
-    return str(OmegaConf.to_yaml(OmegaConf.create(_literal(to_plain(config)))))
-
-
-def _literal(value: Any) -> Any:
-    """Keep `${...}` in a text what it is: words, read back as they were."""
-    if isinstance(value, dict):
-        return {key: _literal(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_literal(item) for item in value]
-    # Backslashes before it count, as OmegaConf reads them.
-    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", value) if isinstance(value, str) else value
+    """Return the resolved settings, without secrets, as YAML that `parse_config` reads back."""
+    return written(to_plain(config))
 
 
 def _explain(error: Any, settings: dict[str, Any]) -> str:
@@ -61,13 +51,10 @@ def _explain(error: Any, settings: dict[str, Any]) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         names = error.get("ctx", {}).get("expected_tags", "")
         chosen = came.get("name") if isinstance(came, dict) else came
-        return f"{key}.name: {chosen!r} is none of {names}" if names else f"{key}.name: missing; state it"
+        return f"{key}.name: {shown(chosen)} is none of {names}" if names else f"{key}.name: missing; state it"
     if kind in ("dataclass_type", "model_attributes_type"):
-        return f"{key}: got {came!r}, expected settings of its own (`{key}: {{key: value}}`)"
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    if kind == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}: got {came!r}, expected {message}"
+        return f"{key}: got {shown(came)}, expected settings of its own (`{key}: {{key: value}}`)"
+    return refusal(key, error)
 
 
 def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as record
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from rich.console import Console as Rich
 from rich.markup import escape
@@ -21,7 +20,7 @@ from rich.table import Table
 
 from dar_jax.json_text import json_text
 from dar_jax.screen import tolerant
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, CountOrZero
 from dar_jax.visible import visible
 
 # Of a long work, where no bar can be shown.
@@ -37,8 +36,8 @@ class Display:
     """How the run speaks; `samples_every` steps it shows `samples` completions (0: never)."""
 
     mode: Mode = "auto"
-    samples_every: NonNegativeInt = 10
-    samples: PositiveInt = 3
+    samples_every: CountOrZero = 10
+    samples: Count = 3
 
 
 @record(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental.layout import Format
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass as settings
 
 from dar_jax import heads, models, parallel
@@ -25,7 +25,7 @@ from dar_jax.heads import HeadState
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
 from dar_jax.scoring import completion_logprobs
-from dar_jax.settings import STRICT, one_of
+from dar_jax.settings import STRICT, Count, Positive, one_of
 
 Metrics = dict[str, jax.Array]
 Scores = tuple[jax.Array, jax.Array | None]
@@ -44,12 +44,12 @@ class Learning:
     """
 
     optimizer: one_of(OPTIMIZERS, "adafactor") = Field(default_factory=Adafactor)  # type: ignore[valid-type]
-    updates_per_batch: PositiveInt = 4
+    updates_per_batch: Count = 4
     updates: Literal["minibatches", "passes"] = "minibatches"
-    micro_batch_size: PositiveInt | None = None
+    micro_batch_size: Count | None = None
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    logprob_temperature: PositiveFloat = 1.0
-    logprob_chunk: PositiveInt = 64
+    logprob_temperature: Positive = 1.0
+    logprob_chunk: Count = 64
     remat: bool = True
     attention: Literal["xla", "splash", "cudnn"] = "xla"
 

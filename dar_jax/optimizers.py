@@ -11,11 +11,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.models import at, put
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, CountOrZero, Positive, PositiveOrZero, Share
 
 Axes = tuple[str | None, ...]
 
@@ -29,12 +29,12 @@ class Adafactor:
     """
 
     name: Literal["adafactor"] = "adafactor"
-    learning_rate: PositiveFloat = 1e-6
-    warmup_updates: NonNegativeInt = 15
-    decay_exponent: float = Field(default=0.8, gt=0, le=1)
-    clipping_threshold: PositiveFloat | None = 1.0
-    weight_decay: NonNegativeFloat = 0.0
-    max_grad_norm: PositiveFloat | None = None
+    learning_rate: Positive = 1e-6
+    warmup_updates: CountOrZero = 15
+    decay_exponent: Share = Field(default=0.8, gt=0)
+    clipping_threshold: Positive | None = 1.0
+    weight_decay: PositiveOrZero = 0.0
+    max_grad_norm: Positive | None = None
 
     def build(self, axes: Any) -> "Updater":
         """Make the optimizer of params whose logical axes are `axes`."""
@@ -52,13 +52,13 @@ class AdamW:
     """AdamW, constant learning rate after `warmup_updates` linear ones; norms and biases do not decay."""
 
     name: Literal["adamw"] = "adamw"
-    learning_rate: PositiveFloat = 1e-6
-    warmup_updates: NonNegativeInt = 15
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
-    max_grad_norm: PositiveFloat | None = None
+    learning_rate: Positive = 1e-6
+    warmup_updates: CountOrZero = 15
+    beta1: Share = Field(default=0.9, lt=1)
+    beta2: Share = Field(default=0.999, lt=1)
+    epsilon: Positive = 1e-8
+    weight_decay: PositiveOrZero = 0.0
+    max_grad_norm: Positive | None = None
 
     def build(self, axes: Any) -> "Updater":
         """Make the optimizer of params whose logical axes are `axes`."""

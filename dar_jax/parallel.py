@@ -20,12 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax import hosts
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count
 
 # Mesh axes that a mesh has not are passed over, and so is the end of a row whose product does not divide a size.
 RULES: Mapping[str, tuple[str, ...]] = {
@@ -53,11 +52,11 @@ class MeshShape:
     one host has).
     """
 
-    data: PositiveInt = 1
-    fsdp: PositiveInt | None = None
-    tensor: PositiveInt = 1
-    devices: PositiveInt | None = None
-    decode: PositiveInt | None = None
+    data: Count = 1
+    fsdp: Count | None = None
+    tensor: Count = 1
+    devices: Count | None = None
+    decode: Count | None = None
 
     def build(self, devices: Sequence[Any] | None = None) -> Mesh:
         """Lay the devices, this machine's unless others are given, out as (data, fsdp, tensor).

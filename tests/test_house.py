@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dar_jax.comparison.compared_file import read_comparison
 from dar_jax.comparison.plan import make_plan
-from dar_jax.comparison.settings import read_comparison
 from dar_jax.config_file import parse_config
 
 ROOT = Path(__file__).parent.parent

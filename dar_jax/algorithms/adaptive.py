@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.batches import masked_mean
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Number, Positive, Share
 
 _LOWEST, _HIGHEST, _HALVINGS = 1e-4, 1e4, 60
 
@@ -58,7 +58,7 @@ class ClipFraction(SolvesForTau):
     """Take the smallest tau at which no more than `target` of the weights are at the clip."""
 
     name: Literal["clip_fraction"] = "clip_fraction"
-    target: float = Field(default=0.2, gt=0, lt=1)
+    target: Share = Field(default=0.2, gt=0, lt=1)
 
     def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
         """Return rho and the tau of this batch."""
@@ -77,7 +77,7 @@ class Temperature(SolvesForTau):
     """
 
     name: Literal["temperature"] = "temperature"
-    kl: PositiveFloat = 0.5
+    kl: Positive = 0.5
 
     def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
         """Return rho and the tau of this batch."""
@@ -98,10 +98,10 @@ class TwoKL:
     """
 
     name: Literal["two_kl"] = "two_kl"
-    reference_kl: PositiveFloat = 10.0
-    sampling_kl: PositiveFloat = 1.0
-    gain: float = Field(default=0.1, gt=0, le=1)
-    cap: float = Field(default=100.0, gt=1)
+    reference_kl: Positive = 10.0
+    sampling_kl: Positive = 1.0
+    gain: Share = Field(default=0.1, gt=0)
+    cap: Number = Field(default=100.0, gt=1)
 
     def begin(self, alpha: float, beta: float) -> dict[str, float]:
         """Return the coefficients that the first step starts from, and what they are held to."""

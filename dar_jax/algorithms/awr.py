@@ -9,7 +9,6 @@ in its weights (rho = 0).
 from typing import Literal
 
 import jax
-from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import Baseline, Normalize
@@ -17,7 +16,7 @@ from dar_jax.algorithms.dar import DAR
 from dar_jax.algorithms.online import Online
 from dar_jax.algorithms.regression import Metrics, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -25,8 +24,8 @@ class AWR(Online):
     """AWR at the settings of its authors' code: temperature 1, clip 20, advantages z-scored over the batch."""
 
     name: Literal["awr"] = "awr"
-    temperature: PositiveFloat = 1.0
-    weight_clip: PositiveFloat = 20.0
+    temperature: Positive = 1.0
+    weight_clip: Positive = 20.0
     baseline: Baseline = "prompt"
     normalize: Normalize = "batch"
 

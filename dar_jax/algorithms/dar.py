@@ -13,7 +13,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.adaptive import CONTROLLERS, Coefficients, Evidence, Memory
@@ -24,7 +23,7 @@ from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import Weighing
 from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
-from dar_jax.settings import STRICT, one_of
+from dar_jax.settings import STRICT, Positive, one_of
 
 
 def dar_weights(
@@ -70,7 +69,7 @@ class DAR(RhoAndTau, Online):
     """
 
     name: Literal["dar"] = "dar"
-    weight_clip: PositiveFloat = 20.0
+    weight_clip: Positive = 20.0
     baseline: Baseline = "prompt"
     normalize: Normalize = "batch"
     length_normalize: bool = False

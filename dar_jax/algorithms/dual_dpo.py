@@ -19,7 +19,7 @@ from dar_jax.algorithms.pairs import margin_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import logistic
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -27,7 +27,7 @@ class DualDPO(RhoAndTau, Preferences):
     """Dual-KL DPO; `label_smoothing` bounds the margin where a judge's labels are certain (off)."""
 
     name: Literal["dual_dpo"] = "dual_dpo"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    label_smoothing: Share = Field(default=0.0, lt=0.5)
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the logistic loss of the margin, summed over pairs."""

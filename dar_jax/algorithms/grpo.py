@@ -11,7 +11,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import advantages
@@ -19,7 +18,7 @@ from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, k3, log_ratio, masked_total, sampling_kl
 from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -27,8 +26,8 @@ class GRPO(Online):
     """GRPO at its paper's settings. `scale` false leaves the group's deviation out (Dr. GRPO, arXiv 2503.20783)."""
 
     name: Literal["grpo"] = "grpo"
-    clip: PositiveFloat = 0.2
-    kl_coef: NonNegativeFloat = 0.04
+    clip: Positive = 0.2
+    kl_coef: PositiveOrZero = 0.04
     scale: bool = True
 
     def reject_group_size(self, group_size: int) -> str | None:

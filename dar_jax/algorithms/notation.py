@@ -6,11 +6,11 @@ kl_ref_coef, kl_sampling_coef         the 2025 paper's alpha and beta: tau = alp
 
 from typing import Any
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive, Share
 
 _PAIR = frozenset({"alpha_ratio", "total_regularization"})
 _RAW = frozenset({"kl_ref_coef", "kl_sampling_coef"})
@@ -46,8 +46,8 @@ def _coefficient(settings: dict[str, Any], key: str) -> float:
 class RhoAndTau:
     """rho and tau at the paper's values, in either notation."""
 
-    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
-    total_regularization: PositiveFloat = 0.05
+    alpha_ratio: Share = 0.1
+    total_regularization: Positive = 0.05
 
     @model_validator(mode="before")
     @classmethod

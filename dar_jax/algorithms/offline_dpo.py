@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.measures import completion_metrics
@@ -18,7 +18,7 @@ from dar_jax.algorithms.preference_losses import logistic
 from dar_jax.algorithms.recorded import Recorded
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -32,8 +32,8 @@ class OfflineDPO(Recorded):
     rows_per_example: ClassVar[int] = 2
 
     name: Literal["offline_dpo"] = "offline_dpo"
-    beta: PositiveFloat = 0.1
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    beta: Positive = 0.1
+    label_smoothing: Share = Field(default=0.0, lt=0.5)
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, Metrics]:
         """Make an example of each prompt's pair, the chosen one first."""

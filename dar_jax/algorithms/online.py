@@ -3,13 +3,12 @@
 from typing import ClassVar
 
 import jax
-from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.measures import completion_metrics, reference_kl_metrics, reward_metrics, sampler_gap_metrics
 from dar_jax.algorithms.own import Forgetful
 from dar_jax.batches import Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -23,7 +22,7 @@ class Online(Forgetful):
     needs: ClassVar[frozenset[str]] = frozenset({"rewards", "sampling", "reference"})
     rows_per_example: ClassVar[int] = 1
 
-    missing_eos_penalty: NonNegativeFloat = 0.0
+    missing_eos_penalty: PositiveOrZero = 0.0
 
     def reject_group_size(self, group_size: int) -> str | None:
         """Say why this group size cannot be learnt from, or None."""

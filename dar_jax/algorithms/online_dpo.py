@@ -8,7 +8,7 @@ with h(y) = log pi_theta(y|x)/pi_ref(y|x), y+ the better completion of a pair an
 from typing import Literal
 
 import jax
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.online_pairs import Preferences
@@ -16,7 +16,7 @@ from dar_jax.algorithms.pairs import margin_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import logistic
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -24,8 +24,8 @@ class OnlineDPO(Preferences):
     """DPO on the policy's own pairs. `label_smoothing` is the rate at which the judge is taken to be wrong (off)."""
 
     name: Literal["online_dpo"] = "online_dpo"
-    beta: PositiveFloat = 0.1
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    beta: Positive = 0.1
+    label_smoothing: Share = Field(default=0.0, lt=0.5)
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the logistic loss of the margin, summed over pairs."""

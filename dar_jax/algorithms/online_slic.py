@@ -8,7 +8,6 @@ with h(y) = log pi_theta(y|x)/pi_ref(y|x), y+ the better completion of a pair an
 from typing import Literal
 
 import jax
-from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.online_pairs import Preferences
@@ -16,7 +15,7 @@ from dar_jax.algorithms.pairs import margin_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import hinge
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -24,7 +23,7 @@ class OnlineSLiC(Preferences):
     """SLiC on the policy's own pairs: a pair whose margin is above 1 teaches no more."""
 
     name: Literal["online_slic"] = "online_slic"
-    beta: PositiveFloat = 0.1
+    beta: Positive = 0.1
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the hinge loss of the margin, summed over pairs."""

@@ -16,7 +16,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import advantages
@@ -26,7 +26,7 @@ from dar_jax.algorithms.own import Head, HeadParams
 from dar_jax.algorithms.regression import Metrics, batch_of, masked_total, sampling_kl
 from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
 from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive, PositiveOrZero, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,12 +36,12 @@ class PPO(Online):
     """
 
     name: Literal["ppo"] = "ppo"
-    clip: PositiveFloat = 0.2
-    kl_coef: NonNegativeFloat = 0.05
-    discount: float = Field(default=1.0, gt=0, le=1)
-    lam: float = Field(default=0.95, ge=0, le=1)
-    value_coef: PositiveFloat = 0.1
-    value_learning_rate: PositiveFloat = 3.0
+    clip: Positive = 0.2
+    kl_coef: PositiveOrZero = 0.05
+    discount: Share = Field(default=1.0, gt=0)
+    lam: Share = 0.95
+    value_coef: Positive = 0.1
+    value_learning_rate: Positive = 3.0
 
     @property
     def head(self) -> Head:

@@ -8,13 +8,12 @@ where D is the difference of the better and the worse completion of a pair, and 
 from typing import Literal
 
 import jax
-from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.online_pairs import RewardDifferences
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -22,7 +21,7 @@ class REBEL(RewardDifferences):
     """REBEL; `eta` is the step towards better rewards, in nats a unit of the normalised reward."""
 
     name: Literal["rebel"] = "rebel"
-    eta: PositiveFloat = 1.0
+    eta: Positive = 1.0
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the squared distance of the margin from the difference of advantages, summed over pairs."""

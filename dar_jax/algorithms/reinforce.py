@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import Baseline, Normalize, advantages
@@ -17,7 +16,7 @@ from dar_jax.algorithms.measures import log_ref_over_sampling
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -30,7 +29,7 @@ class Reinforce(Online):
     baseline: ClassVar[Baseline] = "batch"
 
     name: Literal["reinforce"] = "reinforce"
-    kl_coef: NonNegativeFloat = 0.05
+    kl_coef: PositiveOrZero = 0.05
     normalize: Normalize = "none"
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, Metrics]:

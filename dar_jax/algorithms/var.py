@@ -11,7 +11,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import Normalize, advantages
@@ -20,7 +19,7 @@ from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import effective_sample_size
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Positive, Share
 
 Pool = Literal["batch", "prompt"]
 
@@ -30,8 +29,8 @@ class VAR(Online):
     """Weights whose mean over the `pool` is 1. The default tau is ours: at 0.05 one completion would have it all."""
 
     name: Literal["var"] = "var"
-    alpha_ratio: float = Field(default=0.1, ge=0, le=1)
-    total_regularization: PositiveFloat = 1.0
+    alpha_ratio: Share = 0.1
+    total_regularization: Positive = 1.0
     normalize: Normalize = "batch"
     pool: Pool = "batch"
 

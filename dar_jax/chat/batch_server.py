@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from aiohttp import web
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.dialects import OPENAI
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.faults import draw
 from dar_jax.chat.misbehaviour import refuse
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, SecondsOrZero, Share
 
 # `missing`: the row is in neither file; `error`: it is in the error file; `foreign`: a row that nobody asked for.
 RowFault = Literal["missing", "error", "foreign"]
@@ -31,8 +31,8 @@ class BatchBehaviour:
     `expired` or `cancelled` every second row was answered, of one that `failed` none.
     """
 
-    seconds: NonNegativeFloat = 0.0
-    faults: dict[RowFault, float] = Field(default_factory=dict)
+    seconds: SecondsOrZero = 0.0
+    faults: dict[RowFault, Share] = Field(default_factory=dict)
     ends: Literal["completed", "expired", "failed", "cancelled"] = "completed"
 
 

@@ -5,11 +5,10 @@ Both SDKs speak to `generateContent` over REST and hand their reply over as the 
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from dar_jax.chat.status import short
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
 from dar_jax.errors import SettingError
 from dar_jax.records import Usage
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, File, Integer, Name
 
 VENDOR_URL = "https://generativelanguage.googleapis.com"
 SDK = Literal["auto", "google-genai", "google-generativeai"]
@@ -49,13 +48,13 @@ class GeminiWire:
     """
 
     name: Literal["gemini"] = "gemini"
-    model: str = Field(min_length=1)
+    model: Name
     sdk: SDK = "auto"
     base_url: Address = VENDOR_URL
-    api_version: str = "v1beta"
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
-    thinking_budget: int | None = None
+    api_version: Name = "v1beta"
+    api_key_env: Name | None = None
+    api_key_file: File | None = None
+    thinking_budget: Integer | None = None
     safety: Threshold = "BLOCK_NONE"
 
     @property

@@ -5,11 +5,10 @@ objects with fields missing as if they were whole.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-from pydantic import Field, JsonValue, TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import decisions
@@ -21,7 +20,7 @@ from dar_jax.chat.status import short
 from dar_jax.chat.token_ids import TokenIds
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Choice, Finish, Request, alternative, answer_token
 from dar_jax.records import Usage
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, File, Free, Name
 
 VENDOR_URL = "https://api.openai.com/v1"
 _FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
@@ -42,16 +41,16 @@ class OpenAIWire:
     """
 
     name: Literal["openai"] = "openai"
-    model: str = Field(min_length=1)
+    model: Name
     base_url: Address = VENDOR_URL
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
+    api_key_env: Name | None = None
+    api_key_file: File | None = None
     closed: Literal["json_schema", "structured_outputs", "off"] = "json_schema"
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    reasoning_effort: str | None = None
+    reasoning_effort: Name | None = None
     decisions: Literal["auto", "decisions", "systemone"] = "auto"
     exact_digits: bool = False
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    extra_body: dict[str, Free] = Field(default_factory=dict)
 
     @property
     def address(self) -> str:

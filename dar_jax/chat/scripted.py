@@ -13,7 +13,7 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax import __version__
@@ -24,7 +24,7 @@ from dar_jax.chat.scorers.noise import noisy
 from dar_jax.chat.scorers.overlap import HIGHEST, LOWEST
 from dar_jax.chat.wire import Alternative, Answer, Choice, Request, Score
 from dar_jax.records import Usage
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Name, PositiveOrZero
 
 
 @plain_dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,8 @@ class ScriptedWire:
     """
 
     name: Literal["scripted"] = "scripted"
-    scorer: str = "overlap"
-    noise: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    scorer: Name = "overlap"
+    noise: PositiveOrZero = 0.0
 
     @field_validator("scorer")
     @classmethod

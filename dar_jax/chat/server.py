@@ -24,9 +24,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.allowance import Allowance
@@ -41,7 +39,9 @@ from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
 from dar_jax.chat.wire import Request
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT
+from dar_jax.refusals import refusal
+from dar_jax.settings import STRICT, CountOrZero, Name, Number, Positive, SecondsOrZero, Share
+from dar_jax.yaml_settings import merged
 
 _PATHS = {
     "/v1/chat/completions": OPENAI,
@@ -60,18 +60,18 @@ class ServerSettings:
     `requests_per_minute` gets a 429 (null: nothing does). `batch` is how batches go. Times in seconds.
     """
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8800, ge=0, le=65535)
-    scorer: str = "overlap"
-    faults: dict[str, float] = Field(default_factory=dict)
-    fault_attempts: int | None = None
-    seed: int = 0
-    latency_s: NonNegativeFloat = 0.0
-    retry_after_s: NonNegativeFloat = 1.0
-    hang_s: NonNegativeFloat = 3600.0
-    drip_s: NonNegativeFloat = 60.0
-    clock_ahead_s: float = 0.0
-    requests_per_minute: PositiveFloat | None = None
+    host: Name = "127.0.0.1"
+    port: CountOrZero = Field(default=8800, le=65535)
+    scorer: Name = "overlap"
+    faults: dict[str, Share] = Field(default_factory=dict)
+    fault_attempts: CountOrZero | None = None
+    seed: CountOrZero = 0
+    latency_s: SecondsOrZero = 0.0
+    retry_after_s: SecondsOrZero = 1.0
+    hang_s: SecondsOrZero = 3600.0
+    drip_s: SecondsOrZero = 60.0
+    clock_ahead_s: Number = 0.0
+    requests_per_minute: Positive | None = None
     batch: BatchBehaviour = Field(default_factory=BatchBehaviour)
 
     @field_validator("scorer")
@@ -249,10 +249,7 @@ def read_settings(arguments: Sequence[str]) -> ServerSettings:
     for argument in arguments:
         if "=" not in argument:
             raise SettingError(f"{argument!r}: not a setting; write key=value, such as port=8800")
-    try:
-        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(arguments)))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise SettingError(f"not readable as key=value: {' '.join(str(error).split())}") from None
+    given = merged("", arguments, where="serve", of=ServerSettings)
     try:
         return TypeAdapter(ServerSettings).validate_python(given)
     except ValidationError as error:
@@ -268,7 +265,4 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "unexpected_keyword_argument":
         return f"{key}: there is no such setting; there are {', '.join(ServerSettings.__dataclass_fields__)}"
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return (
-        f"{key}: {message}" if error["type"] == "value_error" else f"{key}: got {error['input']!r}, expected {message}"
-    )
+    return refusal(key, error)

@@ -20,7 +20,6 @@ import jax
 import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
-from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax import hosts, parallel
@@ -37,7 +36,7 @@ from dar_jax.checkpoints.saved_items import (
     sealed,
 )
 from dar_jax.errors import DarError
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count
 
 # What a record holds beside the progress.
 _OF_ARRAYS = ("batch", "checksums")
@@ -49,9 +48,9 @@ class Checkpointing:
     if asked. The latest `keep` stay on disk.
     """
 
-    every_steps: PositiveInt = 50
+    every_steps: Count = 50
     within_step: bool = False
-    keep: PositiveInt = 3
+    keep: Count = 3
 
 
 class RunState:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dar_jax.interpolation import literal
+
 # Settings by their keys, as on the command line: {"algorithm.name": "dar", "group_size": 2}.
 Changes = Mapping[str, Any]
 
@@ -17,7 +19,7 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def overrides(changes: Changes) -> list[str]:
     """Write changes as overrides, `key=value`."""
-    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    return [f"{key}={json.dumps(literal(value), ensure_ascii=False)}" for key, value in changes.items()]
 
 
 def written(point: Changes) -> str:

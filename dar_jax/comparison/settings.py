@@ -1,17 +1,13 @@
 """The `compare:` section of a config file, beside the settings of a run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import field, replace
-from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT
-from dar_jax.yaml_settings import merged, read_text
+from dar_jax.settings import STRICT, Count, Name, Number
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,13 +24,13 @@ class Comparison:
 
     algorithms: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     judges: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    seeds: PositiveInt = 5
-    annotations: PositiveInt | None = None
-    evaluations: PositiveInt = 10
+    seeds: Count = 5
+    annotations: Count | None = None
+    evaluations: Count = 10
     grid: dict[str, list[Any]] | None = None
-    tuning_seeds: PositiveInt = 1
-    tuning_judge: str | None = None
-    level: float | None = None
+    tuning_seeds: Count = 1
+    tuning_judge: Name | None = None
+    level: Number | None = None
 
     def chosen(self, algorithms: Sequence[str] = (), judges: Sequence[str] = ()) -> "Comparison":
         """Keep these, in this order; all where none are named. An algorithm that is not listed is taken as it is.
@@ -49,27 +45,3 @@ class Comparison:
             algorithms={name: self.algorithms.get(name) for name in algorithms or self.algorithms},
             judges={name: self.judges[name] for name in judges or self.judges},
         )
-
-
-_COMPARISON: TypeAdapter[Comparison] = TypeAdapter(Comparison)
-
-
-def read_comparison(path: Path, overrides: Sequence[str] = ()) -> tuple[str, Comparison]:
-    """Read a config file with overrides on top: the settings of a run as YAML text, and what is compared.
-
-    Raises SettingError, one line a mistake.
-    """
-    settings = merged(read_text(path), overrides, where=str(path))
-    section = settings.pop("compare", None) or {}
-    try:
-        return json.dumps(settings), _COMPARISON.validate_python(section)
-    except ValidationError as fault:
-        raise SettingError("\n".join(dict.fromkeys(f"{path}: {_explain(error)}" for error in fault.errors()))) from None
-
-
-def _explain(error: Any) -> str:
-    key = ".".join(["compare", *map(str, error["loc"])])
-    if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: there is no such setting; there are {', '.join(Comparison.__dataclass_fields__)}"
-    message = str(error["msg"]).removeprefix("Input should be ")
-    return f"{key}: got {error.get('input')!r}, expected {message}"

@@ -13,12 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax.data.source import Source
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count
 
 CUE = "\n\nTL;DR:"
 # Not part of the library proper: tests, and what is installed beside it.
@@ -38,7 +37,7 @@ class Docstrings:
 
     name: Literal["docstrings"] = "docstrings"
     split: Literal["train", "test"] = "train"
-    limit: PositiveInt | None = None
+    limit: Count | None = None
 
     def load(self) -> Source:
         """Read the library. Raises SettingError where Python came without its sources."""

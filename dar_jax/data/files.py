@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.data.source import Source, listed
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Name, Place
 
 _READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet"}
 _SMALL = 256 * 1024**2
@@ -28,12 +28,12 @@ class Files:
     """
 
     name: Literal["files"] = "files"
-    path: str
-    split: str = "train"
-    subset: str | None = None
-    revision: str | None = None
-    prompt_column: str = "prompt"
-    completion_column: str = "completion"
+    path: Place
+    split: Name = "train"
+    subset: Name | None = None
+    revision: Name | None = None
+    prompt_column: Name = "prompt"
+    completion_column: Name = "completion"
 
     def load(self) -> Source:
         """Open the set. Raises SettingError for a missing or unreadable file, split or column."""

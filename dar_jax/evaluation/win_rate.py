@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass as record
 from typing import Any, Self
 
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.data import DATA
 from dar_jax.judging import JUDGES
 from dar_jax.records import Verdict
-from dar_jax.settings import STRICT, one_of
+from dar_jax.settings import STRICT, Count, PositiveOrZero, one_of
 
 # Rewards are means of probabilities: a difference below one part in a million is rounding, not opinion.
 EVEN = 1e-6
@@ -26,9 +26,9 @@ class WinRate:
     """
 
     data: one_of(DATA, "files")  # type: ignore[valid-type]
-    prompts: PositiveInt = 128
-    every_steps: PositiveInt | None = None
-    temperature: NonNegativeFloat | None = None
+    prompts: Count = 128
+    every_steps: Count | None = None
+    temperature: PositiveOrZero | None = None
     judge: one_of(JUDGES) | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="after")

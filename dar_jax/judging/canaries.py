@@ -7,11 +7,11 @@ They are asked as every completion is, rules included, and anew each time: a jud
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.records import Completion, Prompt, Verdict
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, CountOrZero, Number, Prose
 
 _PREFIX, _MARGIN = "judge/canary_", "judge/canary_margin"
 _PROMPT = """\
@@ -37,10 +37,10 @@ class Canaries:
     and `canary_answer` are a prompt of your own and a good answer to it; left out, a post and its summary.
     """
 
-    canary_every: NonNegativeInt = 100
-    canary_margin: float = 0.5
-    canary_prompt: str | None = None
-    canary_answer: str | None = None
+    canary_every: CountOrZero = 100
+    canary_margin: Number = 0.5
+    canary_prompt: Prose | None = None
+    canary_answer: Prose | None = None
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:

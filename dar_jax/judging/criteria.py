@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Name, Positive, Prose
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Criterion:
     """One quality: what to look for, and its share of the reward beside the others'."""
 
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
-    instructions: str = Field(min_length=1)
-    weight: PositiveFloat = 1.0
+    name: Name = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+    instructions: Prose
+    weight: Positive = 1.0
 
     @property
     def rubric(self) -> str:

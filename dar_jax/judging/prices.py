@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pydantic
-from pydantic import NonNegativeFloat
 
 from dar_jax.records import Usage
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Name, PositiveOrZero
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{3}$")
 
@@ -17,10 +16,10 @@ _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{3}$")
 class Price:
     """US dollars per million tokens, as of `date`; `cached` None: unknown, should any token be cached."""
 
-    input: NonNegativeFloat
-    output: NonNegativeFloat
-    cached: NonNegativeFloat | None = None
-    date: str
+    input: PositiveOrZero
+    output: PositiveOrZero
+    cached: PositiveOrZero | None = None
+    date: Name
 
     def times(self, share: float) -> "Price":
         """Take a share of every price."""

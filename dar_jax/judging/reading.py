@@ -15,7 +15,9 @@ from dar_jax.judging.ledger_rows import COLUMNS, checksum
 from dar_jax.judging.segments import Row, Segments
 from dar_jax.runlog.local import RunFolder
 from dar_jax.runlog.objects import HASTY, Objects
+from dar_jax.settings import File
 from dar_jax.yaml_settings import merged
+from dar_jax.yaml_text import read_text
 
 _ROWS = f"SELECT coalesce(description, ''), {COLUMNS} FROM {{table}} LEFT JOIN judges ON judge = id"
 _MOST_FAULTS = 10
@@ -141,7 +143,9 @@ def _home(path: Path) -> Path:
     """Return where a run keeps its answers: in its own folder, or in one that it shares with others."""
     folder = RunFolder(path)
     config = folder.path / "config.yaml"
-    shared = merged(config.read_text(), where=str(config)).get("ledger") if folder.is_run() else None
+    if not folder.is_run():
+        return path
+    shared = merged(read_text(config), where=str(config), of={"ledger": File | None}).get("ledger")
     return Path(shared) if shared else path
 
 

@@ -14,11 +14,14 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT
+from dar_jax.errors import SettingError
+from dar_jax.refusals import refusal
+from dar_jax.settings import STRICT, CountOrZero
+from dar_jax.yaml_settings import plain
+from dar_jax.yaml_text import read_text
 
 _MOST = 10
 
@@ -29,7 +32,7 @@ class Example:
 
     prompt: str
     completion: str
-    grade: NonNegativeInt
+    grade: CountOrZero
     why: str | None = None
 
     def line(self) -> str:
@@ -43,7 +46,7 @@ class Example:
 class Rubric:
     """A rubric as its file states it."""
 
-    instructions: str = Field(min_length=1)
+    instructions: str
     levels: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
 
@@ -68,15 +71,17 @@ _RUBRIC = TypeAdapter(Rubric)
 def read_rubric(path: Path) -> Rubric:
     """Read a rubric's file. Raises ValueError with one line: the file, the key, what came and what was expected."""
     try:
-        plain = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise ValueError(f"{path}: cannot be read ({fault.strerror}); name a YAML file with `instructions`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(fault).split())}") from None
-    if not isinstance(plain, dict):
+        text = read_text(path.expanduser(), "file")
+    except SettingError as fault:
+        raise ValueError(f"{fault}; name a YAML file with `instructions`") from None
+    try:
+        found = plain(text, Rubric)
+    except ValueError as fault:
+        raise ValueError(f"{path}: not readable as YAML: {fault}") from None
+    if not isinstance(found, dict):
         raise ValueError(f"{path}: expected `instructions`, and if wanted `levels` and `examples`")
     try:
-        return _RUBRIC.validate_python(plain)
+        return _RUBRIC.validate_python(found)
     except ValidationError as fault:
         raise ValueError(f"{path}: {_explain(fault.errors()[0])}") from None
 
@@ -87,7 +92,4 @@ def _explain(error: Any) -> str:
         return f"{key}: there is no such key of a rubric's file; see docs/judging.md"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{key}: missing; state it"
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    if kind == "value_error":
-        return f"{key}.{message}" if key else message
-    return f"{key}: got {error.get('input')!r}, expected {message}"
+    return refusal(key, error)

@@ -8,8 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from dar_jax.errors import SettingError
 from dar_jax.judging import JUDGES, SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
+from dar_jax.refusals import refusal
 from dar_jax.settings import one_of
-from dar_jax.yaml_settings import merged, read_text
+from dar_jax.yaml_settings import merged
+from dar_jax.yaml_text import read_text
 
 Settings = OpenAIJudge | GeminiJudge | ScriptedJudge | PanelJudge
 _JUDGE: TypeAdapter[Settings] = TypeAdapter(one_of(JUDGES))
@@ -28,7 +30,7 @@ def read_judge(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 def parse_judge(text: str, overrides: Sequence[str] = (), *, where: str) -> Settings | None:
     """Read the judge of YAML text; None where it has none. Raises SettingError, one line a mistake."""
-    section = merged(text, overrides, where=where).get("judge")
+    section = merged(text, overrides, where=where, of={"judge": Settings}).get("judge")
     if section is None:
         return None
     try:
@@ -48,13 +50,11 @@ _TAGS = frozenset({*JUDGES, "<name>", "<own>"})
 
 
 def _explain(error: Any) -> str:
-    kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    kind = error["type"]
     # Pydantic puts the name chosen before the keys.
     key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in _TAGS)])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{key}.name: expected one of {', '.join(JUDGES if key == 'judge' else SINGLE)}"
     if kind == "unexpected_keyword_argument":
         return f"{key}: there is no such setting of this judge; see docs/judging.md"
-    if kind == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: got {error.get('input')!r}, expected {message}"
+    return refusal(key, error)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import gemini, openai
@@ -20,7 +20,7 @@ from dar_jax.judging.parsing import Mode
 from dar_jax.judging.prices import FREE, Price, Prices
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion
-from dar_jax.settings import STRICT, one_of
+from dar_jax.settings import STRICT, Count, CountOrZero, Positive, Seconds, Share, one_of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,7 +29,7 @@ class ScriptedJudge(ScriptedWire, Judging):
     the rule knows what fools it.
     """
 
-    canary_every: NonNegativeInt = 0
+    canary_every: CountOrZero = 0
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
@@ -95,10 +95,10 @@ class PanelJudge(Canaries):
 
     name: Literal["panel"] = "panel"
     judges: tuple[one_of(SINGLE), ...]  # type: ignore[valid-type]
-    batch_deadline_s: PositiveFloat = 1800.0
-    max_failure_share: float = Field(default=0.2, ge=0.0, le=1.0)
-    budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    budget_annotations: PositiveInt | None = None
+    batch_deadline_s: Seconds = 1800.0
+    max_failure_share: Share = 0.2
+    budget_usd: Positive | None = None
+    budget_annotations: Count | None = None
 
     @model_validator(mode="after")
     def _judges_agree(self) -> Self:

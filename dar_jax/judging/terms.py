@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.limits import Limits
@@ -19,7 +18,7 @@ from dar_jax.judging.prices import Price, list_price
 from dar_jax.judging.protocol import Protocol
 from dar_jax.judging.rubric_file import Rubric, read_rubric
 from dar_jax.judging.rubrics import OF_TWO, RUBRICS, of_two
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, File, Name, Positive, PositiveOrZero, Seconds, Share
 
 # Settings either name a rubric or hold one: each mistake is then about what was meant.
 NamedOrOwn = Annotated[
@@ -52,33 +51,33 @@ class Judging(Canaries):
 
     rubric: NamedOrOwn = "general"
     rubric_text: str | None = None
-    rubric_file: Path | None = None
+    rubric_file: File | None = None
     criteria: tuple[Criterion, ...] = ()
     labels: Literal["reward", "preference"] = "reward"
     orders: Literal["both", "one"] = "both"
-    levels: int = Field(default=10, ge=2, le=10)
+    levels: Count = Field(default=10, ge=2, le=10)
     mode: Mode | Literal["auto"] = "logprobs"
-    permutations: int = Field(default=1, ge=1, le=24)
-    samples: int = Field(default=8, ge=1, le=128)
-    temperature: NonNegativeFloat | None = None
-    max_tokens: PositiveInt = 16
+    permutations: Count = Field(default=1, ge=1, le=24)
+    samples: Count = Field(default=8, ge=1, le=128)
+    temperature: PositiveOrZero | None = None
+    max_tokens: Count = 16
     reasoning: bool = False
-    reasoning_tokens: PositiveInt = 512
-    mass_floor: float = Field(default=0.5, ge=0.0, le=1.0)
-    max_completion_chars: PositiveInt = 20_000
+    reasoning_tokens: Count = 512
+    mass_floor: Share = 0.5
+    max_completion_chars: Count = 20_000
     too_long: Literal["cut", "refuse"] = "cut"
-    concurrency: PositiveInt = 32
-    requests_per_minute: PositiveFloat | None = None
-    tokens_per_minute: PositiveFloat | None = None
-    attempts: PositiveInt = 6
-    attempt_timeout_s: PositiveFloat = 60.0
-    deadline_s: PositiveFloat = 180.0
-    batch_deadline_s: PositiveFloat = 1800.0
-    max_failure_share: float = Field(default=0.2, ge=0.0, le=1.0)
+    concurrency: Count = 32
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    attempts: Count = 6
+    attempt_timeout_s: Seconds = 60.0
+    deadline_s: Seconds = 180.0
+    batch_deadline_s: Seconds = 1800.0
+    max_failure_share: Share = 0.2
     prices: Price | None = None
-    endpoint: str | None = None
-    budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    budget_annotations: PositiveInt | None = None
+    endpoint: Name | None = None
+    budget_usd: Positive | None = None
+    budget_annotations: Count | None = None
 
     @model_validator(mode="after")
     def _rubric_is_here(self) -> Self:

@@ -2,12 +2,12 @@
 
 from typing import Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.models.lora import Lora
 from dar_jax.models.rope import Rope
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, CountOrZero, Positive, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -31,17 +31,17 @@ class DecoderConfig:
     """
 
     family: str
-    vocab_size: PositiveInt
-    width: PositiveInt
-    layers: PositiveInt
-    heads: PositiveInt
-    kv_heads: PositiveInt
-    head_size: PositiveInt
-    mlp_width: PositiveInt
-    max_positions: PositiveInt
+    vocab_size: Count
+    width: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_size: Count
+    mlp_width: Count
+    max_positions: Count
     rope: Rope
-    norm_eps: PositiveFloat
-    init_std: NonNegativeFloat = 0.02
+    norm_eps: Positive
+    init_std: PositiveOrZero = 0.02
     tied_head: bool = False
     qkv_bias: bool = False
     qk_norm: Literal["head", "all"] | None = None
@@ -49,17 +49,17 @@ class DecoderConfig:
     centred_norms: bool = False
     activation: Literal["silu", "gelu_tanh"] = "silu"
     scaled_embed: bool = False
-    score_size: PositiveFloat | None = None
-    score_cap: PositiveFloat | None = None
-    logit_cap: PositiveFloat | None = None
-    window: PositiveInt | None = None
+    score_size: Positive | None = None
+    score_cap: Positive | None = None
+    logit_cap: Positive | None = None
+    window: Count | None = None
     local_layers: tuple[bool, ...] = ()
     local_rope: Rope | None = None
     lora: Lora | None = None
     attention: Literal["xla", "splash", "cudnn"] = "xla"
-    bos_token_id: NonNegativeInt | None = None
-    eos_token_id: NonNegativeInt | tuple[NonNegativeInt, ...] | None = None
-    pad_token_id: NonNegativeInt | None = None
+    bos_token_id: CountOrZero | None = None
+    eos_token_id: CountOrZero | tuple[CountOrZero, ...] | None = None
+    pad_token_id: CountOrZero | None = None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

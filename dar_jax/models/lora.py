@@ -8,10 +8,10 @@ import math
 from typing import Any, Literal
 
 import jax.numpy as jnp
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, Positive
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TARGETS: dict[str, Target] = {
@@ -32,8 +32,8 @@ class Lora:
     one, as PEFT does (all of them by default).
     """
 
-    rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0
+    rank: Count = 16
+    alpha: Positive = 32.0
     targets: tuple[Target, ...] = Field(default=tuple(TARGETS.values()), min_length=1)
 
     @property

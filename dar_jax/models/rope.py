@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, Positive, PositiveOrZero
 
 Frequencies = np.ndarray[Any, Any]
 Rotation = tuple[jax.Array, jax.Array]
@@ -24,7 +23,7 @@ class Linear:
     """Positions divided by a factor (Chen et al. 2023)."""
 
     rope_type: Literal["linear"] = "linear"
-    factor: PositiveFloat
+    factor: Positive
     amplitude: ClassVar[float] = 1.0
 
     def frequencies(self, plain_H: Frequencies, base: float) -> Frequencies:
@@ -37,10 +36,10 @@ class Llama3:
     """Llama 3.1's: low frequencies divided, high ones kept, a ramp between."""
 
     rope_type: Literal["llama3"] = "llama3"
-    factor: PositiveFloat
-    low_freq_factor: PositiveFloat
-    high_freq_factor: PositiveFloat
-    original_max_position_embeddings: PositiveInt
+    factor: Positive
+    low_freq_factor: Positive
+    high_freq_factor: Positive
+    original_max_position_embeddings: Count
     amplitude: ClassVar[float] = 1.0
 
     def frequencies(self, plain_H: Frequencies, base: float) -> Frequencies:
@@ -55,11 +54,11 @@ class Yarn:
     """YaRN (Peng et al. 2023): a ramp over the dimensions, and larger scores by `attention_factor`."""
 
     rope_type: Literal["yarn"] = "yarn"
-    factor: PositiveFloat
-    original_max_position_embeddings: PositiveInt
-    beta_fast: PositiveFloat = 32.0
-    beta_slow: PositiveFloat = 1.0
-    attention_factor: PositiveFloat | None = None
+    factor: Positive
+    original_max_position_embeddings: Count
+    beta_fast: Positive = 32.0
+    beta_slow: Positive = 1.0
+    attention_factor: Positive | None = None
     truncate: bool = True
 
     @property
@@ -90,11 +89,11 @@ class LongRope:
     """
 
     rope_type: Literal["longrope"] = "longrope"
-    factor: PositiveFloat
-    original_max_position_embeddings: PositiveInt
-    short_factor: tuple[PositiveFloat, ...]
-    long_factor: tuple[PositiveFloat, ...]
-    attention_factor: NonNegativeFloat | None = None
+    factor: Positive
+    original_max_position_embeddings: Count
+    short_factor: tuple[Positive, ...]
+    long_factor: tuple[Positive, ...]
+    attention_factor: PositiveOrZero | None = None
 
     @property
     def amplitude(self) -> float:
@@ -115,8 +114,8 @@ Scaling = Linear | Llama3 | Yarn | LongRope
 class Rope:
     """Rotary positions: the base, the share of each head that turns, and how they are stretched."""
 
-    base: PositiveFloat
-    share: PositiveFloat = 1.0
+    base: Positive
+    share: Positive = 1.0
     scaling: Scaling | None = None
 
     def rotation(self, position_BT: jax.Array, head_size: int) -> Rotation:

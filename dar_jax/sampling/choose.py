@@ -9,19 +9,19 @@ import math
 
 import jax
 import jax.numpy as jnp
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, PositiveOrZero, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Choice:
     """How the next token is drawn; temperature 0 takes the likeliest. Null and 1.0 turn a cut off."""
 
-    temperature: NonNegativeFloat = 1.0
-    top_k: PositiveInt | None = None
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    temperature: PositiveOrZero = 1.0
+    top_k: Count | None = None
+    top_p: Share = Field(default=1.0, gt=0)
 
     @property
     def truncates(self) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
-from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax import models, parallel
@@ -20,7 +19,7 @@ from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import Speech, decode
 from dar_jax.sampling.prefill import prefill
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count
 from dar_jax.tokens import pad
 
 
@@ -32,9 +31,9 @@ class Sampling(Choice):
     next is sampled. More of them hide a slower judge, and need less memory for the cache; each reads the weights anew.
     """
 
-    max_prompt_length: PositiveInt = 512
-    max_completion_length: PositiveInt = 512
-    chunks: PositiveInt = 1
+    max_prompt_length: Count = 512
+    max_completion_length: Count = 512
+    chunks: Count = 1
 
 
 def bucket(longest: int, limit: int) -> int:

@@ -1,12 +1,10 @@
 """How prompts become tokens, as a user states it."""
 
-from typing import Any
-
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Free, Place
 from dar_jax.tokens.files import folder, stated_ends
 from dar_jax.tokens.tokenizer import Tokenizer
 
@@ -23,11 +21,11 @@ class TokenizerSettings:
     26 July 2024 whatever the day, unless an argument of its own (Llama's `date_string`) says another.
     """
 
-    path: str | None = None
-    chat_template: str = "auto"
+    path: Place | None = None
+    chat_template: Place = "auto"
     wrap_text: bool = False
     system: str | None = None
-    template_arguments: dict[str, Any] = Field(default_factory=dict)
+    template_arguments: dict[str, Free] = Field(default_factory=dict)
 
     def open(self, policy_path: str) -> Tokenizer:
         """Load the tokenizer; `policy_path` is where it lies when the settings name no place.

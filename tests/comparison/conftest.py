@@ -2,8 +2,8 @@ import textwrap
 
 import pytest
 
+from dar_jax.comparison.compared_file import read_comparison
 from dar_jax.comparison.plan import make_plan
-from dar_jax.comparison.settings import read_comparison
 from tests.nano import run_text
 
 

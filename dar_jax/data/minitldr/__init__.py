@@ -6,12 +6,11 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dar_jax.data.minitldr.grammar import row, row_of_pairs, summary
 from dar_jax.data.source import Source
-from dar_jax.settings import STRICT
+from dar_jax.settings import STRICT, Count, CountOrZero
 
 __all__ = ["MiniTldr", "row", "summary"]
 
@@ -26,8 +25,8 @@ class MiniTldr:
 
     name: Literal["minitldr"] = "minitldr"
     split: Literal["train", "test"] = "train"
-    size: PositiveInt = 10_000
-    seed: int = 0
+    size: Count = 10_000
+    seed: CountOrZero = 0
     pairs: bool = False
 
     def load(self) -> Source:

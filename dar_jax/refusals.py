@@ -1,0 +1,19 @@
+"""How a setting that was refused is reported: what came, cut to a length one can read, and what was expected."""
+
+from typing import Any
+
+_LONGEST = 100
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value, cut to about 100 characters."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def refusal(key: str, error: Any) -> str:
+    """Return one line about an error of pydantic's at `key`."""
+    message = " ".join(str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").split())
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: got {shown(error.get('input'))}, expected {message}"
