@@ -19,7 +19,10 @@ from dar_jax.evaluation.agreement import Agreement, agreement, opinion
 from dar_jax.interrupts import Interrupts
 from dar_jax.json_text import plain
 from dar_jax.judging import Judge, PanelJudge, check_budget, check_failures
+from dar_jax.judging.dollars import dollars
+from dar_jax.judging.forecast import Forecast, forecast
 from dar_jax.judging.section import Settings
+from dar_jax.judging.spent import BYTES_PER_TOKEN
 from dar_jax.records import Verdict
 
 Labels = Literal["reward", "preference"]
@@ -104,6 +107,9 @@ def _measured(
 ) -> Measured:
     with settings.open(folder / f"{name}-{labels}.ledger.sqlite") as judge:
         console.note(f"{name}: {judge.describe()}; {len(pairs):,} pairs, by {labels}")
+        console.note(
+            f"{name}, about, less what the ledger holds: {_forecast(settings, pairs).describe()} at 2 s a call"
+        )
         verdicts = _judged(judge, settings, pairs, f"{name}, {labels}", console, interrupts)
         spent = judge.spent_before + judge.spent
         cost, describe = spent.usd(judge.price), judge.describe()
@@ -123,6 +129,20 @@ def _measured(
     )
 
 
+def _forecast(settings: Settings, pairs: Sequence[Pair]) -> Forecast:
+    """Estimate both completions of every pair."""
+    sizes = (
+        [_bytes(pair.chosen.prompt.text) for pair in pairs],
+        [_bytes(each.text) for pair in pairs for each in (pair.chosen, pair.rejected)],
+    )
+    prompt, completion = (sum(each) / max(1, len(each)) / BYTES_PER_TOKEN for each in sizes)
+    return forecast(settings, 2 * len(pairs), prompt_tokens=prompt, completion_tokens=completion, group_size=2)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
 def _judged(
     judge: Judge, settings: Settings, pairs: Sequence[Pair], what: str, console: Console, interrupts: Interrupts
 ) -> list[Verdict]:
@@ -137,6 +157,9 @@ def _judged(
                     raise Interrupted(f"{signal.name} received; the answers so far are kept, the same command goes on")
             verdicts += pending.result()
             check_budget(verdicts, judge.spent_before + judge.spent, judge.price)
-            tell(start + len(some), f"{sum(judge.totals.failures.values()):,} failed")
+            for notice in judge.notices():
+                console.warn(notice)
+            totals = judge.totals
+            tell(start + len(some), f"{dollars(totals.cost_usd)}  {sum(totals.failures.values()):,} failed")
     check_failures(verdicts, judge.max_failure_share, judge.describe())
     return verdicts

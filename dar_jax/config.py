@@ -118,7 +118,7 @@ class RunConfig:
         return "rewards" in self.algorithm.needs
 
     def forecast(self, judged: int, **assumed: float) -> Forecast | None:
-        """Say what judging so many completions takes at most, see `judging.forecast`; None where no judge is asked."""
+        """Estimate what judging `judged` completions takes, see `judging.forecast`; None where no judge is asked."""
         if self.judge is None or not self.online:
             return None
         return forecast(

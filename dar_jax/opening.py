@@ -16,6 +16,7 @@ from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge
 from dar_jax.judging.forecast import shortage
 from dar_jax.judging.section import Settings
+from dar_jax.judging.spent import lost_answers
 from dar_jax.policy import keep_words
 from dar_jax.runlog import RemoteFolder, RunFolder, layout
 from dar_jax.session import Session
@@ -150,14 +151,23 @@ def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
     return opened
 
 
+def warn_of_lost_answers(judge: Judge | None, folder: Folder, console: Console) -> None:
+    """Warn where the ledger holds fewer answers than the run's log says were bought."""
+    if judge and hosts.is_first() and (told := lost_answers(judge.spent_before, folder.read("metrics"))):
+        console.warn(told)
+
+
 def foretell(config: RunConfig, judge: Judge, steps: int, console: Console) -> None:
-    """Say what the judge may be asked in the steps that are left, and where a budget has no room for one of them. A
-    rule of this process is not worth a word.
+    """Announce about how much the judge is asked in the steps that are left; warn where a budget has no room for one
+    of them. Nothing for the scripted judge in this process.
     """
     one, rest = (config.forecast(config.rows_per_step * count) for count in (1, steps))
     if config.judge is None or one is None or rest is None or not steps or (one.dollars == 0.0 and one.seconds == 0.0):
         return
     spent = judge.spent_before
-    console.note(f"judge, at most, for {steps:,} steps: {rest.describe()} at 2 s a call; evaluations not counted")
-    if told := shortage(config.judge, spent, one, spent.usd(judge.price)):
+    usd = spent.usd(judge.price)
+    known = f", by the {spent.annotations:,} answers in its ledger" if spent.annotations else ""
+    about = rest.corrected(spent, usd).describe()
+    console.note(f"judge, about, for {steps:,} steps{known}: {about} at 2 s a call; evaluations not counted")
+    if told := shortage(config.judge, spent, one.corrected(spent, usd), usd):
         console.warn(told)

@@ -20,7 +20,8 @@ from dar_jax.judged_rows import Row, count_rows, to_line
 from dar_jax.judging import Judge, Pending, check_budget, check_failures
 from dar_jax.judging.batched import open_batched
 from dar_jax.judging.batches import batchable
-from dar_jax.judging.forecast import forecast
+from dar_jax.judging.dollars import dollars, each_reward
+from dar_jax.judging.forecast import Forecast, forecast
 from dar_jax.judging.section import Settings
 from dar_jax.judging.spent import BYTES_PER_TOKEN
 from dar_jax.new_file import new_file, refuse_taken
@@ -31,6 +32,8 @@ _CHUNKS = 4
 _TOLD_EVERY_S = 0.25
 # So many failures in a row, or four chunks if that is more, and the judge is asked no further.
 _BARREN = 32
+# Answers billed before the estimate of the start is corrected.
+_ESTIMATE_BY = 32
 
 
 def relabel(
@@ -54,11 +57,12 @@ def relabel(
     opened = functools.partial(_by_batch, settings, given, console, interrupts) if batch else settings.open
     with interrupts.caught(), new_file(output) as scratch, opened(ledger) as judge:
         console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
+        about = None
         if not batch:
             prompt, completion = (each / total / BYTES_PER_TOKEN for each in (size.prompts, size.completions))
-            most = forecast(settings, total, prompt_tokens=prompt, completion_tokens=completion)
-            console.note(f"at most, less what the ledger holds: {most.describe()} at 2 s a call")
-        work = _Work(judge, interrupts, settings.max_failure_share, total)
+            about = forecast(settings, total, prompt_tokens=prompt, completion_tokens=completion)
+            console.note(f"about, less what the ledger holds: {about.describe()} at 2 s a call")
+        work = _Work(judge, interrupts, settings.max_failure_share, total, console, about)
         try:
             with scratch.open("wb") as file, console.counting("judged", total) as tell:
                 work.run(read_completions(given), _size(settings), file, tell)
@@ -86,15 +90,24 @@ def _by_batch(settings: Settings, given: Path, console: Console, interrupts: Int
 class _Work:
     """A file on its way through the judge."""
 
-    def __init__(self, judge: Judge, interrupts: Interrupts, share: float, total: int) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        interrupts: Interrupts,
+        share: float,
+        total: int,
+        console: Console,
+        about: Forecast | None,
+    ) -> None:
         self._judge, self._interrupts, self._share, self._total = judge, interrupts, share, total
+        self._console, self._about = console, about
         # One verdict stands for all that are like it: millions of rows are as many pointers.
         self._alike: dict[tuple[str, str, bool], Verdict] = {}
         self._verdicts: list[Verdict] = []
         self._barren: list[Verdict] = []
         self._under_way: deque[tuple[list[Row], Pending]] = deque()
         self._failed = 0
-        self._rewards = 0.0
+        self._rewards, self._bought = 0.0, 0
 
     def run(self, rows: Iterator[Row], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
         """Judge the rows, `size` a chunk, and write them in their order. Raises what `relabel` does."""
@@ -116,13 +129,14 @@ class _Work:
             pending.ready(max(0.0, until - time.monotonic()))
 
     def summary(self) -> str:
-        """Say what came of the rows and what it cost."""
+        """Return what came of the rows and what it cost."""
         totals, counts = self._judge.totals, Counter(verdict.status for verdict in self._verdicts)
         mean = f", mean reward {self._rewards / counts['ok']:.3f}" if counts["ok"] else ""
         by_status = ", ".join(f"{status} {count:,}" for status, count in counts.most_common())
         return (
             f"{len(self._verdicts):,} rows ({by_status}){mean};"
-            f" {totals.annotations:,} answers billed, {_dollars(totals.cost_usd)};"
+            f" {totals.annotations:,} answers billed, {dollars(totals.cost_usd)}"
+            f"{each_reward(totals.cost_usd, self._bought)};"
             f" {totals.ledger_hits:,} from the ledger, {totals.rules:,} by rule"
         )
 
@@ -147,13 +161,30 @@ class _Work:
             raise Interrupted(f"{signal.name} received; {done:,} of {self._total:,} rows were judged")
         learnt = self._judge.learnt_per_minute
         pace = "" if learnt is None else f"  slowed to {learnt:,.0f}/min"
-        self._tell(done, f"{_dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed{pace}")
+        for notice in self._judge.notices():
+            self._console.warn(notice)
+        self._estimate_rest(done)
+        self._tell(done, f"{dollars(self._judge.totals.cost_usd)}  {self._failed:,} failed{pace}")
+
+    def _estimate_rest(self, done: int) -> None:
+        """Correct the estimate of the start, once, by the first answers billed."""
+        totals, left = self._judge.totals, self._total - done
+        if self._about is None or not left or totals.annotations < _ESTIMATE_BY or totals.cost_usd == 0:
+            return
+        cost, tokens = totals.cost_usd, totals.usage.input_tokens / totals.annotations
+        calls = self._about.calls / self._total * left
+        rest = dollars(None if cost is None else cost / totals.annotations * calls)
+        self._console.note(
+            f"by the first {totals.annotations:,} answers, {tokens:,.0f} tokens in each: about {rest} for {left:,} rows"
+        )
+        self._about = None
 
     def _count(self, verdict: Verdict) -> None:
         ok, rule = verdict.status == "ok", verdict.provenance == "rule"
         like = (verdict.status, "" if ok else verdict.reason, rule)
         self._verdicts.append(self._alike.setdefault(like, verdict))
         self._rewards += verdict.reward or 0.0
+        self._bought += ok and not rule and not verdict.from_ledger
         if ok:
             # A reward by rule does not show that the judge answers.
             self._barren = self._barren if rule else []
@@ -172,7 +203,3 @@ def _size(settings: Settings) -> int:
     rate = settings.requests_per_minute
     in_time = rate * settings.batch_deadline_s / 60 / 2 / _CHUNKS if rate else settings.concurrency
     return max(1, min(settings.concurrency, int(in_time)))
-
-
-def _dollars(cost_usd: float | None) -> str:
-    return "cost unknown" if cost_usd is None else f"{cost_usd:,.4f} US dollars"

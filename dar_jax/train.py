@@ -81,6 +81,7 @@ def _open(
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
         judge, evaluator = stack.enter_context(opening.judges(config, folder))
         stack.callback(console.finish)
+        opening.warn_of_lost_answers(judge, folder, console)
         if judge:
             console.note(f"judge: {judge.describe()}")
         console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
@@ -134,7 +135,7 @@ class Run:
             self.save()
             raise BudgetSpent(f"{stop}\n{self._saved_where(f' {stop.setting}=...')}") from None
         self.console.finish()
-        self.reporter.closing()
+        self.reporter.closing(self.judge, self.evaluator)
 
     def step(self) -> None:
         """Make one step, or what a resume has left of it."""
@@ -223,7 +224,7 @@ class Run:
 
     def report(self) -> dict[str, Any]:
         """Log the step and show its line; return its metrics."""
-        return self.reporter.step(self.progress, self.timeline)
+        return self.reporter.step(self.progress, self.timeline, self.judge)
 
     def evaluate_if_due(self) -> None:
         """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""

@@ -7,6 +7,7 @@ import pytest
 from dar_jax.chat.scripted import ScriptedModel
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.cli import main
+from dar_jax.reporting import agreement_page
 from tests.judging.questions import Echo, planted
 
 PROMPT = "Say something planted."
@@ -93,10 +94,28 @@ def test_the_same_command_pays_for_nothing_twice(asked, capsys):
     assert server.asked.total() == asked_before
 
 
+def test_each_judge_has_one_colour_in_both_plots():
+    pytest.importorskip("matplotlib")
+    nothing = {"low": 0.4, "high": 0.6, "calibration": [{"count": 4, "confidence": 0.8, "accuracy": 0.7}]}
+    rows = [
+        {"name": "j", "labels": labels, "agreement": nothing | {"accuracy": accuracy}}
+        for labels, accuracy in (("reward", 0.55), ("preference", 0.45))
+    ]
+    for draw in (agreement_page._accuracy, agreement_page._calibration):
+        drawn = draw(rows)
+        # Of the colours of the marks: the first row's, blue, and the second's, orange.
+        assert "#1f77b4" in drawn
+        assert "#ff7f0e" in drawn
+    bars = agreement_page._accuracy(rows)
+    # The second row is drawn first, at the bottom.
+    assert bars.index("#ff7f0e") < bars.index("#1f77b4")
+
+
 def test_a_table_for_people(asked, capsys):
     run, _, _ = asked
     assert run("--labels", "reward") == 0
     shown = capsys.readouterr().out
+    assert "about, less what the ledger holds: 20 questions, " in shown
     assert "75.0%" in shown
     assert "swayed, reward" in shown
     assert "preference" not in shown

@@ -73,7 +73,7 @@ def test_what_it_may_take_is_said_first(tmp_path, capsys):
         prices = "judge.prices={input: 1, output: 2, date: 2026-11-01}"
         assert main([*job(tmp_path, server, asked(10)), prices]) == 0
     said = capsys.readouterr().out
-    assert "at most, less what the ledger holds: 10 questions" in said
+    assert "about, less what the ledger holds: 10 questions" in said
     assert said.index("US dollars") < said.index("10 rows")
 
 

@@ -37,9 +37,9 @@ def test_every_row_gets_its_own_verdict_though_answers_come_in_another_order(mod
         assert set(server.asked.values()) == {1}
     assert [row["reward"] for row in rows_of(tmp_path)] == pytest.approx([1 + i % 10 for i in range(30)])
     told = capsys.readouterr().out
-    assert "30 questions that the ledger does not hold; at most cost unknown" in told
+    assert "30 questions that the ledger does not hold; about cost unknown" in told
     assert "by batch: 30 answers billed, cost unknown" in told
-    assert "0 answers billed, 0.0000 US dollars; 30 from the ledger" in told
+    assert "30 rows (ok 30), mean reward 5.500; 30 answers billed, cost unknown; 0 from the ledger" in told
     assert not (tmp_path / STATE).exists()
 
 

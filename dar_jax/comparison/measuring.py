@@ -15,7 +15,7 @@ LAST = {"held_out": "eval/reward", "win_rate": "eval/win_rate", "length": "eval/
 RECENT = {"training": "rewards/mean", "kl": "objective/kl", "missing_eos": "completions/clipped_ratio"}
 SUMS = {"billed": "judge/billed_calls", "dollars": "judge/cost_usd", "seconds": "seconds/step"}
 SHARES = ("win_rate", "missing_eos")
-FIGURES = (*LAST, *RECENT, *SUMS)
+FIGURES = (*LAST, *RECENT, *SUMS, "usd_per_reward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ def measured(cell: Cell, folder: Path) -> Measured:
             **{name: _number(evaluations[-1].get(key)) for name, key in LAST.items()},
             **{name: float(np.mean(_column(recent, key))) for name, key in RECENT.items()},
             **{name: float(np.sum(_column(steps, key))) for name, key in SUMS.items()},
+            "usd_per_reward": _ratio(steps, "judge/cost_usd", "judge/ok"),
         },
         annotations_N=np.array([0, *(row["step"] for row in evaluations)]) * cell.asked_a_step,
         held_out_N=np.array([_number(start), *_column(evaluations, "eval/reward")]),
@@ -53,6 +54,11 @@ def measured(cell: Cell, folder: Path) -> Measured:
 
 def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([_number(row.get(key)) for row in rows])
+
+
+def _ratio(rows: Sequence[Mapping[str, Any]], key: str, by: str) -> float:
+    divisor = float(np.sum(_column(rows, by)))
+    return float(np.sum(_column(rows, key))) / divisor if divisor else np.nan
 
 
 def _number(value: float | None) -> float:

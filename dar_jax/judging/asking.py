@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dar_jax.chat.errors import ChatError
@@ -54,7 +54,8 @@ class Asker:
     """Judges completions over one wire, by its terms. Used from one event loop only.
 
     Every answer is in the ledger before a verdict is made of it, so that what a run has used is never paid for
-    twice. `identity` says whom the ledger files answers under; `price` None: unknown; `label` is for people.
+    twice. `identity` says whom the ledger files answers under; `price` None: unknown; `label` is for people;
+    `bought` are keys of answers that were bought by batch just now.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Asker:
         budget: Budget,
         tally: Tally,
         label: str,
+        bought: Collection[str] = (),
     ) -> None:
         self.terms, self.price, self.label, self._identity = terms, price, label, identity
         self.last_error: ChatError | None = None
         self._chat, self._ledger, self._budget, self._tally = chat, ledger, budget, tally
         self.limits = terms.limits()
         self._ask = functools.partial(ask, patience=terms.patience(), limits=self.limits)
+        self._bought = set(bought)
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 
     async def verdicts(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
@@ -127,7 +130,7 @@ class Asker:
 
     async def _answer(self, key: str, question: Question, start_by: float) -> Outcome:
         if known := await self._ledger.get(key):
-            return Outcome(answer=known, paid_before=True)
+            return self._billed(known, 1) if self._first_use(key) else Outcome(answer=known, paid_before=True)
         amount, paid = estimate(question.request, question.judge), Spent()
         if refused := await self._budget.reserve(amount):
             return Outcome(refused=refused)
@@ -146,7 +149,16 @@ class Asker:
             return Outcome(error=error, calls=error.attempts)
         finally:
             self._budget.settle(amount, paid)
+        # Of two answers bought at once all runs use the first.
+        return self._billed(replace(kept, usage=answer.usage), calls)
+
+    def _billed(self, answer: Answer, calls: int) -> Outcome:
         self._tally.billed(answer, calls, self.price)
         cost = self.price.cost_usd(answer.usage) if self.price else None
-        # Of two answers bought at once all runs use the first.
-        return Outcome(answer=replace(kept, usage=answer.usage), calls=calls, cost_usd=cost)
+        return Outcome(answer=answer, calls=calls, cost_usd=cost)
+
+    def _first_use(self, key: str) -> bool:
+        """Whether an answer was bought by batch just now, and is used for the first time."""
+        is_first = key in self._bought
+        self._bought.discard(key)
+        return is_first

@@ -9,6 +9,7 @@ from pathlib import Path
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.judging.batches import Asked, Batches, batch_price
+from dar_jax.judging.dollars import dollars
 from dar_jax.judging.judge import Judge
 from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.opening import Place, open_judge
@@ -26,13 +27,13 @@ def open_batched(
     """Ask about the completions by batch, wait, and open a judge of the answers. Raises what `Batches.ask` does."""
     with Ledger(ledger) as opened:
         asked = asyncio.run(_ask(settings, completions, opened, ledger, note, signal))
+    price = batch_price(settings)
     if bought := asked.spent.annotations:
-        dollars = asked.spent.usd(batch_price(settings))
-        cost = "cost unknown" if dollars is None else f"{dollars:,.4f} US dollars"
+        cost = dollars(asked.spent.usd(price))
         note(f"by batch: {bought:,} answers billed, {cost}; {len(asked.reasons):,} questions without an answer")
     # Nothing more is bought, so there is nothing to bound.
-    free = dataclasses.replace(settings, budget_usd=None, budget_annotations=None)
-    return open_judge([(free, _Asked(settings, asked.reasons))], free, Place(ledger))
+    free = dataclasses.replace(settings, prices=price, budget_usd=None, budget_annotations=None)
+    return open_judge([(free, _Asked(settings, asked.reasons))], free, Place(ledger), bought=asked.bought)
 
 
 async def _ask(

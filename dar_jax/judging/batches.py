@@ -13,6 +13,7 @@ from dar_jax.chat.openai_batches import MOST_BYTES, MOST_REQUESTS, OpenAIBatches
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
 from dar_jax.judging.batch_state import Submitted, place_of, read_state, write_state
+from dar_jax.judging.dollars import dollars
 from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.judging.opening import described
 from dar_jax.judging.prices import BATCH_SHARE, Price
@@ -33,9 +34,10 @@ _LOOKED_UP = 1000
 
 @dataclass
 class Asked:
-    """What became of the questions: those bought now, and why others have no answer."""
+    """What became of the questions: the keys of those bought now, what they cost, and why others have no answer."""
 
     spent: Spent = field(default_factory=Spent)
+    bought: set[str] = field(default_factory=set)
     reasons: dict[Request, str] = field(default_factory=dict)
 
 
@@ -109,8 +111,8 @@ class Batches:
         settings, price = self._settings, batch_price(self._settings)
         asked = sum((estimate(q.request, q.judge) for q in questions.values()), Spent())
         before = self._ledger.spent + self._asked.spent
-        dollars = "cost unknown" if price is None else f"{asked.priced(price):,.4f} US dollars"
-        self._note(f"batch: {len(questions):,} questions that the ledger does not hold; at most {dollars}; up to 24 h")
+        cost = dollars(None if price is None else asked.priced(price))
+        self._note(f"batch: {len(questions):,} questions that the ledger does not hold; about {cost}; up to 24 h")
         have = before.annotations
         if settings.budget_annotations is not None and have + asked.annotations > settings.budget_annotations:
             raise _no_room("judge.budget_annotations", settings.budget_annotations, have, asked.annotations)
@@ -166,6 +168,7 @@ class Batches:
             return
         await self._ledger.put(question, said, 1)
         del self._missing[key]
+        self._asked.bought.add(key)
         self._asked.spent += billed(question.request, said.usage, question.judge)
 
     async def _waited(self, name: str) -> Progress:

@@ -1,8 +1,9 @@
-"""What judging takes and costs, before it begins: calls, tokens, seconds and US dollars, at most."""
+"""About what judging takes and costs, before it begins: calls, tokens, seconds and US dollars."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dar_jax.judging.dollars import amount, dollars
 from dar_jax.judging.questions import requests_each
 from dar_jax.judging.section import Settings, members
 from dar_jax.judging.spent import Spent, size
@@ -12,7 +13,10 @@ from dar_jax.records import Usage
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Upper bounds: nothing is taken as cached, seen before or decided by rule. `dollars` None: a price is unknown."""
+    """An estimate. `calls` is an upper bound: nothing is taken as seen before or decided by rule. Tokens are by the
+    size of the texts (four bytes each; digits and other scripts take more) and by `max_tokens`, none of them cached.
+    `dollars` None: a price is unknown.
+    """
 
     calls: int
     tokens_in: int
@@ -21,11 +25,22 @@ class Forecast:
     dollars: float | None
 
     def describe(self) -> str:
-        """Say it in a line."""
-        dollars = "cost unknown" if self.dollars is None else f"{self.dollars:,.2f} US dollars"
+        """Return it as text."""
         return (
-            f"{self.calls:,} questions, {self.tokens_in:,} tokens in and {self.tokens_out:,} out, {dollars},"
-            f" {_time(self.seconds)}"
+            f"{self.calls:,} questions, {self.tokens_in:,} tokens in and {self.tokens_out:,} out,"
+            f" {dollars(self.dollars)}, {_time(self.seconds)}"
+        )
+
+    def corrected(self, spent: Spent, usd: float | None) -> "Forecast":
+        """Return it with the tokens and dollars a question that answers so far took (`usd`: their cost)."""
+        if not spent.annotations:
+            return self
+        times = self.calls / spent.annotations
+        return replace(
+            self,
+            tokens_in=math.ceil(times * spent.usage.input_tokens),
+            tokens_out=math.ceil(times * spent.usage.output_tokens),
+            dollars=None if usd is None else times * usd,
         )
 
 
@@ -39,34 +54,36 @@ def forecast(
     latency_s: float = 2.0,
     characters_per_token: float = 4.0,
 ) -> Forecast:
-    """Work out the judging of so many completions, whose prompts and themselves have so many tokens; the questions' own
-    words are counted by their characters. A call is taken to last `latency_s`, that of a rule in this process nothing.
+    """Estimate what judging `judged` completions takes, from the tokens of a prompt and a completion; the questions'
+    own words are counted by their characters. A call takes `latency_s` seconds, one of a rule in this process none.
     """
     costs = [
         _of_one(each, judged, group_size, prompt_tokens, completion_tokens, latency_s, characters_per_token)
         for each in members(judge)
     ]
-    dollars = [each.dollars for each in costs if each.dollars is not None]
+    known = [each.dollars for each in costs if each.dollars is not None]
     return Forecast(
         calls=sum(each.calls for each in costs),
         tokens_in=sum(each.tokens_in for each in costs),
         tokens_out=sum(each.tokens_out for each in costs),
         # A panel's judges are asked side by side.
         seconds=max(each.seconds for each in costs),
-        dollars=sum(dollars) if len(dollars) == len(costs) else None,
+        dollars=sum(known) if len(known) == len(costs) else None,
     )
 
 
 def shortage(settings: Settings, spent: Spent, step: Forecast, usd: float | None) -> str | None:
-    """Say which budget has no room for what a step may take, beside what is `spent` (`usd`: in US dollars)."""
-    annotations, dollars = settings.budget_annotations, settings.budget_usd
+    """Return which budget has no room for what a step may take, beside what is `spent` (`usd`: in US dollars)."""
+    annotations, limit = settings.budget_annotations, settings.budget_usd
     if annotations is not None and spent.annotations + step.calls > annotations:
         need, left, name = f"{step.calls:,} answers", f"{max(0, annotations - spent.annotations):,}", "annotations"
-    elif dollars is not None and step.dollars is not None and usd is not None and usd + step.dollars > dollars:
-        need, left, name = f"{step.dollars:.4f} US dollars", f"{max(0.0, dollars - usd):.4f}", "usd"
+    elif limit is not None and step.dollars is not None and usd is not None and usd + step.dollars > limit:
+        need, left, name = dollars(step.dollars), amount(max(0.0, limit - usd)), "usd"
     else:
         return None
-    return f"judge.budget_{name} has {left} left, and one step may take {need}: the run may stop within its first step"
+    return (
+        f"judge.budget_{name} has {left} left, and one step takes about {need}: the run may stop within its first step"
+    )
 
 
 def _of_one(

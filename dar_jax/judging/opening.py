@@ -1,7 +1,7 @@
 """From settings to an open judge: a ledger, a budget, and for each seat its wire and the modes to ask in."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, get_args
@@ -48,8 +48,10 @@ class Place:
     count: int = 1
 
 
-def open_judge(seats: Sequence[Seat], whole: Whole, place: Place) -> Judge:
+def open_judge(seats: Sequence[Seat], whole: Whole, place: Place, bought: Collection[str] = ()) -> Judge:
     """Open the ledger, then the wires; all close with the judge. Where a mode is left open it is found out first.
+
+    `bought` are keys of answers that were bought by batch just now: each is billed once, when it is first used.
 
     Raises SettingError, and what `probing.choose` does.
     """
@@ -58,7 +60,7 @@ def open_judge(seats: Sequence[Seat], whole: Whole, place: Place) -> Judge:
     tally = Tally()
     try:
         chats = _connected(seats)
-        askers = [_askers(seat, chat, ledger, purse, tally) for seat, chat in zip(seats, chats, strict=True)]
+        askers = [_askers(seat, chat, ledger, purse, tally, bought) for seat, chat in zip(seats, chats, strict=True)]
         judge = Judge(askers, ledger, purse, tally, terms=whole, price=price)
     except BaseException:
         ledger.close()
@@ -98,7 +100,9 @@ def _connected(seats: Sequence[Seat]) -> list[Chat]:
     return chats
 
 
-def _askers(seat: Seat, chat: Chat, ledger: Ledger, purse: Budget, tally: Tally) -> list[Asker]:
+def _askers(
+    seat: Seat, chat: Chat, ledger: Ledger, purse: Budget, tally: Tally, bought: Collection[str]
+) -> list[Asker]:
     terms, wire = seat
     found = " (found)" if terms.mode == "auto" else ""
     return [
@@ -110,6 +114,7 @@ def _askers(seat: Seat, chat: Chat, ledger: Ledger, purse: Budget, tally: Tally)
             price=each.price,
             budget=purse,
             tally=tally,
+            bought=bought,
             label=f"{wire.model} {wire.address}, mode {each.mode}{found}, {_rubric(each)}{_labels(each)}",
         )
         for each in _modes(terms)

@@ -82,6 +82,18 @@ def total(rows: Iterable[Paid]) -> Spent:
     return sum(map(_billed, rows), Spent())
 
 
+def lost_answers(held: Spent, rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the warning for a run whose ledger holds fewer answers than its metrics (`rows`) say were bought."""
+    counts = [(row["judge/spent_annotations"], row["step"]) for row in rows if row.get("judge/spent_annotations")]
+    if not counts or counts[-1][0] <= held.annotations:
+        return None
+    logged, step = counts[-1]
+    return (
+        f"the ledger holds {held.annotations:,} answers, the log has {logged:,.0f} at step {step}: the others are lost,"
+        " and are paid for again where the run needs them; put the ledger back if there is a copy of it"
+    )
+
+
 def usage(row: Paid | Row) -> Usage | None:
     """Return the tokens billed for an answer, None where the server did not say."""
     if row.input_tokens is None or row.output_tokens is None:

@@ -12,7 +12,8 @@ class Assumptions:
 
     `judge_latency_s` is how long one call takes. `characters_per_token` turns the rubric into tokens; prompts and
     completions are taken at the greatest lengths allowed, answers at `judge.max_tokens`, and nothing as cached or seen
-    before: calls and dollars are upper bounds. `roofline_share` is how much of the bound a program reaches.
+    before: calls are an upper bound, tokens and dollars an estimate. `roofline_share` is how much of the
+    bound a program reaches.
     """
 
     judge_latency_s: float = 2.0

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from dar_jax.judging.dollars import amount
 from dar_jax.planning.advice import Way
 from dar_jax.planning.plan import Plan, ProgramPlan
 from dar_jax.planning.topologies import GIB
@@ -144,7 +145,7 @@ def _step(plan: Plan) -> Iterator[str]:
         )
     if judge := plan.judge:
         yield (
-            f"Its judge is asked at most {judge.calls:,} times, {judge.tokens_in:,} tokens in and"
+            f"Its judge is asked at most {judge.calls:,} times, about {judge.tokens_in:,} tokens in and"
             f" {judge.tokens_out:,} out: {_usd(judge.dollars)}, {_time(judge.seconds)} if a call takes"
             f" {plan.assumptions.judge_latency_s:g} s."
         )
@@ -205,5 +206,5 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
-def _usd(amount: float | None) -> str:
-    return "an unknown price" if amount is None else f"${amount:,.2f}"
+def _usd(usd: float | None) -> str:
+    return "an unknown price" if usd is None else f"${amount(usd)}"

@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from dar_jax.judging.dollars import amount
 from dar_jax.visible import visible
 
 Row = Mapping[str, Any]
@@ -73,8 +74,8 @@ def _cells(row: Row) -> list[str]:
         *shares,
         _number(of["brier"]),
         f"{row['annotations']:,}",
-        _dollars(row["cost_usd"], 4),
-        _dollars(row["cost_per_label_usd"], 6),
+        _dollars(row["cost_usd"]),
+        _dollars(row["cost_per_label_usd"]),
     ]
 
 
@@ -86,18 +87,19 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _dollars(value: float | None, digits: int) -> str:
-    return "unknown" if value is None else f"{value:,.{digits}f}"
+def _dollars(value: float | None) -> str:
+    return "unknown" if value is None else amount(value)
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
     figure = _figure(8, 1 + 0.5 * len(rows))
     axes = figure.subplots()
-    for place, row in enumerate(reversed(rows)):
+    # The first row on top; every judge in the colour that it has in the other plot.
+    for place, (index, row) in enumerate(reversed(list(enumerate(rows)))):
         of = row["agreement"]
         if of["accuracy"] is not None:
             reach = [[of["accuracy"] - of["low"]], [of["high"] - of["accuracy"]]]
-            axes.errorbar([of["accuracy"]], [place], xerr=reach, fmt="o", capsize=4)
+            axes.errorbar([of["accuracy"]], [place], xerr=reach, fmt="o", capsize=4, color=f"C{index}")
     axes.set_yticks(range(len(rows)), [_name(row) for row in reversed(rows)])
     axes.axvline(0.5, color="0.7", linestyle="--")
     axes.set(xlabel="accuracy", xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5))
@@ -108,12 +110,12 @@ def _calibration(rows: Sequence[Row]) -> str:
     figure = _figure(6, 5)
     axes = figure.subplots()
     axes.plot([0.5, 1], [0.5, 1], color="0.7", linestyle="--", label="as sure as right")
-    for row in rows:
+    for index, row in enumerate(rows):
         bins = [each for each in row["agreement"]["calibration"] if each["count"]]
         sizes = [20 * math.log1p(each["count"]) for each in bins]
         points = [each["confidence"] for each in bins], [each["accuracy"] for each in bins]
-        (line,) = axes.plot(*points, label=_name(row))
-        axes.scatter(*points, s=sizes, color=line.get_color())
+        axes.plot(*points, label=_name(row), color=f"C{index}")
+        axes.scatter(*points, s=sizes, color=f"C{index}")
     axes.set(xlabel="how sure the judge was", ylabel="how often it was right", xlim=(0.48, 1.02), ylim=(-0.02, 1.02))
     axes.legend()
     return _svg(figure)

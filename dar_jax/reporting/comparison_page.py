@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from dar_jax.judging.dollars import amount
 from dar_jax.visible import visible
 
 Row = Mapping[str, Any]
@@ -24,7 +25,8 @@ pair asked in both orders is two, and what the ledger answered for nothing count
 before the mean held-out reward over the seeds first reaches it, between two evaluations by a straight line; `never`:
 it does not. The ratio divides them by the first algorithm's on the same seeds. Their 95 % intervals are of a bootstrap
 over seeds (10,000 draws, percentiles), which with few seeds is too narrow rather than too wide. Paid answers and US
-dollars are what a run paid itself: an answer bought by another run of this folder was free.
+dollars are what a run paid itself: an answer bought by another run of this folder was free, and a request that the
+server turned away is no answer. `a reward` divides the dollars by the rewards that the run got.
 """
 _FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "training": ("training reward", "{:.2f}".format),
@@ -38,7 +40,8 @@ _FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
 }
 _PLAIN: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "billed": ("paid", "{:,.0f}".format),
-    "dollars": ("US dollars", "{:,.4f}".format),
+    "dollars": ("US dollars", amount),
+    "usd_per_reward": ("a reward", amount),
 }
 HEADINGS = ("name", "runs", "annotations", *(heading for heading, _ in (*_FIGURES.values(), *_PLAIN.values())))
 

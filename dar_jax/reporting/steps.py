@@ -1,26 +1,26 @@
 """One step in words: its log rows, its line on the screen, what deserves a warning."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dar_jax.console import Sample
+from dar_jax.judging.dollars import amount
 from dar_jax.records import Completion, Verdict
 
 Columns = Mapping[str, Any]
 
-_SHOWN = {
-    "loss": ("loss", "{:.3f}"),
-    "rewards/mean": ("reward", "{:.3f}"),
-    "objective/kl": ("kl_ref", "{:.3f}"),
-    "kl/sampling_k3": ("kl_step", "{:.4f}"),
-    "dar/clip_fraction": ("clipped", "{:.0%}"),
-    "completions/mean_length": ("length", "{:.1f}"),
-    "completions/clipped_ratio": ("no_eos", "{:.0%}"),
-    "judge/failed": ("judge_failed", "{:.0f}"),
-    "judge/slowed_to_per_minute": ("judge_slowed", "{:.0f}/min"),
-    "judge/cost_usd": ("usd", "{:.4f}"),
-    "seconds/step": ("s", "{:.1f}"),
+_SHOWN: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "loss": ("loss", "{:.3f}".format),
+    "rewards/mean": ("reward", "{:.3f}".format),
+    "objective/kl": ("kl_ref", "{:.3f}".format),
+    "kl/sampling_k3": ("kl_step", "{:.4f}".format),
+    "dar/clip_fraction": ("clipped", "{:.0%}".format),
+    "completions/mean_length": ("length", "{:.1f}".format),
+    "completions/clipped_ratio": ("no_eos", "{:.0%}".format),
+    "judge/failed": ("judge_failed", "{:.0f}".format),
+    "judge/slowed_to_per_minute": ("judge_slowed", "{:.0f}/min".format),
+    "judge/cost_usd": ("usd", amount),
+    "seconds/step": ("s", "{:.1f}".format),
 }
 
 
@@ -50,43 +50,6 @@ def completion_rows(
     ]
 
 
-def judge_metrics(
-    verdicts: Sequence[Verdict], beside: Sequence[Verdict] = (), paces: Sequence[float] = ()
-) -> dict[str, float]:
-    """Count what the judge gave: ok and failures by kind, billed calls, tokens, dollars where all are known.
-
-    The `judge/billed_*` figures are of this step, of what was judged `beside` it too, and 0 where the ledger answered.
-    `paces` are the requests a minute that servers' 429s have taught each host, 0 where none has; the slowest is shown.
-    """
-    slowest = min(filter(None, paces), default=None)
-    failures = Counter(verdict.status for verdict in verdicts if verdict.status != "ok")
-    billed = [verdict for verdict in (*verdicts, *beside) if not verdict.from_ledger]
-    costs = [verdict.cost_usd for verdict in billed]
-    known = {"judge/cost_usd": sum(c for c in costs if c is not None)} if None not in costs else {}
-    masses = [v.distribution.mass for v in verdicts if v.distribution]
-    agreed = [verdict.consistency for verdict in verdicts if verdict.consistency is not None]
-    gaps = [verdict.gap for verdict in verdicts if verdict.gap is not None]
-    return {
-        "judge/ok": len(verdicts) - failures.total(),
-        "judge/failed": failures.total(),
-        **{f"judge/failed_{status}": count for status, count in sorted(failures.items())},
-        **({"judge/mass_mean": sum(masses) / len(masses)} if masses else {}),
-        **({"judge/consistency": sum(agreed) / len(agreed)} if agreed else {}),
-        **({"judge/gap": sum(gaps) / len(gaps)} if gaps else {}),
-        "judge/billed_calls": sum(verdict.calls for verdict in billed),
-        "judge/billed_input_tokens": sum(verdict.usage.input_tokens for verdict in billed),
-        "judge/billed_output_tokens": sum(verdict.usage.output_tokens for verdict in billed),
-        "judge/from_ledger": sum(verdict.from_ledger for verdict in verdicts),
-        **({"judge/slowed_to_per_minute": slowest} if slowest else {}),
-        **known,
-    }
-
-
-def spent_metrics(annotations: int, usd: float | None) -> dict[str, float]:
-    """Name what the whole run has paid its judge: answers, and US dollars where the price is known."""
-    return {"judge/spent_annotations": annotations} | ({} if usd is None else {"judge/spent_usd": usd})
-
-
 def averaged(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest."""
     means = {key: sum(each[key] for each in updates) / len(updates) for key in updates[0]}
@@ -108,19 +71,21 @@ def shown(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Pick the few metrics that belong on a step's line, formatted."""
     hidden = {key for key in ("judge/failed", "judge/cost_usd") if not metrics.get(key)}
     return {
-        label: form.format(metrics[key])
+        label: form(metrics[key])
         for key, (label, form) in _SHOWN.items()
         if metrics.get(key) is not None and key not in hidden
     }
 
 
-def warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Say what a person should know of a step before the next ten."""
+def warnings(metrics: Mapping[str, Any], modes: Collection[str] = ()) -> list[str]:
+    """Return what a person should know of a step before the next ten; `modes` are those the judge is asked in."""
     found = []
     if metrics.get("rewards/valid_fraction") and metrics.get("rewards/within_group_std") == 0:
+        finer = "use a judge mode with finer answers (judge.mode=logprobs or samples) or another judge"
+        other = "its answers are fine enough; use a rubric that tells more apart, or another judge"
         found.append(
             "the judge gave all completions of each prompt the same reward: there is nothing to learn from;"
-            " use a judge mode with finer answers (judge.mode=logprobs or samples) or another judge"
+            f" {finer if 'single' in modes or not modes else other}"
         )
     if metrics.get("completions/clipped_ratio", 0) == 1:
         found.append(
@@ -144,27 +109,27 @@ def samples(rows: Sequence[Mapping[str, Any]], count: int) -> list[Sample]:
     ]
 
 
-def closing(folder: str, files: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say at the end of a run what it came to, where things are and what to do next."""
+def closing(
+    folder: str, files: Sequence[str], rows: Sequence[Mapping[str, Any]], costs: Sequence[str] = ()
+) -> list[str]:
+    """Return the lines at the end of a run: what it came to, what it `costs`, where things are, what to do next."""
     lines = []
     if rows and rows[0].get("rewards/mean") is not None:
         first, last = rows[0], rows[-1]
         lines.append(
-            f"reward {first['rewards/mean']:.2f} at step {first['step']}, {last['rewards/mean']:.2f} at step"
-            f" {last['step']}; KL to the reference {last['objective/kl']:.2f} nats a completion; length"
-            f" {first['completions/mean_length']:.1f} to {last['completions/mean_length']:.1f} tokens"
-        )
-        costs = [row.get("judge/cost_usd") for row in rows]
-        known = [cost for cost in costs if cost is not None]
-        dollars = f"{sum(known):.4f} US dollars" if len(known) == len(costs) else "cost not known in full"
-        calls, known_before = (sum(row[f"judge/{name}"] for row in rows) for name in ("billed_calls", "from_ledger"))
-        lines.append(
-            f"judge, over the steps logged: {calls:.0f} billed calls, {dollars}; {known_before:.0f} answers were in the"
-            " ledger already"
+            f"reward {_of(first, 'rewards/mean', 2)} at step {first['step']}, {_of(last, 'rewards/mean', 2)} at step"
+            f" {last['step']}; KL to the reference {_of(last, 'objective/kl', 2)} nats a completion; length"
+            f" {_of(first, 'completions/mean_length', 1)} to {_of(last, 'completions/mean_length', 1)} tokens"
         )
     return [
         *lines,
+        *costs,
         f"everything is in {folder}: {', '.join(files)}",
         f"next: dar-jax export {folder} --output my-policy   (a Hugging Face folder)",
         f"  or: dar-jax train --resume {folder} steps={2 * len(rows)}   (go on)",
     ]
+
+
+def _of(row: Mapping[str, Any], key: str, decimals: int) -> str:
+    value = row.get(key)
+    return "none" if value is None else f"{value:.{decimals}f}"

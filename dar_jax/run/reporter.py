@@ -12,8 +12,20 @@ from dar_jax.evaluation import Outcome
 from dar_jax.judging import canary_alarm
 from dar_jax.opening import Folder
 from dar_jax.records import Completion, Verdict
-from dar_jax.reporting import averaged, closing, completion_rows, samples, shown, speed, warnings
+from dar_jax.reporting import (
+    averaged,
+    closing,
+    completion_rows,
+    evaluator_total,
+    judge_total,
+    rest_by_first_answers,
+    samples,
+    shown,
+    speed,
+    warnings,
+)
 from dar_jax.run.progress import RunProgress
+from dar_jax.run.shared_judge import SharedJudge
 from dar_jax.timeline import Timeline
 
 
@@ -22,18 +34,29 @@ class Reporter:
 
     def __init__(self, config: RunConfig, folder: Folder, console: Console) -> None:
         self.config, self.folder, self.console = config, folder, console
+        self._estimated = False
 
-    def step(self, progress: RunProgress, timeline: Timeline) -> dict[str, Any]:
+    def step(self, progress: RunProgress, timeline: Timeline, judge: SharedJudge | None) -> dict[str, Any]:
         """Log the current step and show its line; return its metrics."""
         measured, seconds = progress.measured, timeline.seconds()
         metrics = {**measured, **averaged(progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
-        step, judge = progress.step + 1, self.config.judge
+        step = progress.step + 1
         self._write("metrics", [{"step": step, **metrics}])
         self._write("timeline", timeline.rows(step))
         self.console.step(step, self.config.steps, shown(metrics), metrics)
-        for warning in [*warnings(metrics), *(canary_alarm(metrics, judge) if judge else [])]:
+        found = warnings(metrics, judge.modes if judge else ())
+        alarm = canary_alarm(metrics, self.config.judge) if self.config.judge else []
+        for warning in [*found, *alarm, *(judge.notices() if judge else [])]:
             self.console.warn(f"step {step}: {warning}")
+        self._estimate_rest(metrics, self.config.steps - step)
         return metrics
+
+    def _estimate_rest(self, metrics: dict[str, Any], steps: int) -> None:
+        """Correct the estimate of the run's start, once, by the first answers billed."""
+        forecast = None if self._estimated else self.config.forecast(self.config.rows_per_step * steps)
+        if forecast and (line := rest_by_first_answers(metrics, forecast.calls, steps)):
+            self._estimated = True
+            self.console.note(line)
 
     def completions(
         self, step: int, own: dict[int, Completion], verdicts: Sequence[Verdict], columns: dict[str, np.ndarray]
@@ -52,10 +75,15 @@ class Reporter:
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
 
-    def closing(self) -> None:
-        """Show what the run came to."""
+    def closing(self, judge: SharedJudge | None, evaluator: SharedJudge | None) -> None:
+        """Show what the run came to, and what its judges were paid on all hosts."""
+        spent = judge.check_spend([]) if judge else None
+        apart = evaluator.check_spend([]) if evaluator and not (judge and evaluator.judge is judge.judge) else None
         if hosts.is_first():
-            for line in closing(str(self.folder.path), self.folder.contents(), self.folder.read("metrics")):
+            rows, shared = self.folder.read("metrics"), self.config.ledger is not None
+            totals = [judge_total(rows, spent, shared=shared)] if spent else []
+            totals += [evaluator_total(apart)] if apart else []
+            for line in closing(str(self.folder.path), self.folder.contents(), rows, totals):
                 self.console.note(line)
 
     def _write(self, log: str, rows: list[dict[str, Any]]) -> None:

@@ -30,6 +30,15 @@ class SharedJudge:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
+    @property
+    def modes(self) -> set[str]:
+        """The ways of answering that the judge's wires are asked in."""
+        return self.judge.modes
+
+    def notices(self) -> list[str]:
+        """Return what all hosts' ledgers have to tell that was not told yet."""
+        return [line for lines in hosts.gather("notices", self.judge.notices(), list[str]) for line in lines]
+
     def submit(self, completions: dict[int, Completion]) -> Submitted:
         """Start judging this host's completions."""
         return Submitted(completions, self.judge.submit(list(completions.values())))

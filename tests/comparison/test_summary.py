@@ -30,6 +30,7 @@ def test_a_row_an_algorithm(rows):
     assert dar["win_rate"]["value"] == pytest.approx(0.9)
     assert (dar["training"]["value"], dar["kl"]["value"], dar["missing_eos"]["value"]) == (2.0, 0.5, 0.25)
     assert (dar["billed"]["value"], dar["dollars"]["value"], dar["length"]["value"]) == (90, 1.5, 7)
+    assert dar["usd_per_reward"]["value"] == pytest.approx(1.5 / 48)
     assert [point["annotations"] for point in dar["curve"]] == [0, 32, 64, 96]
     assert [point["held_out"]["value"] for point in dar["curve"]] == [1, 3, 5, 8]
     assert slow["curve"][0]["win_rate"]["value"] == 0.5

@@ -6,6 +6,7 @@ from dar_jax.judging import OpenAIJudge, PanelJudge, ScriptedJudge
 from dar_jax.judging.forecast import Forecast, forecast, shortage
 from dar_jax.judging.prices import Price
 from dar_jax.judging.spent import Spent
+from dar_jax.records import Usage
 
 PRICE = Price(input=1.0, output=2.0, date="2026-11-01")
 STEP = Forecast(calls=100, tokens_in=1000, tokens_out=100, seconds=1.0, dollars=0.5)
@@ -43,8 +44,25 @@ def test_a_panel_adds_up_and_waits_for_its_slowest():
     assert _forecast(PanelJudge(judges=(one, _judge()))).dollars is None
 
 
+def test_it_learns_from_the_answers_so_far():
+    """A token per four bytes is far off for digits: 581 estimated, 1,505 counted."""
+    spent = Spent(annotations=20, usage=Usage(input_tokens=20 * 1505, output_tokens=20))
+    found = STEP.corrected(spent, 0.02)
+    assert (found.calls, found.tokens_in, found.tokens_out, found.dollars) == (100, 150_500, 100, pytest.approx(0.1))
+    assert STEP.corrected(spent, None).dollars is None
+    assert STEP.corrected(Spent(), 0.0) == STEP
+
+
+def test_a_small_amount_is_no_zero():
+    assert (
+        Forecast(calls=1, tokens_in=1, tokens_out=1, seconds=1.0, dollars=0.00002341)
+        .describe()
+        .endswith("0.00002341 US dollars, 1 s")
+    )
+
+
 def test_it_is_said_in_a_line():
-    assert STEP.describe() == "100 questions, 1,000 tokens in and 100 out, 0.50 US dollars, 1 s"
+    assert STEP.describe() == "100 questions, 1,000 tokens in and 100 out, 0.5000 US dollars, 1 s"
     unknown = Forecast(calls=1, tokens_in=1, tokens_out=1, seconds=9000.0, dollars=None)
     assert unknown.describe().endswith("cost unknown, 2.5 h")
 
@@ -56,7 +74,7 @@ def test_it_is_said_in_a_line():
             {"budget_annotations": 150},
             60,
             None,
-            "judge.budget_annotations has 90 left, and one step may take 100 answers",
+            "judge.budget_annotations has 90 left, and one step takes about 100 answers",
         ),
         ({"budget_annotations": 150}, 50, None, None),
         ({"budget_usd": 1.0, "prices": PRICE}, 0, 0.6, "judge.budget_usd has 0.4000 left"),

@@ -6,7 +6,7 @@ import pytest
 from dar_jax.chat.wire import Request
 from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.prices import FREE, Price
-from dar_jax.judging.spent import Paid, Spent, billed, estimate, size, total
+from dar_jax.judging.spent import Paid, Spent, billed, estimate, lost_answers, size, total
 from dar_jax.records import Message, Usage
 from tests.judging.test_ledger import ANSWER, put, question
 
@@ -83,3 +83,13 @@ def test_many_small_objects_count_once(tmp_path):
 def test_an_answer_without_usage_counts_alike_when_it_is_given_and_in_a_resume(places):
     put(places[0], question("a long question"), SILENT)
     assert spent(places[0]) == billed(question("a long question").request, None)
+
+
+def test_a_ledger_with_fewer_answers_than_the_log_is_told():
+    """A log that SQLite cut at its first bad frame, or a file that somebody deleted."""
+    rows = [{"step": 1, "judge/spent_annotations": 40}, {"step": 2, "judge/spent_annotations": 99}, {"step": 3}]
+    told = lost_answers(Spent(annotations=53), rows)
+    assert "the ledger holds 53 answers, the log has 99 at step 2: the others are lost" in told
+    assert lost_answers(Spent(), rows)
+    assert lost_answers(Spent(annotations=99), rows) is None
+    assert lost_answers(Spent(), []) is None

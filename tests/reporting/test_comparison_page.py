@@ -19,7 +19,12 @@ def row(name, judge="exact", **more):
     ]
     fixed = {"judge": judge, "name": name, "point": {}, "tuned": "", "runs": 2, "planned": 2, "annotations": 96}
     fixed |= {"level": 4.5, "to_level": estimate(56.0, 50.0, math.inf), "ratio": estimate(1.0), "curve": curve}
-    return fixed | {"billed": estimate(90.0), "dollars": estimate(math.nan)} | figures | more
+    return (
+        fixed
+        | {"billed": estimate(90.0), "dollars": estimate(math.nan), "usd_per_reward": estimate(0.00001234)}
+        | figures
+        | more
+    )
 
 
 ROWS = [row("dar"), row("best-of", to_level=estimate(math.inf)), row("dar", "coarse", runs=1, tuned="rate=0.01")]
@@ -40,6 +45,7 @@ def test_a_table_a_judge(shown):
     assert "56 (50 to never)" in shown
     assert "dar (rate=0.01)" in shown
     assert "1 of 2" in shown
+    assert "0.00001234" in shown
 
 
 def test_the_page_has_the_tables_and_names_the_plots(tmp_path):
