@@ -62,7 +62,16 @@ def write_prompts(file: Path, count: int = 24) -> Path:
 
 def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Drop from logged rows what the clock and the ledger put there: another run of the same numbers has the rest."""
-    passing = ("seconds/", "throughput/", "judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
+    passing = (
+        "seconds/",
+        "throughput/",
+        "judge/billed",
+        "judge/from_ledger",
+        "judge/cost",
+        "judge/spent",
+        "judge/requests",
+        "judge/usd",
+    )
     return [{key: value for key, value in row.items() if not key.startswith(passing)} for row in rows]
 
 

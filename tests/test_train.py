@@ -103,7 +103,7 @@ def test_a_resume_goes_on_to_the_bit(done, tmp_path, number, override):
 
 def _comparable(folder, log):
     """Drop what tells a paid answer from a replayed one."""
-    replayed = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
+    replayed = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent", "judge/requests", "judge/usd")
     return [{k: v for k, v in row.items() if not k.startswith(replayed)} for row in _untimed(folder, log)]
 
 

@@ -20,7 +20,7 @@ from tests.planted import assert_first_step_as_planted
 from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
-BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent")
+BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent", "judge/requests", "judge/usd")
 
 
 def on_two(config, folder, *overrides, where=None, **settings):
