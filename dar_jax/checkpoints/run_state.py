@@ -35,6 +35,7 @@ from dar_jax.checkpoints.saved_items import (
     run_of,
     sealed,
 )
+from dar_jax.disk import disk_fault
 from dar_jax.errors import DarError
 from dar_jax.settings import STRICT, Count
 
@@ -167,9 +168,10 @@ class RunState:
             raise  # of the devices, or of a host that is gone
         except Exception as error:  # Orbax and its stores raise what they raise
             self._failed, run = True, run_of(self.directory)
+            reason = disk_fault(error) or f"{first_line(error)}; make room there"
             raise DarError(
-                f"checkpoints/{number} of {run} could not be written: {first_line(error)}; make room there, and"
-                f" go on with: dar-jax train --resume {run}"
+                f"checkpoints/{number} of {run} could not be written: {reason}, and go on with: dar-jax train"
+                f" --resume {run}"
             ) from error
 
 

@@ -12,6 +12,7 @@ from dar_jax.hosts import minder
 from dar_jax.hosts.joining import Joining
 from dar_jax.hosts.meeting import Meeting, Store
 from dar_jax.hosts.watch import GRACE_S, Watch
+from dar_jax.visible import visible
 
 T = TypeVar("T")
 
@@ -166,7 +167,8 @@ def _of_the_runtime(error: BaseException | None) -> bool:
 
 def _wait_for_the_watch(error: BaseException, lost_after_s: float) -> None:
     """Give the watch its time: a collective fails at once where a host is gone, but does not say which."""
-    print(f"dar-jax: {_line(error)}; looking for {lost_after_s} s whether a host is gone", file=sys.stderr, flush=True)
+    told = visible(_line(error))
+    print(f"dar-jax: {told}; looking for {lost_after_s} s whether a host is gone", file=sys.stderr, flush=True)
     time.sleep(lost_after_s + 2.0)
 
 

@@ -19,6 +19,8 @@ from dar_jax.errors import HostLost
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _CONNECT_TIMEOUT_S = 5.0
+# HTTP/2's preface and an empty SETTINGS frame (RFC 9113, 3.4).
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 _notes: int | None = None
 
@@ -47,7 +49,7 @@ def mind(run: Callable[[], int]) -> int:
 def tell(why: str, silent: str | None = None) -> None:
     """Leave word of what it would mean if this process aborted; empty: of nothing we know. Nothing without a minder.
 
-    With `silent`, HOST:PORT, it means that only if nobody answers there.
+    With `silent`, HOST:PORT, it means that only if no gRPC server answers there.
     """
     if _notes is not None:
         os.write(_notes, f"{json.dumps({'why': why, 'silent': silent})}\n".encode())
@@ -95,9 +97,11 @@ def _status(code: int, why: str = "", silent: str | None = None) -> int:
 
 
 def _answers(address: str) -> bool:
+    """Whether a gRPC server answers. The system accepts connections for one that is stopped, so it has to say hello."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S) as connection:
+            connection.sendall(_HELLO)
+            return bool(connection.recv(1))
     except OSError:
         return False
-    return True

@@ -3,7 +3,8 @@ while a program runs, and says no name when it does.
 
 Every host writes a sign of life into the coordinator's store, and looks for those of the others, in a thread of its
 own: the run's thread may be deep in a collective that will never end. Whoever finds a host gone says so in place of
-its sign, so that all name the same one, and ends its process.
+its sign, so that all name the same one, and ends its process. A second thread waits for no store: a coordinator that
+is stopped, or out of reach, leaves whoever asks it without an answer.
 """
 
 import json
@@ -16,10 +17,12 @@ from typing import Any
 
 from dar_jax.errors import HostLost
 from dar_jax.hosts.meeting import Store
+from dar_jax.visible import visible
 
 # How long this host may be behind one that left with an error, on the same way out.
 GRACE_S = 10.0
 _LEAVING_EVERY_S = 0.05
+_JOIN_S = 5.0
 _SIGNS = "dar_jax_signs/"
 
 
@@ -36,8 +39,10 @@ class Watch:
         self._sign: dict[str, Any] = {"beat": 0}
         self._over, self._woken, self._all_gone = threading.Event(), threading.Event(), threading.Event()
         self._all_left = False
-        self._thread = threading.Thread(target=self._run, name="hosts", daemon=True)
-        self._thread.start()
+        self._answers = 0  # of the store, so far
+        self._threads = [threading.Thread(target=each, name="hosts", daemon=True) for each in (self._run, self._mind)]
+        for thread in self._threads:
+            thread.start()
 
     def leave(self, error: str, wait_s: float) -> bool:
         """Tell the others that this host leaves; wait for them to leave too, and say whether all did.
@@ -50,10 +55,11 @@ class Watch:
         return self._all_left
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads. One that waits for a store that does not answer is left behind."""
         self._over.set()
         self._woken.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join(_JOIN_S)
 
     @property
     def _leaving(self) -> bool:
@@ -65,11 +71,20 @@ class Watch:
         while not self._over.is_set():
             try:
                 self._look()
+                self._answers += 1
             except RuntimeError as error:
                 self._end(0, f"it coordinates, and does not answer ({str(error).splitlines()[0]})")
             self._woken.wait(self._every_s)
             if self._leaving:
                 time.sleep(_LEAVING_EVERY_S)
+
+    def _mind(self) -> None:
+        # In wake-ups, not by the clock: this process may itself have been stopped for a while.
+        waited, answers = 0, 0
+        while not self._over.wait(self._every_s):
+            waited, answers = (waited + 1 if self._answers == answers else 0), self._answers
+            if waited * self._every_s > self._lost_after_s:
+                self._end(0, f"it coordinates, and gave no answer for {self._lost_after_s:g} s")
 
     def _look(self) -> None:
         # Once: `leave` may change it meanwhile, and whoever is told that all are gone must have said that it goes.
@@ -104,8 +119,9 @@ class Watch:
     def _end(self, host: int, how: str) -> None:
         if self._leaving:
             return
+        told = visible(f"{self._names[host]} is gone: {how}")
         print(
-            f"dar-jax: {self._names[host]} is gone: {how}. The run stops; start it on every host again with --resume",
+            f"dar-jax: {told}. The run stops; start it on every host again with --resume",
             file=sys.stderr,
             flush=True,
         )

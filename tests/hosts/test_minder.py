@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -41,10 +42,26 @@ def test_the_end_of_a_run_is_told(run, status, said):
 
 
 def test_a_coordinator_that_answers_is_not_called_gone():
+    def answer():
+        connection, _ = coordinator.accept()
+        with connection:
+            connection.recv(100)
+            connection.sendall(bytes(9))
+
     with socket.create_server(("127.0.0.1", 0)) as coordinator:
+        thread = threading.Thread(target=answer)
+        thread.start()
         ended = mind(f"minder.tell('gone', silent='127.0.0.1:{coordinator.getsockname()[1]}'); os.abort()")
+        thread.join()
     assert ended.returncode == 134
     assert "gone" not in ended.stderr
+
+
+def test_a_stopped_coordinator_is_called_gone_though_its_port_is_open():
+    with socket.create_server(("127.0.0.1", 0)) as coordinator:
+        place = f"127.0.0.1:{coordinator.getsockname()[1]}"
+        ended = mind(f"minder.tell('gone', silent={place!r}); os.abort()")
+    assert (ended.returncode, ended.stderr) == (6, "dar-jax: gone\n")
 
 
 def test_signals_reach_the_run():

@@ -1,5 +1,7 @@
 """Signs of life over a store in this process."""
 
+import subprocess
+import sys
 import threading
 
 from dar_jax.hosts.watch import Watch
@@ -36,3 +38,19 @@ def test_a_host_that_stays_is_waited_for_only_so_long():
     watch = Watch(shelf, 0, ["host 0", "host 1"], lost_after_s=60)
     assert not watch.leave("", 0.3)
     watch.close()
+
+
+def test_a_coordinator_that_does_not_answer_is_named_in_time():
+    """It was stopped: whoever asks its store waits for ever."""
+    code = """if True:
+        import time
+        from dar_jax.hosts.watch import Watch
+        class Stopped:
+            def key_value_set(self, *args): time.sleep(60)
+        Watch(Stopped(), 1, ["host 0 (first)", "host 1"], lost_after_s=0.5)
+        time.sleep(60)
+        """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 6
+    assert "host 0 (first) is gone: it coordinates, and gave no answer for 0.5 s" in ended.stderr
+    assert "--resume" in ended.stderr

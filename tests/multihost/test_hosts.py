@@ -1,6 +1,7 @@
 """Hosts as real processes: what they tell one another, and what becomes of them when one is gone."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_a_killed_host_ends_the_other_and_is_named(tmp_path, victim):
     (told,) = [line for line in hosts.said(1 - victim).splitlines() if "is gone" in line]
     assert f"host {victim} (" in told
     assert "--resume" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_stopped_host_ends_the_other_and_is_named(tmp_path, victim):
+    """A machine that hangs: its connections stay open."""
+    hosts = start(SCENES, ["be_killed"], tmp_path, lost_after_s=4, VICTIM=str(victim))
+    until(lambda: all("ready" in hosts.said(host) for host in (0, 1)), hosts)
+    (stopped,) = [json.loads(line)["ready"] for line in hosts.said(victim).splitlines() if "ready" in line]
+    os.kill(stopped, signal.SIGSTOP)
+    began = time.monotonic()
+    assert hosts.processes[1 - victim].wait(60) == 6
+    assert time.monotonic() - began < 4 + 10
+    os.kill(stopped, signal.SIGKILL)  # which no minder could have it do
+    hosts.stop()
+    (told,) = [line for line in hosts.said(1 - victim).splitlines() if "is gone" in line]
+    assert f"host {victim} (" in told
 
 
 @pytest.mark.slow
