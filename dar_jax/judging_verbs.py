@@ -79,6 +79,7 @@ def _add_agreement(verb: argparse.ArgumentParser) -> None:
 def _add_actions(actions: Any, verb: Any, place: Any) -> None:
     stats = verb(actions, "stats", _stats, "answers, tokens and dollars by judge", _LEDGER)
     stats.add_argument("place", type=place, metavar="PATH")
+    stats.add_argument("--prices", metavar="YAML", help="of all answers: '{input: 0.1, output: 0.5, date: 2026-11}'")
     stats.add_argument("--json", action="store_true", help="one JSON object")
     export = verb(actions, "export", _export, "one JSON object an answer", _LEDGER)
     export.add_argument("place", type=place, metavar="PATH")
@@ -145,7 +146,9 @@ def _stats(options: argparse.Namespace) -> None:
 
     from dar_jax import ledgers
 
-    ledgers.stats(options.place, Console(width=None if sys.stdout.isatty() else 160), as_json=options.json)
+    ledgers.stats(
+        options.place, Console(width=None if sys.stdout.isatty() else 160), as_json=options.json, prices=options.prices
+    )
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console as Rich
 
 from dar_jax.errors import SettingError
@@ -14,6 +15,7 @@ from dar_jax.json_text import json_text
 from dar_jax.judging import reading
 from dar_jax.judging.audit import Audit, logged_of
 from dar_jax.judging.ledger import Ledger
+from dar_jax.judging.prices import Price
 from dar_jax.judging.rebuilding import Rebuilding
 from dar_jax.judging.rereading import reread
 from dar_jax.judging.section import Settings, members, parse_judge
@@ -25,6 +27,7 @@ from dar_jax.new_file import new_file
 from dar_jax.reporting.ledger_table import show
 from dar_jax.runlog import layout
 from dar_jax.runlog.rows import to_lines
+from dar_jax.yaml_settings import plain
 
 Place = Path | str
 _AT_ONCE = 1024
@@ -32,10 +35,17 @@ _AT_ONCE = 1024
 _LOGGED = {"step", "prompt_id", "sample", "prompt", "completion", "verdict", "provenance", "reward"}
 
 
-def stats(place: Place, out: Rich, *, as_json: bool) -> None:
-    """Print the sums by judge and served model, or one JSON object."""
-    judge = _judge_of(place)
-    found = statistics(reading.distinct(_rows(reading.find(place)), reading.billing), members(judge) if judge else ())
+def stats(place: Place, out: Rich, *, as_json: bool, prices: str | None = None) -> None:
+    """Print the sums by judge and served model, or one JSON object. `prices` are those of all answers, as YAML; without
+    them they are the run's, or the vendors' list prices. Raises SettingError.
+    """
+    judge, rows = _judge_of(place), reading.distinct(_rows(reading.find(place)), reading.billing)
+    found = statistics(
+        rows,
+        members(judge) if judge else (),
+        prices_of_all=_price(prices) if prices else None,
+        mass_floor=_floor(place, None),
+    )
     if as_json:
         print(json_text(found.to_plain(), indent=1))
     else:
@@ -80,6 +90,17 @@ def audit(place: Place, mass_floor: float | None) -> tuple[list[str], str]:
     found = Audit(ledgers, _floor(place, mass_floor), logged)
     of_log = f", {logged.count:,} completions with a reward" if logged else ""
     return [*found.findings(), *faults], f"{place}: {found.answers:,} answers{of_log}"
+
+
+def _price(text: str) -> Price:
+    try:
+        return TypeAdapter(Price).validate_python(plain(text, Price))
+    except ValueError as fault:
+        reason = fault.errors()[0]["msg"] if isinstance(fault, ValidationError) else str(fault)
+        raise SettingError(
+            f"--prices {text}: {reason}; expected US dollars per million tokens, such as"
+            " '{input: 0.1, output: 0.5, date: 2026-11}'"
+        ) from None
 
 
 def _rows(ledgers: Sequence[reading.Stored]) -> Iterator[Row]:

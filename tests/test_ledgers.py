@@ -38,7 +38,7 @@ def said(capsys, *words):
 def test_stats_is_a_table_and_json(run, capsys):
     table = said(capsys, "ledger", "stats", run)
     assert 'scripted-overlap, "You grade how well a completion answers a ..."' in table
-    assert "all: answers 2, attempts 2, no usage 0" in table
+    assert "all: answers 2, usable 2, attempts 2, no usage 0" in table
     plain = json.loads(said(capsys, "ledger", "stats", run, "--json"))
     (served,) = plain["judges"][0]["served_models"]
     assert (served["served_model"], served["answers"], plain["total"]["cost_usd"]) == ("scripted-overlap", 2, 0.0)
@@ -48,6 +48,18 @@ def test_stats_is_a_table_and_json(run, capsys):
 def test_an_unknown_cost_is_said(tmp_path, capsys):
     put(tmp_path / "a.sqlite", question("a"))
     assert "US dollars unknown" in said(capsys, "ledger", "stats", tmp_path / "a.sqlite")
+
+
+def test_a_scored_files_dollars_are_known_by_the_prices_given(run, capsys):
+    prices = "{input: 10, output: 50, date: 2026-11}"
+    plain = json.loads(said(capsys, "ledger", "stats", run / "ledger.sqlite", "--prices", prices, "--json"))["total"]
+    expected = (10 * plain["input_tokens"] + 50 * plain["output_tokens"]) / 1e6
+    assert expected > 0
+    assert plain["cost_usd"] == pytest.approx(expected)
+    assert plain["usd_per_usable"] == pytest.approx(expected / 2)
+    for wrong in ("{input: 10}", "{input: -1, output: 1, date: x}", "12", "{"):
+        assert main(["ledger", "stats", str(run), "--prices", wrong]) == 2
+        assert f"--prices {wrong}: " in capsys.readouterr().err
 
 
 def test_export_holds_what_the_judge_said(run, tmp_path, capsys):

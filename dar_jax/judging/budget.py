@@ -59,13 +59,14 @@ class Refusal:
 class Budget:
     """The room left under some limits, for the calls of one judge. Used from one event loop, read from anywhere.
 
-    `before` is what the run had spent when the judge was opened, `spent` what this judge has added.
+    `before` is what the run had spent when the judge was opened, `spent` what this judge has added. Where answers have
+    taken more tokens than was estimated for them, what is under way is taken to need as much more.
     """
 
     def __init__(self, limits: Sequence[Limit] = (), before: Spent | None = None) -> None:
         self.before, self.spent = before or Spent(), Spent()
         self._limits = limits
-        self._reserved = Spent()
+        self._reserved, self._estimated = Spent(), Spent()
         self._turn, self._settled = asyncio.Lock(), asyncio.Event()
 
     async def reserve(self, amount: Spent) -> Refusal | None:
@@ -86,13 +87,23 @@ class Budget:
         """Give back the room of a call, less what it cost: nothing where no answer came."""
         self._reserved -= amount
         self.spent += paid
+        if paid.annotations:
+            self._estimated += amount
         self._settled.set()
 
     def _broken(self, amount: Spent) -> Limit | None:
         if not self._limits:
             return None
-        total = self.before + self.spent + self._reserved + amount
+        total = self.before + self.spent + (self._reserved + amount).scaled(*self._underestimated())
         return next((limit for limit in self._limits if not limit.holds(total)), None)
+
+    def _underestimated(self) -> tuple[float, float]:
+        """Return how many times the estimate the answers so far have taken, input and output, 1 at least."""
+        took, estimated = self.spent.usage, self._estimated.usage
+        return (
+            max(1.0, took.input_tokens / max(1, estimated.input_tokens)),
+            max(1.0, took.output_tokens / max(1, estimated.output_tokens)),
+        )
 
     def _refusal(self, broken: Limit) -> Refusal:
         spent = broken.measure(self.before + self.spent)

@@ -1,6 +1,7 @@
 """What a run has paid its judge for, and what one more question may add to it."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -42,6 +43,11 @@ class Spent:
     def __sub__(self, other: "Spent") -> "Spent":
         by = {name: self.by.get(name, Usage()) - other.by.get(name, Usage()) for name in {**self.by, **other.by}}
         return Spent(annotations=self.annotations - other.annotations, usage=self.usage - other.usage, by=by)
+
+    def scaled(self, input_times: float, output_times: float) -> "Spent":
+        """Return it with so many times the tokens."""
+        by = {name: _times(usage, input_times, output_times) for name, usage in self.by.items()}
+        return Spent(annotations=self.annotations, usage=_times(self.usage, input_times, output_times), by=by)
 
     def usd(self, price: Price | Prices | None) -> float | None:
         """Price it in US dollars, None where the price is unknown. Tokens are added up first: the sum is the same in
@@ -113,6 +119,14 @@ def _billed(row: Paid) -> Spent:
 def _estimate(bytes_asked: int, output_tokens: int, payee: str) -> Spent:
     tokens = -(-bytes_asked // BYTES_PER_TOKEN)
     return _taken(Usage(input_tokens=tokens, output_tokens=output_tokens), payee)
+
+
+def _times(usage: Usage, input_times: float, output_times: float) -> Usage:
+    return Usage(
+        input_tokens=math.ceil(input_times * usage.input_tokens),
+        cached_tokens=math.ceil(input_times * usage.cached_tokens),
+        output_tokens=math.ceil(output_times * usage.output_tokens),
+    )
 
 
 def _taken(usage: Usage, payee: str) -> Spent:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dar_jax.judging.prices import Price
-from dar_jax.judging.rereading import described, price
+from dar_jax.judging.rereading import described, price, reread
 from dar_jax.judging.segments import Row
 from dar_jax.judging.spent import usage
 
@@ -15,11 +15,12 @@ _RUBRIC_WORDS = 8
 
 @dataclass(kw_only=True)
 class Sums:
-    """Sums over answers. Tokens are of the answers whose usage is known; `cost_usd` is None as soon as one answer's
-    cost is unknown; `first` and `last` are Unix seconds.
+    """Sums over answers. `usable` counts those that gave a reward or a comparison; tokens are of the answers whose
+    usage is known; `cost_usd` is None as soon as one answer's cost is unknown; `first` and `last` are Unix seconds.
     """
 
     answers: int = 0
+    usable: int = 0
     attempts: int = 0
     without_usage: int = 0
     input_tokens: int = 0
@@ -29,11 +30,17 @@ class Sums:
     first: float | None = None
     last: float | None = None
 
-    def add(self, row: Row, price: Price | None) -> None:
+    @property
+    def usd_per_usable(self) -> float | None:
+        """US dollars a usable answer, those of the others included; None where unknown or none is usable."""
+        return self.cost_usd / self.usable if self.cost_usd is not None and self.usable else None
+
+    def add(self, row: Row, price: Price | None, *, usable: bool) -> None:
         """Add an answer."""
         used, at = usage(row), row.answered_at
         cost = price.cost_usd(used) if price else None
         self.answers += 1
+        self.usable += usable
         self.attempts += row.attempts
         self.without_usage += used is None
         if used:
@@ -46,7 +53,8 @@ class Sums:
 
     def to_plain(self) -> dict[str, Any]:
         """Return the sums as JSON has them, dates in ISO form, UTC."""
-        return vars(self) | {"first": date(self.first), "last": date(self.last)}
+        dates = {"first": date(self.first), "last": date(self.last)}
+        return vars(self) | {"usd_per_usable": self.usd_per_usable} | dates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +78,12 @@ class Statistics:
         return [{"served_model": model} | sums.to_plain() for model, sums in found]
 
 
-def statistics(rows: Iterable[Row], stated: Sequence[Any] = ()) -> Statistics:
-    """Sum answers up; `stated` are the settings of judges whose prices count before the list's."""
+def statistics(
+    rows: Iterable[Row], stated: Sequence[Any] = (), *, prices_of_all: Price | None = None, mass_floor: float = 0.5
+) -> Statistics:
+    """Sum answers up; `stated` are the settings of judges whose prices count before the list's, and `prices_of_all`
+    before these.
+    """
     judges: dict[str, Mapping[str, Any]] = {}
     prices: dict[str, Price | None] = {}
     served: dict[tuple[str, str], Sums] = {}
@@ -79,9 +91,10 @@ def statistics(rows: Iterable[Row], stated: Sequence[Any] = ()) -> Statistics:
     for row in rows:
         if row.judge not in judges:
             judges[row.judge] = described(row)
-            prices[row.judge] = price(judges[row.judge], stated)
+            prices[row.judge] = prices_of_all or price(judges[row.judge], stated)
+        verdict = reread(row, mass_floor)
         for sums in (total, served.setdefault((row.judge, row.served_model), Sums())):
-            sums.add(row, prices[row.judge])
+            sums.add(row, prices[row.judge], usable=verdict is not None and verdict.status == "ok")
     return Statistics(judges=judges, served=served, total=total)
 
 

@@ -5,10 +5,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dar_jax.judging.dollars import amount
 from dar_jax.judging.statistics import Statistics, Sums, date, label
 from dar_jax.visible import visible
 
-_HEADINGS = ("answers", "attempts", "no usage", "input", "cached", "output", "US dollars", "first (UTC)", "last (UTC)")
+_HEADINGS = (
+    *("answers", "usable", "attempts", "no usage", "input", "cached", "output"),
+    *("US dollars", "a usable one", "first (UTC)", "last (UTC)"),
+)
 
 
 def show(found: Statistics, out: Console) -> None:
@@ -25,8 +29,8 @@ def show(found: Statistics, out: Console) -> None:
 
 
 def _cells(sums: Sums) -> list[str]:
-    counts = (sums.answers, sums.attempts, sums.without_usage)
+    counts = (sums.answers, sums.usable, sums.attempts, sums.without_usage)
     tokens = (sums.input_tokens, sums.cached_tokens, sums.output_tokens)
-    dollars = "unknown" if sums.cost_usd is None else f"{sums.cost_usd:,.4f}"
+    dollars = ("unknown" if usd is None else amount(usd) for usd in (sums.cost_usd, sums.usd_per_usable))
     dates = ((date(at) or "none")[:16].replace("T", " ") for at in (sums.first, sums.last))
-    return [*(f"{count:,}" for count in (*counts, *tokens)), dollars, *dates]
+    return [*(f"{count:,}" for count in (*counts, *tokens)), *dollars, *dates]

@@ -62,6 +62,26 @@ def test_an_underestimate_stops_the_next_call():
     assert reserve(budget, tokens(1)) == "judge.budget_usd"
 
 
+def test_what_is_under_way_is_taken_to_need_as_much_more_as_answers_did():
+    """Digits take 2.6 times the tokens estimated: 22 calls under way would pass the limit by as much."""
+    budget = Budget([usd_limit(1000e-6, PRICE, Spent())])
+    assert reserve(budget, tokens(100)) is None
+    budget.settle(tokens(100), tokens(260))
+
+    async def begin_three():
+        found = [asyncio.create_task(budget.reserve(tokens(100))) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        begun = [task.done() for task in found]
+        for _ in range(2):
+            budget.settle(tokens(100), tokens(260))
+        return begun, await asyncio.gather(*found)
+
+    begun, found = asyncio.run(begin_three())
+    assert begun == [True, True, False]
+    assert found[:2] == [None, None]
+    assert found[2].setting == "judge.budget_usd"
+
+
 def test_what_costs_nothing_is_never_stopped_by_dollars():
     budget = Budget([usd_limit(1e-9, FREE, tokens(10**9))], tokens(10**9))
     assert reserve(budget, tokens(10**9)) is None

@@ -59,6 +59,8 @@ def test_a_judge_has_a_label():
 def test_nothing_is_zero():
     assert statistics([]).to_plain()["total"] | {"first": 0, "last": 0} == {
         "answers": 0,
+        "usable": 0,
+        "usd_per_usable": None,
         "attempts": 0,
         "without_usage": 0,
         "input_tokens": 0,
