@@ -8,6 +8,8 @@ from dar_jax.records import Verdict
 
 _EXAMPLES = 3
 _UNANSWERED = ("failed", "timeout")
+# How every wire begins the reason of a 200 that is no answer (`chat.errors.NotAnAnswer`).
+_NO_ANSWER = "HTTP 200, but no "
 
 
 def check_failures(verdicts: Sequence[Verdict], max_failure_share: float, describe: str) -> None:
@@ -43,6 +45,11 @@ def _reasons(failed: Sequence[Verdict]) -> list[str]:
 
 def _way_out(failed: Sequence[Verdict]) -> str:
     status = Counter(verdict.status for verdict in failed).most_common(1)[0][0]
+    if status in _UNANSWERED and 2 * sum(verdict.reason.startswith(_NO_ANSWER) for verdict in failed) > len(failed):
+        return (
+            "something answers at this address, but not as this judge's API does: check judge.base_url (often .../v1),"
+            " and what stands between (a proxy, a login page), then resume"
+        )
     if status in _UNANSWERED:
         return "see that its server is up and takes these requests, then resume: answers already paid for are kept"
     if status == "truncated":

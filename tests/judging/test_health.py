@@ -1,8 +1,11 @@
 import pytest
 
+from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.errors import JudgeStopped
 from dar_jax.judging import check_failures
 from dar_jax.records import Distribution, Verdict
+from tests.judging.questions import completions, the_first_by_default
+from tests.wires import WIRES, judge_settings
 
 OK = Verdict(status="ok", distribution=Distribution(levels=(1.0, 2.0), probabilities=(0.5, 0.5)), provenance="single")
 RULE = Verdict(status="ok", distribution=OK.distribution, provenance="rule")
@@ -48,3 +51,13 @@ def test_a_judge_that_is_away_is_not_called_useless():
 def test_everything_failed_stops_at_any_share_below_one():
     message([PROSE], 0.99)
     check_failures([PROSE], 1.0, "")
+
+
+@pytest.mark.parametrize("wire", the_first_by_default(WIRES))
+def test_a_web_page_in_place_of_answers_is_no_server_that_is_down(wire, tmp_path):
+    with serve(ServerSettings(port=0, faults={"html": 1.0})) as server:
+        settings = judge_settings(wire, server, attempts=1)
+        with settings.open(tmp_path / "ledger.sqlite") as judge:
+            text = message(judge.submit(completions(["a cat", "a dog"])).result())
+    assert "check judge.base_url" in text
+    assert "see that its server is up" not in text
