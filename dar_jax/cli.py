@@ -11,6 +11,7 @@ from dar_jax import __version__, comparison_verbs, judging_verbs
 from dar_jax.errors import DarError, SettingError
 from dar_jax.json_text import json_text
 from dar_jax.screen import tolerant_streams
+from dar_jax.setting_arguments import file_and_overrides, unknown_options
 from dar_jax.visible import visible
 
 _TRAIN = """\
@@ -93,10 +94,13 @@ def guarded(verb: Callable[[], int | None]) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
-    options, later = parser.parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options, later = parser.parse_known_args(given)
     # argparse takes a row of settings once; those behind an option come here.
-    if later and (any(each.startswith("-") for each in later) or not hasattr(options, "settings")):
+    if later and not hasattr(options, "settings"):
         parser.error(f"unrecognized arguments: {' '.join(later)}")
+    if any(each.startswith("-") for each in later):
+        parser.error(unknown_options(later, given, options.options.format_help()))
     if later:
         options.settings += later
     return options
@@ -172,14 +176,16 @@ def _verb(verbs, name, function, summary, description, epilog=None):  # type: ig
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # --seed would stand for --seeds.
+        allow_abbrev=False,
     )
-    parser.set_defaults(verb=function)
+    parser.set_defaults(verb=function, options=parser)
     return parser
 
 
 def _place(text: str) -> Path | str:
     """Read where a run lies: a path, or a URL as it stands (Path would make one slash of its two)."""
-    return text if "://" in text else Path(text)
+    return text if "://" in text else Path(text).expanduser()
 
 
 def _train(options: argparse.Namespace) -> int | None:
@@ -210,15 +216,13 @@ def _start(options: argparse.Namespace) -> None:
         from dar_jax.train import resume
 
         return resume(options.resume, options.settings)
-    if not options.settings or "=" in options.settings[0]:
-        raise SettingError("train: no config file; write: dar-jax train CONFIG [key.sub=value ...]")
+    path, overrides = file_and_overrides("train", options.settings)
     from dar_jax import hosts
     from dar_jax.config_file import read_config
     from dar_jax.train import train
 
-    path = Path(options.settings[0])
     with hosts.together("settings"):
-        config = read_config(path, options.settings[1:])
+        config = read_config(path, overrides)
     named = options.run_dir or Path("runs") / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     return train(config, _place(hosts.gather("run folder", str(named), str)[0]))
 
@@ -230,7 +234,7 @@ def _plan(options: argparse.Namespace) -> int:
     from dar_jax.planning import Assumptions, make_plan, topology, ways_out
     from dar_jax.planning.report import show, to_plain
 
-    config = read_config(Path(options.settings[0]), options.settings[1:])
+    config = read_config(*file_and_overrides("plan", options.settings))
     where, assumed = topology(options.topology), Assumptions(judge_latency_s=options.judge_latency)
     with Console(stderr=True).status("reading") as status:
         plan = make_plan(config, where, status.update, assumed)

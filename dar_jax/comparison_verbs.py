@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dar_jax.errors import SettingError
+from dar_jax.setting_arguments import file_and_overrides
 
 if TYPE_CHECKING:
     from dar_jax.comparison.settings import Comparison
@@ -78,13 +79,11 @@ def _sweep(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace, verb: str) -> "tuple[str, Comparison, Path]":
     from dar_jax.comparison.compared_file import read_comparison
 
-    if "=" in options.settings[0]:
-        raise SettingError(f"{verb}: no config file; write: dar-jax {verb} CONFIG [key.sub=value ...]")
+    path, overrides = file_and_overrides(verb, options.settings)
     for name, value in {"seeds": options.seeds, "annotations": options.annotations, "jobs": options.jobs}.items():
         if value is not None and value < 1:
             raise SettingError(f"--{name} {value}: expected a whole number above 0")
-    path = Path(options.settings[0])
-    text, comparison = read_comparison(path, options.settings[1:])
+    text, comparison = read_comparison(path, overrides)
     given = {name: getattr(options, name) for name in ("seeds", "annotations", "level")}
     comparison = replace(comparison, **{name: value for name, value in given.items() if value is not None})
     folder = options.output or Path("runs") / f"{verb}-{path.stem}"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from dar_jax.config import RunConfig, field_names, to_plain, validate
 from dar_jax.errors import SettingError
+from dar_jax.foreign_names import answer, ours
 from dar_jax.refusals import refusal, shown
 from dar_jax.yaml_settings import merged, written
 from dar_jax.yaml_text import read_text
@@ -29,13 +30,21 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, where: str) -> Run
     try:
         return validate(named)
     except ValidationError as fault:
-        lines = dict.fromkeys(_explain(error, named) for error in fault.errors())
+        lines = dict.fromkeys(_explain(error, named) for error in _told(fault.errors(), named))
         raise SettingError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
 def to_yaml(config: RunConfig) -> str:
     """Return the resolved settings, without secrets, as YAML that `parse_config` reads back."""
     return written(to_plain(config))
+
+
+def _told(errors: Sequence[Any], settings: dict[str, Any]) -> list[Any]:
+    """Leave out what is missing under our name alone: `model_name_or_path` is answered with policy.path."""
+    foreign = {ours(str(key)) or "" for key in settings}
+    there = {key.partition(".")[0] for key in foreign}
+    missing = ("missing", "missing_argument", "missing_keyword_only_argument")
+    return [error for error in errors if error["type"] not in missing or ".".join(map(str, error["loc"])) not in there]
 
 
 def _explain(error: Any, settings: dict[str, Any]) -> str:
@@ -45,7 +54,7 @@ def _explain(error: Any, settings: dict[str, Any]) -> str:
     if kind == "rooms_disagree":
         return str(error["msg"])
     if kind == "unexpected_keyword_argument":
-        return f"{key}: there is no such setting{_nearest(path, settings)}"
+        return f"{key}: there is no such setting; {answer(key) or _nearest(path, settings)}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{key}: missing; it has no default, so state it"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -71,4 +80,4 @@ def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[
 def _nearest(path: tuple[str, ...], settings: dict[str, Any]) -> str:
     known = field_names(path[:-1], settings)
     near = difflib.get_close_matches(path[-1], known, 1, cutoff=0.5)
-    return f"; did you mean {'.'.join((*path[:-1], near[0]))}?" if near else f"; there are {', '.join(known)}"
+    return f"did you mean {'.'.join((*path[:-1], near[0]))}?" if near else f"there are {', '.join(known)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dar_jax.errors import SettingError
+from dar_jax.setting_arguments import file_and_overrides
 from dar_jax.visible import visible
 
 _JUDGE = """\
@@ -99,7 +100,7 @@ def _judge(options: argparse.Namespace) -> None:
     from dar_jax.judging.section import read_judge
     from dar_jax.relabel import relabel
 
-    settings = read_judge(Path(options.settings[0]), options.settings[1:])
+    settings = read_judge(*file_and_overrides("judge", options.settings))
     relabel(settings, options.input, options.output, options.ledger, Console("auto"), batch=options.batch)
 
 

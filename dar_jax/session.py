@@ -143,6 +143,7 @@ def _open(config: RunConfig, console: Console) -> Session:
             "sampling.top_k and sampling.top_p cut off part of pi_t, which the log-ratio to the reference does not"
             " know: the weights are biased; leave them off, or accept it"
         )
+    _check_variety(config)
     if config.judge:
         config.judge.check()
     if config.evaluation and config.evaluation.judge:
@@ -153,6 +154,11 @@ def _open(config: RunConfig, console: Console) -> Session:
     _check_sizes(config, decoder, tokenizer)
     _check_rows(config, mesh)
     prompts = _prompts(config, config.data, tokenizer, console)
+    if len(prompts.ids) < config.prompts_per_step:
+        console.warn(
+            f"prompts_per_step: {config.prompts_per_step}, but the data has {len(prompts.ids)} prompts: every step has"
+            " some of them several times; lower it, or give more data"
+        )
     evaluated = config.evaluation
     held_out = _prompts(config, evaluated.data, tokenizer, console) if evaluated else None
     decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)
@@ -223,6 +229,15 @@ def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer
         raise SettingError(
             f"sampling: max_prompt_length + max_completion_length is {total}, but {config.policy.path} was made for"
             f" {decoder.max_positions} positions; lower one of them"
+        )
+
+
+def _check_variety(config: RunConfig) -> None:
+    greedy = "temperature" if config.sampling.temperature == 0 else "top_k" if config.sampling.top_k == 1 else None
+    if greedy and config.online and config.group_size > 1:
+        raise SettingError(
+            f"sampling.{greedy}: got {getattr(config.sampling, greedy):g}, which makes the {config.group_size}"
+            f" completions of a prompt the same, so that nothing is learnt from them; set sampling.{greedy} higher"
         )
 
 

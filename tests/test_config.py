@@ -1,10 +1,11 @@
 """A mistake in the settings: one line that names the key, what came and the way out."""
 
 import json
+import re
 
 import pytest
 
-from dar_jax.config import differences
+from dar_jax.config import differences, field_names
 from dar_jax.config_file import parse_config, read_config, to_yaml
 from dar_jax.errors import SettingError
 
@@ -66,6 +67,15 @@ def test_what_is_written_reads_back_the_same():
         ("sampling.top_p=0", "sampling.top_p: got 0"),
         ("policy=null", "policy: got None"),
         ("steps", "not an override"),
+        ("lr=1e-5", "lr: there is no such setting; write learning.optimizer.learning_rate"),
+        ("learning_rate=1e-5", "write learning.optimizer.learning_rate"),
+        ("learning.lr=1e-5", "write learning.optimizer.learning_rate"),
+        ("algorithm.tau=1", "write algorithm.total_regularization"),
+        ("algorithm.rho=1", "write algorithm.alpha_ratio"),
+        ("algorithm.beta=1", "write algorithm.kl_sampling_coef"),
+        ("policy.model=x", "write policy.path"),
+        ("judge.top_p=1", "judge.top_p: there is no such setting; "),
+        ("report_to=wandb", "every step is in metrics.jsonl"),
         ("=3", "not an override"),
     ],
 )
@@ -80,6 +90,46 @@ def test_every_mistake_has_its_line():
     with pytest.raises(SettingError) as caught:
         _parse("stepz=3", "seed=-1")
     assert len(str(caught.value).splitlines()) == 2
+
+
+TRL = """
+model_name_or_path: Qwen/Qwen3-0.6B
+dataset_name: trl-lib/tldr
+reward_funcs: my.reward
+output_dir: out
+learning_rate: 1e-6
+beta: 0.04
+temperature: 0.9
+num_generations: 8
+max_prompt_length: 512
+max_completion_length: 256
+per_device_train_batch_size: 4
+gradient_accumulation_steps: 8
+max_steps: 100
+save_steps: 50
+logging_steps: 1
+report_to: wandb
+"""
+
+
+def test_a_config_of_trl_is_answered_line_by_line():
+    with pytest.raises(SettingError) as caught:
+        _parse(text=TRL)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(TRL.split("\n")) - 2
+    assert not [line for line in lines if "did you mean" in line or "there are" in line or "missing" in line]
+    for ours in ("policy.path", "data.path", "judge", "--run-dir", "group_size", "steps", "checkpoints.every_steps"):
+        assert any(f"write {ours}" in line or f"write the option {ours}" in line for line in lines), ours
+
+
+def test_every_foreign_name_is_answered_by_a_setting_that_exists():
+    from dar_jax import foreign_names
+
+    settings = {"judge": {"name": "openai"}, "algorithm": {}, "learning": {"optimizer": {}}, "data": {"name": "files"}}
+    for key, answer in {**foreign_names._OURS, **foreign_names._KEYS}.items():
+        for named in re.findall(r"\b(?:[a-z_]+\.)+[a-z_0-9]+", answer):
+            path = tuple(named.split("."))
+            assert path[-1] in {*field_names(path[:-1], settings), "kl_ref_coef", "kl_sampling_coef"}, (key, named)
 
 
 def test_a_missing_setting_is_named():
