@@ -90,6 +90,7 @@ class Verdict:
 
     `annotations` counts the answers billed for it, `calls` the requests sent, those turned away as well; `cost_usd`
     is None where the price is unknown; `from_ledger` says it was paid for before: all of these are then 0;
+    `estimated` counts the answers whose usage the server did not report: `usage` and `cost_usd` hold estimates of them;
     `provenance` is how the judge answered (`decision`, `logprobs`, `samples`, `single`, `rule`), of `over_budget` the
     setting. `gap` is how far the rewards of a panel's judges are apart, None of a judge alone; `consistency` the share
     of comparisons in which both orders gave the same, None where none was asked in both; `chose_first` the share of the
@@ -106,6 +107,7 @@ class Verdict:
     annotations: int = 0
     calls: int = 0
     cost_usd: float | None = None
+    estimated: int = 0
     from_ledger: bool = False
     gap: float | None = None
     consistency: float | None = None

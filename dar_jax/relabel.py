@@ -23,7 +23,7 @@ from dar_jax.judging.batches import batchable
 from dar_jax.judging.dollars import dollars, each_reward
 from dar_jax.judging.forecast import Forecast, forecast
 from dar_jax.judging.section import Settings
-from dar_jax.judging.spent import BYTES_PER_TOKEN
+from dar_jax.judging.spent import BYTES_PER_TOKEN, estimates
 from dar_jax.new_file import new_file, refuse_taken
 from dar_jax.records import Verdict
 
@@ -135,7 +135,7 @@ class _Work:
         by_status = ", ".join(f"{status} {count:,}" for status, count in counts.most_common())
         return (
             f"{len(self._verdicts):,} rows ({by_status}){mean};"
-            f" {totals.annotations:,} answers billed, {dollars(totals.cost_usd)}"
+            f" {totals.annotations:,} answers billed, {dollars(totals.cost_usd)}{estimates(totals.estimated)}"
             f"{each_reward(totals.cost_usd, self._bought)};"
             f" {totals.ledger_hits:,} from the ledger, {totals.rules:,} by rule"
         )

@@ -237,3 +237,20 @@ def test_many_questions_are_several_batches(tmp_path, monkeypatch):
         assert main([*job(tmp_path, server, asked(10)), "--batch"]) == 0
         assert server.batches.created == 3
     assert [row["reward"] for row in rows_of(tmp_path)] == pytest.approx([1 + i % 10 for i in range(10)])
+
+
+def test_a_row_that_cannot_be_read_is_bought_once(tmp_path, capsys):
+    settings = ServerSettings(port=0, faults={"unreadable_reply": 0.1, "usage_null": 0.2}, seed=2)
+    with serve(settings, Echo().model) as server:
+        command = [*job(tmp_path, server, asked(30)), "--batch"]
+        assert main(command) == 0
+        (tmp_path / "out.jsonl").unlink()
+        assert main(command) == 0
+        assert server.batches.created == 1
+        assert set(server.asked.values()) == {1}
+    told = capsys.readouterr().out
+    assert "by batch: 30 answers billed" in told
+    assert "estimated, whose usage the server did not report" in told
+    unread = [row for row in rows_of(tmp_path) if row["status"] == "unparsable"]
+    assert unread
+    assert all("choices.0.message.content" in row["reason"] for row in unread)

@@ -14,10 +14,11 @@ from typing import Any
 import pydantic
 from pydantic import TypeAdapter
 
+from dar_jax.chat import usage
 from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.status import short
 from dar_jax.chat.wire import Answer, Choice, Request, Score
-from dar_jax.records import Usage
 
 # How far above 1 a probability may be rounded.
 _ROUNDING = 1e-3
@@ -76,22 +77,6 @@ class _Mapped:
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class _Cached:
-    cached_tokens: int | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Usage:
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Cached | None = None
-    total_input_tokens: int | None = None
-    total_cached_tokens: int | None = None
-    total_output_tokens: int | None = None
-    total_thought_tokens: int | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
 class _Feedback:
     block_reason: str | None = None
 
@@ -104,15 +89,15 @@ class _Diagnostics:
 @pydantic.dataclasses.dataclass(frozen=True)
 class _ListedReply:
     answers: list[_Listed]
-    model: str | None = None
-    usage: _Usage | None = None
+    model: Any = None
+    usage: Any = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class _MappedReply:
     answers: dict[str, _Mapped] | None = None
-    model: str | None = None
-    usage: _Usage | None = None
+    model: Any = None
+    usage: Any = None
     prompt_feedback: _Feedback | None = None
     diagnostics: dict[str, _Diagnostics] | None = None
 
@@ -121,11 +106,10 @@ _LISTED, _MAPPED = TypeAdapter(_ListedReply), TypeAdapter(_MappedReply)
 
 
 def read_listed(body: str, request: Request) -> Answer:
-    """Read the body of OpenAI's decision. Raises NotAnAnswer on anything else."""
-    try:
-        reply = _LISTED.validate_json(body)
-    except pydantic.ValidationError:
-        raise NotAnAnswer(f"HTTP 200, but no decision: {short(body)!r}") from None
+    """Return the answer in the body of OpenAI's decision. Raises NotAnAnswer where it is none, billed or not."""
+    reply = read_by(_LISTED, body, "answers")
+    if isinstance(reply, Misfit):
+        return _unreadable(reply, body)
     names = [answer.name for answer in reply.answers]
     found = {answer.name: answer for answer in reply.answers if names.count(answer.name) == 1}
     choices = []
@@ -135,18 +119,19 @@ def read_listed(body: str, request: Request) -> Answer:
         labels = [level.label for level in score.levels]
         twice = answer is not None and len(given) != len(answer.probabilities or ())
         choices.append(_choice(score, answer.type if answer else None, None if twice else _ordered(given, labels)))
-    return Answer(choices=tuple(choices), served_model=reply.model or "", usage=_usage(reply.usage), raw=body)
+    return _answer(reply, choices, body)
 
 
 def read_mapped(body: str, request: Request) -> Answer:
-    """Read the body of a systemone or Gemini decision. Raises NotAnAnswer on anything else."""
-    try:
-        reply = _MAPPED.validate_json(body)
-    except pydantic.ValidationError:
-        raise NotAnAnswer(f"HTTP 200, but no decision: {short(body)!r}") from None
+    """Return the answer in the body of a systemone or Gemini decision. Raises NotAnAnswer where it is none, billed or
+    not.
+    """
+    reply = read_by(_MAPPED, body, "answers")
+    if isinstance(reply, Misfit):
+        return _unreadable(reply, body)
     blocked = reply.prompt_feedback and reply.prompt_feedback.block_reason
-    if reply.answers is None and not blocked:
-        raise NotAnAnswer(f"HTTP 200, but no decision: {short(body)!r}")
+    if reply.answers is None and not (blocked or reply.usage):
+        raise _no_decision(body)
     choices = []
     for score in request.scores if reply.answers else ():
         answer = (reply.answers or {}).get(score.name)
@@ -154,13 +139,35 @@ def read_mapped(body: str, request: Request) -> Answer:
         probabilities = _ordered(answer.probabilities or {}, indices) if answer else None
         mass = (reply.diagnostics or {}).get(score.name, _Diagnostics()).label_mass
         choices.append(_choice(score, answer.type if answer else None, probabilities, 1.0 if mass is None else mass))
+    return _answer(reply, choices, body, str(blocked or ""))
+
+
+def _answer(reply: _ListedReply | _MappedReply, choices: Sequence[Choice], body: str, blocked: str = "") -> Answer:
+    used = usage.of_decision(reply.usage)
     return Answer(
         choices=tuple(choices),
-        served_model=reply.model or "",
-        usage=_usage(reply.usage),
-        blocked=str(blocked or ""),
+        served_model=reply.model if isinstance(reply.model, str) else "",
+        usage=used.usage,
+        remark=used.remark,
+        blocked=blocked,
         raw=body,
     )
+
+
+def _unreadable(reply: Misfit, body: str) -> Answer:
+    """Return a decision that cannot be read as an answer: it is billed. Raises NotAnAnswer where it is none."""
+    found = reply.found
+    if not (isinstance(found.get("answers"), list | dict) or found.get("usage")):
+        raise _no_decision(body)
+    used = usage.of_decision(found.get("usage"))
+    served = found["model"] if isinstance(found.get("model"), str) else ""
+    return Answer(
+        choices=(), served_model=served, usage=used.usage, remark=used.remark, unreadable=reply.fault, raw=body
+    )
+
+
+def _no_decision(body: str) -> NotAnAnswer:
+    return NotAnAnswer(f"HTTP 200, but no decision: {short(body)!r}")
 
 
 def _ordered(given: Mapping[str, float], keys: Sequence[str]) -> tuple[float, ...] | None:
@@ -180,18 +187,3 @@ def _choice(score: Score, kind: str | None, probabilities: tuple[float, ...] | N
     likeliest = score.levels[probabilities.index(max(probabilities))]
     shares = tuple(value * mass for value in probabilities)
     return Choice(text=likeliest.label, finish="stop", finish_name="score", probabilities=shares)
-
-
-def _usage(usage: _Usage | None) -> Usage | None:
-    if usage is None:
-        return None
-    if usage.total_input_tokens is not None:
-        return Usage(
-            input_tokens=usage.total_input_tokens,
-            cached_tokens=usage.total_cached_tokens or 0,
-            output_tokens=(usage.total_output_tokens or 0) + (usage.total_thought_tokens or 0),
-        )
-    if usage.input_tokens is None:
-        return None
-    cached = usage.input_tokens_details.cached_tokens if usage.input_tokens_details else None
-    return Usage(input_tokens=usage.input_tokens, cached_tokens=cached or 0, output_tokens=usage.output_tokens or 0)

@@ -23,6 +23,8 @@ _GEMINI_FINISH: Mapping[Finish, str] = {
     "blocked": "SAFETY",
     "unknown": "MOON_PHASE",
 }
+# What a content filter says of a request that it refuses.
+FILTERED = "the response was filtered due to the prompt triggering the content management policy"
 _GRPC_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 _GRPC_STATUS |= {500: "INTERNAL", 503: "UNAVAILABLE"}
 
@@ -80,7 +82,8 @@ def _openai_choice(choice: Choice, schema: Any, ids: Sequence[int] = ()) -> dict
     logprobs = None
     if choice.top:
         top = [{"token": t.token, "logprob": t.logprob, "bytes": None} for t in _asked_for(choice.top, ids)]
-        logprobs = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
+        chosen = next((each for each in top if each["token"] == choice.text), top[0])
+        logprobs = {"content": [{**chosen, "top_logprobs": top}], "refusal": None}
     finish = _OPENAI_FINISH[choice.finish]
     return _index(choice) | {"message": message, "finish_reason": finish, "logprobs": logprobs}
 
@@ -111,7 +114,11 @@ def _openai_usage(usage: Usage) -> dict[str, Any]:
 
 def _openai_error(status: int, message: str, retry_after_s: float | None) -> dict[str, Any]:
     code = "insufficient_quota" if "quota" in message else None
-    return {"error": {"message": message, "type": "scripted", "param": None, "code": code}}
+    error: dict[str, Any] = {"message": message, "type": "scripted", "param": None, "code": code}
+    if message == FILTERED:
+        # As Azure writes it.
+        error |= {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+    return {"error": error}
 
 
 def _read_gemini(body: Any) -> Request:

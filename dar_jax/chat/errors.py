@@ -2,6 +2,7 @@
 
     ChatError
     +-- Rejected            this request, or this key, will never be answered: no retry
+    |   +-- Blocked         a filter refused the request: 400 with the code of one
     |   +-- Unsupported     it is the kind of request that the server does not know, or will not take
     +-- Transient           worth asking again; `retry_after_s` is what the server asked for, or None
         +-- RateLimited     429 that is not a spent quota
@@ -23,6 +24,14 @@ class ChatError(Exception):
 
 class Rejected(ChatError):
     """The server said no for good: bad request, bad key, unknown model, spent quota."""
+
+
+class Blocked(Rejected):
+    """A filter of the server refused the request; `body` is what it sent, without keys."""
+
+    def __init__(self, message: str, body: str) -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class Unsupported(Rejected):

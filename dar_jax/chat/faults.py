@@ -41,7 +41,7 @@ AnswerFault = Literal[
     "length",  # the answer stops in the middle
     "no_logprobs",  # probabilities were asked for and are not there
     "nan_logprobs",  # probabilities that are no numbers
-    "low_mass",  # probabilities of anything but the choices
+    "low_mass",  # hardly any probability on the choices
     "out_of_range",  # a number off the scale
     "fraction",  # "8/10"
     "word",  # a number in letters
@@ -51,7 +51,23 @@ AnswerFault = Literal[
     "missing_index",  # choices that do not say which they are
     "drifted_model",  # another model than the one asked for
 ]
-FAULTS: tuple[str, ...] = (*get_args(TransportFault), *get_args(AnswerFault))
+ReplyFault = Literal[
+    "reasoning_logprobs",  # log-probabilities of the thinking before those of the reply
+    "text_other_than_token",  # log-probabilities of another token than the reply's, and of no more
+    "overfull_logprobs",  # probabilities that sum to more than 1
+    "unreadable_reply",  # JSON of an answer that holds a number where its text is to be
+    "events",  # the answer as server-sent events
+    "filter_400",  # 400 with the code of a content filter; where the protocol has none, a blocked prompt
+    "usage_null",  # `usage: null`
+    "usage_empty",  # `usage: {}`
+    "usage_total_only",  # no count but the total
+    "usage_negative",  # counts below 0
+    "usage_huge",  # counts that no database holds
+    "usage_other_names",  # OpenAI's other names of them, without a total
+    "usage_cached_beside",  # cached tokens beside the input, not in it
+    "usage_thinking_beside",  # thinking in the total alone
+]
+FAULTS: tuple[str, ...] = (*get_args(TransportFault), *get_args(AnswerFault), *get_args(ReplyFault))
 ANSWER_FAULTS: frozenset[str] = frozenset(get_args(AnswerFault))
 # An answer is made, and does not arrive whole.
 LOST_FAULTS = frozenset({"reset_during", "reset_after", "cut_body", "truncated_json"})
@@ -96,7 +112,7 @@ def _spoilt(choice: Choice, fault: str) -> Choice:
         "length": {"text": "Let me think about this", "finish": "length"},
         "no_logprobs": {"top": None},
         "nan_logprobs": {"top": _each(choice, logprob=math.nan)},
-        "low_mass": {"top": _each(choice, token="The")},
+        "low_mass": {"top": _rarer(choice)},
         "out_of_range": {"text": "42"},
         "fraction": {"text": "8/10"},
         "word": {"text": "seven"},
@@ -106,6 +122,10 @@ def _spoilt(choice: Choice, fault: str) -> Choice:
         "prose": {"text": "I would give this an 8/10."},
     }
     return dataclasses.replace(choice, **changes.get(fault, {}))  # type: ignore[arg-type]
+
+
+def _rarer(choice: Choice) -> tuple[Alternative, ...] | None:
+    return tuple(dataclasses.replace(each, logprob=each.logprob - 5.0) for each in choice.top or ()) or None
 
 
 def _each(choice: Choice, **changes: Any) -> tuple[Alternative, ...] | None:

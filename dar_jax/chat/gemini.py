@@ -12,13 +12,14 @@ from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
+from dar_jax.chat import usage
 from dar_jax.chat.address import Address, key_for
 from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
 from dar_jax.errors import SettingError
-from dar_jax.records import Usage
 from dar_jax.settings import STRICT, File, Integer, Name
 
 VENDOR_URL = "https://generativelanguage.googleapis.com"
@@ -32,6 +33,10 @@ _FINISH: Mapping[str, Finish] = {
     **dict.fromkeys(
         ["SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"], "blocked"
     ),
+    # As the older SDK asks the server to number them.
+    "1": "stop",
+    "2": "length",
+    **dict.fromkeys("346789", "blocked"),
 }
 _CATEGORIES = ("HARASSMENT", "HATE_SPEECH", "SEXUALLY_EXPLICIT", "DANGEROUS_CONTENT")
 Threshold = Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"]
@@ -182,57 +187,71 @@ class _Feedback:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
-class _Usage:
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
 class _Reply:
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
-    model_version: str | None = None
+    usage_metadata: Any = None
+    model_version: Any = None
 
 
 _REPLY = TypeAdapter(_Reply)
 
 
 def read_reply(body: str, key: Key) -> Answer:
-    """Read a generateContent reply, as JSON. Raises NotAnAnswer on anything else."""
+    """Return the answer in a generateContent reply, JSON. Raises NotAnAnswer where it is none, billed or not."""
     body = key.redact(body)
-    try:
-        reply = _REPLY.validate_json(body)
-    except pydantic.ValidationError:
-        raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}") from None
+    reply = read_by(_REPLY, body, "candidates")
+    if isinstance(reply, Misfit):
+        return _unreadable(reply, body)
     blocked = reply.prompt_feedback and reply.prompt_feedback.block_reason
     if not (reply.candidates or blocked or reply.usage_metadata):
-        raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}")
+        raise _no_answer(body)
+    used = usage.of_gemini(reply.usage_metadata)
     return Answer(
         choices=tuple(_choice(candidate) for candidate in reply.candidates or []),
-        served_model=reply.model_version or "",
-        usage=_usage(reply.usage_metadata),
+        served_model=reply.model_version if isinstance(reply.model_version, str) else "",
+        usage=used.usage,
+        remark=used.remark,
         blocked=str(blocked or ""),
         raw=body,
     )
 
 
+def _unreadable(reply: Misfit, body: str) -> Answer:
+    """Return a reply that cannot be read as an answer: it is billed. Raises NotAnAnswer where it is none."""
+    found = reply.found
+    counts, served = (found.get(to_camel(name)) or found.get(name) for name in ("usage_metadata", "model_version"))
+    if not (found.get("candidates") or counts):
+        raise _no_answer(body)
+    used = usage.of_gemini(counts)
+    return Answer(
+        choices=(),
+        served_model=served if isinstance(served, str) else "",
+        usage=used.usage,
+        remark=used.remark,
+        unreadable=reply.fault,
+        raw=body,
+    )
+
+
+def _no_answer(body: str) -> NotAnAnswer:
+    return NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}")
+
+
 def _choice(candidate: _Candidate) -> Choice:
     parts = (candidate.content.parts if candidate.content else None) or []
     texts = [part.text for part in parts if part.text is not None and not part.thought]
-    finish = str(candidate.finish_reason)
+    text, finish = "".join(texts) if texts else None, str(candidate.finish_reason)
     return Choice(
-        text="".join(texts) if texts else None,
+        text=text,
         finish=_FINISH.get(finish, "unknown"),
         finish_name=finish,
-        top=_top(candidate.logprobs_result),
+        top=_top(candidate.logprobs_result, text),
         index=candidate.index,
     )
 
 
-def _top(logprobs: _Logprobs | None) -> tuple[Alternative, ...] | None:
+def _top(logprobs: _Logprobs | None, text: str | None) -> tuple[Alternative, ...] | None:
     if logprobs is None or not logprobs.chosen_candidates:
         return None
     tops = [top.candidates or [] for top in logprobs.top_candidates or []]
@@ -241,20 +260,10 @@ def _top(logprobs: _Logprobs | None) -> tuple[Alternative, ...] | None:
         [
             (_alternative(chosen), [_alternative(other) for other in top])
             for chosen, top in zip(logprobs.chosen_candidates, tops, strict=False)
-        ]
+        ],
+        text,
     )
 
 
 def _alternative(token: _Token) -> Alternative:
     return alternative(token.token or "", token.log_probability)
-
-
-def _usage(usage: _Usage | None) -> Usage | None:
-    if usage is None or usage.prompt_token_count is None:
-        return None
-    return Usage(
-        input_tokens=usage.prompt_token_count,
-        cached_tokens=usage.cached_content_token_count or 0,
-        # Thinking is billed as output.
-        output_tokens=(usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0),
-    )

@@ -7,19 +7,28 @@ address a process. It has neither seed nor thinking budget.
 import asyncio
 import functools
 import json
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
 from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow, Unsupported
-from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
+from dar_jax.chat.gemini import (
+    GeminiWire,
+    generation_config,
+    read_reply,
+    safety_settings,
+    split_system,
+)
 from dar_jax.chat.keys import Key
 from dar_jax.chat.status import short, status_error
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import SettingError
 
 _CLOSING_S = 2.0
+# The last HTTP response of each thread: all judges of a process share the SDK's client.
+_heard = threading.local()
 
 
 class LegacyGeminiChat:
@@ -60,8 +69,8 @@ class LegacyGeminiChat:
     def _ask(self, request: Request, timeout_s: float) -> Answer:
         import requests
         from google.api_core import exceptions
-        from google.protobuf.json_format import ParseError
 
+        _heard.response = None
         system, user = split_system(request)
         try:
             reply = self._model(system).generate_content(
@@ -75,19 +84,33 @@ class LegacyGeminiChat:
         except requests.Timeout:
             raise TooSlow("the server did not answer in time") from None
         except requests.JSONDecodeError as error:
-            raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
+            return self._kept(error)
         except requests.RequestException as error:
             raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
-        except ParseError as error:
-            raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
         except Exception as error:
-            # Whatever else an SDK raises costs one verdict, not the run.
-            raise Rejected(f"google-generativeai failed: {self._shown(error)}") from None
+            return self._kept(error)
         return read_reply(_as_json(reply), self._key)
 
+    def _kept(self, error: Exception) -> Answer:
+        """Keep a reply that the SDK cannot read: it is billed. Raises ChatError where there is none."""
+        from google.protobuf.json_format import ParseError
+
+        if (response := _heard.response) is not None and response.status_code == 200:
+            return read_reply(response.text, self._key)
+        if isinstance(error, ParseError):
+            raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
+        # Whatever else an SDK raises costs one verdict, not the run.
+        raise Rejected(f"google-generativeai failed: {self._shown(error)}") from None
+
     def _model(self, system: str | None) -> Any:
+        from google.generativeai import client
+
         if system not in self._models:
-            self._models[system] = self._sdk.GenerativeModel(self._settings.model, system_instruction=system)
+            model: Any = self._sdk.GenerativeModel(self._settings.model, system_instruction=system)
+            # As the SDK itself does at the first question. Its session also tells of replies it cannot read.
+            model._client = client.get_default_generative_client()
+            model._client.transport._session.hooks["response"] = [_hear]
+            self._models[system] = model
         return self._models[system]
 
     def _status_error(self, error: Any) -> ChatError:
@@ -99,6 +122,10 @@ class LegacyGeminiChat:
 
     def _shown(self, error: Exception) -> str:
         return short(self._key.redact(f"{type(error).__name__} {error}"))
+
+
+def _hear(response: Any, **_: Any) -> None:
+    _heard.response = response
 
 
 def _sdk() -> ModuleType:
@@ -119,7 +146,10 @@ def _as_json(reply: Any) -> str:
     feedback = _plain(reply.prompt_feedback)
     if feedback.get("block_reason") in (None, "BLOCK_REASON_UNSPECIFIED"):
         feedback = {}
-    usage = _plain(reply.usage_metadata) if reply.usage_metadata else None
+    # The SDK writes 0 for what was not sent.
+    usage = (
+        {name: count for name, count in _plain(reply.usage_metadata).items() if count} if reply.usage_metadata else None
+    )
     model = reply.to_dict().get("model_version")
     parts = {"candidates": candidates, "prompt_feedback": feedback, "usage_metadata": usage, "model_version": model}
     return json.dumps(parts)

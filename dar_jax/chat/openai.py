@@ -1,29 +1,30 @@
 """Any server that speaks OpenAI's chat completions, through the openai SDK.
 
-The reply is read by a model of our own, not by the SDK's: the SDK returns a page of HTML as a plain string, and
-objects with fields missing as if they were whole.
+The reply is read by `openai_reply.py`.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import pydantic
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import decisions
 from dar_jax.chat.address import Address, key_for
-from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.errors import Blocked
 from dar_jax.chat.keys import Key
+from dar_jax.chat.openai_reply import blocked_answer, read_reply
 from dar_jax.chat.sending import Sender
-from dar_jax.chat.status import short
 from dar_jax.chat.token_ids import TokenIds
-from dar_jax.chat.wire import SCORE, Alternative, Answer, Choice, Finish, Request, alternative, answer_token
-from dar_jax.records import Usage
+from dar_jax.chat.wire import SCORE, Answer, Request
 from dar_jax.settings import STRICT, File, Free, Name
 
 VENDOR_URL = "https://api.openai.com/v1"
-_FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
+# A bare `off` is False to YAML.
+Closed = Annotated[
+    Literal["json_schema", "structured_outputs", "off"],
+    BeforeValidator(lambda given: "off" if given is False else given),
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -45,7 +46,7 @@ class OpenAIWire:
     base_url: Address = VENDOR_URL
     api_key_env: Name | None = None
     api_key_file: File | None = None
-    closed: Literal["json_schema", "structured_outputs", "off"] = "json_schema"
+    closed: Closed = "json_schema"
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     reasoning_effort: Name | None = None
     decisions: Literal["auto", "decisions", "systemone"] = "auto"
@@ -105,8 +106,12 @@ class OpenAIChat:
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
-        if request.scores:
-            return await self._decide(request, timeout_s)
+        try:
+            return await (self._decide if request.scores else self._complete)(request, timeout_s)
+        except Blocked as stopped:
+            return blocked_answer(stopped)
+
+    async def _complete(self, request: Request, timeout_s: float) -> Answer:
         exact = self._settings.exact_digits and request.top_logprobs and request.choices
         ids = await self._ids.of(request.choices, timeout_s) if exact else []
         body = chat_body(self._settings, request)
@@ -163,110 +168,3 @@ def _response_format(choices: tuple[str, ...]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Token:
-    token: str
-    logprob: float | None = None
-    top_logprobs: list["_Token"] | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Logprobs:
-    content: list[_Token] | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Part:
-    type: str = "text"
-    text: str = ""
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Message:
-    content: str | list[_Part] | None = None
-    refusal: str | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Choice:
-    message: _Message
-    finish_reason: str | None = None
-    index: int | None = None
-    logprobs: _Logprobs | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Cached:
-    cached_tokens: int | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Usage:
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Cached | None = None
-
-
-@pydantic.dataclasses.dataclass(frozen=True)
-class _Reply:
-    choices: list[_Choice]
-    model: str | None = None
-    usage: _Usage | None = None
-
-
-_REPLY = TypeAdapter(_Reply)
-
-
-def read_reply(body: str) -> Answer:
-    """Read the body of a chat completion. Raises NotAnAnswer on anything else."""
-    try:
-        reply = _REPLY.validate_json(body)
-    except pydantic.ValidationError:
-        raise NotAnAnswer(f"HTTP 200, but no chat completion: {short(body)!r}") from None
-    return Answer(
-        choices=tuple(_choice(choice) for choice in reply.choices),
-        served_model=reply.model or "",
-        usage=_usage(reply.usage),
-        raw=body,
-    )
-
-
-def _choice(choice: _Choice) -> Choice:
-    if choice.message.refusal:
-        return Choice(text=choice.message.refusal, finish="refusal", finish_name="refusal", index=choice.index)
-    return Choice(
-        text=_text(choice.message.content),
-        finish=_FINISH.get(choice.finish_reason, "unknown"),
-        finish_name=str(choice.finish_reason),
-        top=_top(choice.logprobs),
-        index=choice.index,
-    )
-
-
-def _text(content: str | list[_Part] | None) -> str | None:
-    # Reasoning models may send blocks; the first need not be text.
-    if isinstance(content, list):
-        return "".join(part.text for part in content if part.type == "text")
-    return content
-
-
-def _top(logprobs: _Logprobs | None) -> tuple[Alternative, ...] | None:
-    if logprobs is None or not logprobs.content:
-        return None
-    positions = [
-        (
-            alternative(token.token, token.logprob),
-            [alternative(other.token, other.logprob) for other in token.top_logprobs or []],
-        )
-        for token in logprobs.content
-    ]
-    return answer_token(positions)
-
-
-def _usage(usage: _Usage | None) -> Usage | None:
-    if usage is None:
-        return None
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(input_tokens=usage.prompt_tokens, cached_tokens=cached or 0, output_tokens=usage.completion_tokens)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import JsonValue, TypeAdapter
+from pydantic import TypeAdapter
 
-from dar_jax.chat.errors import ChatError, ConnectionLost, Rejected, TooSlow
-from dar_jax.chat.openai import OpenAIWire, chat_body, read_reply
-from dar_jax.chat.status import short, status_error
+from dar_jax.chat.errors import Blocked, ChatError, ConnectionLost, Rejected, TooSlow
+from dar_jax.chat.openai import OpenAIWire, chat_body
+from dar_jax.chat.openai_reply import blocked_answer, read_reply
+from dar_jax.chat.status import filter_code, short, status_error
 from dar_jax.chat.wire import Answer, Request
 
 if TYPE_CHECKING:
@@ -133,15 +134,15 @@ def _progress(batch: "Batch") -> Progress:
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class _Response:
-    status_code: int
-    body: JsonValue = None
+    status_code: Any = None
+    body: Any = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class _Row:
     custom_id: str
     response: _Response | None = None
-    error: dict[str, Any] | None = None
+    error: Any = None
 
 
 _ROW = TypeAdapter(_Row)
@@ -154,13 +155,21 @@ def _row(line: str) -> tuple[str, Answer | str]:
         return "", f"not a row of answers: {short(line)!r}"
     if row.response is None:
         return row.custom_id, _told(row.error) or "neither an answer nor an error"
-    if row.response.status_code != 200:
-        inner = row.response.body if isinstance(row.response.body, dict) else {}
-        return row.custom_id, f"HTTP {row.response.status_code}: {_told(inner.get('error')) or 'no reason given'}"
+    return row.custom_id, _read(row.response)
+
+
+def _read(response: _Response) -> Answer | str:
+    body = response.body if isinstance(response.body, str) else json.dumps(response.body)
     try:
-        return row.custom_id, read_reply(json.dumps(row.response.body))
+        if str(response.status_code) == "200":
+            return read_reply(body)
+        inner = response.body if isinstance(response.body, dict) else {}
+        told = f"HTTP {response.status_code}: {_told(inner.get('error')) or 'no reason given'}"
+        if code := filter_code(body):
+            return blocked_answer(Blocked(f"{code}: {told}", body))
+        return told
     except ChatError as error:
-        return row.custom_id, str(error)
+        return str(error)
 
 
 def _told(error: Any) -> str:

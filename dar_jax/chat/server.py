@@ -31,13 +31,14 @@ from dar_jax.chat.allowance import Allowance
 from dar_jax.chat.background import BackgroundLoop
 from dar_jax.chat.batch_server import BatchBehaviour, BatchDesk
 from dar_jax.chat.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMONE
-from dar_jax.chat.dialects import GEMINI, OPENAI, Dialect, tokenized
+from dar_jax.chat.dialects import FILTERED, GEMINI, OPENAI, Dialect, tokenized
 from dar_jax.chat.errors import Rejected
 from dar_jax.chat.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
 from dar_jax.chat.misbehaviour import deliver, instead, refuse, shown_key
+from dar_jax.chat.odd_replies import as_events, spoil_reply
 from dar_jax.chat.scorers import SCORERS
 from dar_jax.chat.scripted import ScriptedModel
-from dar_jax.chat.wire import Request
+from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import SettingError
 from dar_jax.refusals import refusal
 from dar_jax.settings import STRICT, CountOrZero, Name, Number, Positive, SecondsOrZero, Share
@@ -56,7 +57,8 @@ _PATHS = {
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
     """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
-    of the calls, on the first `fault_attempts` attempts at a content (null: on all). What comes faster than
+    of the calls, on the first `fault_attempts` attempts at a content (null: on all); a model called as a fault has it
+    always. What comes faster than
     `requests_per_minute` gets a 429 (null: nothing does). `batch` is how batches go. Times in seconds.
     """
 
@@ -172,7 +174,8 @@ class Server:
             return refuse(dialect, 400, f"not a request of this protocol: {error!r}")
         content = self._note(body, asked)
         self.keys.add(shown_key(request).removeprefix("Bearer "))
-        fault, settings = self._fault(content), self._settings
+        model = body.get("model") or request.match_info.get("model")
+        fault, settings = self._fault(content, model), self._settings
         if self._allowance and not self._allowance.take():
             self.turned_away += 1
             fault = "rate_limit"
@@ -183,8 +186,11 @@ class Server:
             answer = self._model.answer(asked)
         except Rejected as error:
             return refuse(dialect, 400, str(error))
-        text = json.dumps(dialect.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body))
-        return await self._send(request, content, text, fault)
+        if fault == "filter_400" and dialect.error is OPENAI.error:
+            self.answered[content] += 1  # what a filter stops is billed
+            return refuse(dialect, 400, FILTERED)
+        text = json.dumps(_written(dialect, answer, fault, body))
+        return await self._send(request, content, as_events(text) if fault == "events" else text, fault)
 
     def _note(self, body: Any, asked: Request) -> str:
         content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
@@ -196,14 +202,16 @@ class Server:
         """Answer a row of a batch. Raises what a dialect's `read` does, or Rejected."""
         asked = OPENAI.read(body)
         content = self._note(body, asked)
-        answer, fault = self._model.answer(asked), self._fault(content)
+        answer, fault = self._model.answer(asked), self._fault(content, body.get("model"))
         self.answered[content] += 1
-        return OPENAI.write(spoil(answer, fault) if fault in ANSWER_FAULTS else answer, body)
+        return _written(OPENAI, answer, fault, body)
 
-    def _fault(self, content: str) -> str:
+    def _fault(self, content: str, model: object) -> str:
         settings, attempt = self._settings, self.asked[content]
         if settings.fault_attempts is not None and attempt > settings.fault_attempts:
             return ""
+        if model in FAULTS:
+            return str(model)
         return draw(settings.faults, settings.seed, content, attempt) or ""
 
     async def _send(self, request: web.Request, content: str, text: str, fault: str) -> web.StreamResponse:
@@ -254,6 +262,14 @@ def read_settings(arguments: Sequence[str]) -> ServerSettings:
         return TypeAdapter(ServerSettings).validate_python(given)
     except ValidationError as error:
         raise SettingError("\n".join(_explain(each) for each in error.errors())) from None
+
+
+def _written(dialect: Dialect, answer: Answer, fault: str, body: Any) -> dict[str, Any]:
+    if fault in ANSWER_FAULTS:
+        answer = spoil(answer, fault)
+    elif fault == "filter_400":
+        answer = spoil(answer, "prompt_block")
+    return spoil_reply(dialect.write(answer, body), fault)
 
 
 def content_key(texts: Sequence[str]) -> str:

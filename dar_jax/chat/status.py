@@ -1,21 +1,24 @@
 """From an HTTP status to the error that says whether to ask again."""
 
 import email.utils
+import json
 import re
 import time
 from collections.abc import Mapping
 
-from dar_jax.chat.errors import ChatError, RateLimited, Rejected, ServerFault, Unsupported
+from dar_jax.chat.errors import Blocked, ChatError, RateLimited, Rejected, ServerFault, Unsupported
 
 _LONGEST = 300
 # A 429 that waiting will not cure: OpenAI's code for a spent balance, Gemini's name for a spent day.
 _SPENT = re.compile(r"insufficient_quota|billing_hard_limit|PerDay", re.IGNORECASE)
 _UNSUPPORTED = frozenset({400, 404, 405, 422, 501})
+# The codes of a filter that refused what was asked: OpenAI's, and Azure's, which may be nested.
+_FILTERED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 _DELAY = re.compile(r"[\"']retryDelay[\"']\s*:\s*[\"'](?P<seconds>\d+(?:\.\d+)?)s[\"']")
 
 
 def status_error(status: int, message: str, headers: Mapping[str, str], details: str = "") -> ChatError:
-    """Make the error of an HTTP status that is no success.
+    """Return the error of an HTTP status that is no success.
 
     `message` must already be free of keys; `details` is the whole error body, searched but never shown.
     """
@@ -25,9 +28,26 @@ def status_error(status: int, message: str, headers: Mapping[str, str], details:
     # 501 is the answer of a server that will never know how.
     if status in (408, 409) or (status >= 500 and status != 501):
         return ServerFault(shown, retry_after_s(headers, details))
+    if 400 <= status < 500 and (code := filter_code(details)):
+        return Blocked(f"{code}: {short(message)}", details)
     if status in (401, 403):
         shown += "; set judge.api_key_env or judge.api_key_file to a key of this server"
     return Unsupported(shown) if status in _UNSUPPORTED else Rejected(shown)
+
+
+def filter_code(body: str) -> str:
+    """Return the code of a content filter in an error's JSON body, empty where there is none."""
+    if not any(code in body for code in _FILTERED):
+        return ""
+    try:
+        inner = json.loads(body)
+    except ValueError:
+        return ""
+    codes = []
+    while isinstance(inner, dict):
+        codes.append(str(inner.get("code")))
+        inner = next((inner[name] for name in ("error", "innererror", "inner_error") if inner.get(name)), None)
+    return next((code for code in codes if code in _FILTERED), "")
 
 
 def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None:

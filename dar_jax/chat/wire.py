@@ -1,6 +1,7 @@
 """What passes over every wire: one request, one answer, whatever SDK carries them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,6 +15,8 @@ Finish = Literal["stop", "length", "refusal", "blocked", "unknown"]
 LOWEST_LOGPROB = -9999.0
 # How far above 0 the logarithm of a probability of 1 may come out.
 _ROUNDING = 1e-3
+# Tokens that end a turn: <|im_end|>, </s>, <end_of_turn>, [EOS] and their like; not </think>, which ends no reply.
+_END = re.compile(r"<(?!/?(?:think|reason|channel))[^<>\s]*>|\[(?:EOS|PAD|SEP)\]")
 # The one property of the JSON object that an answer comes in where a server closes answers by a schema.
 SCORE = "score"
 
@@ -92,10 +95,10 @@ class Alternative:
 class Choice:
     """One of the n texts of an answer.
 
-    `finish_name` is the server's own word for `finish`. `top` holds the alternatives of the first token
-    that is not white space, None where the server gave none. `index` says which of the n it is, None where the
-    server did not say. `probabilities` are those of a score's levels, in the order asked; they sum to what the model
-    gave to the levels at all.
+    `finish_name` is the server's own word for `finish`. `top` holds the alternatives of the token that is the text,
+    None where the server sent no log-probabilities, empty where it sent those of other tokens. `index` says which of
+    the n it is, None where the server did not say. `probabilities` are those of a score's levels, in the order asked;
+    they sum to what the model gave to the levels at all.
     """
 
     text: str | None
@@ -108,14 +111,19 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the server sent and charges for: of typed decisions a choice for each score, in the order asked. `usage` is
-    None where it did not say; `raw` is the reply itself.
+    """What the server sent and charges for: of typed decisions a choice for each score, in the order asked.
+
+    `usage` is None where the server reported none that can be true, `remark` is what is odd about it. `unreadable` is
+    the field that kept a reply from being read; such an answer has no choices, and is paid for all the same. `raw` is
+    the reply itself.
     """
 
     choices: tuple[Choice, ...]
     served_model: str
     usage: Usage | None = None
     blocked: str = ""
+    unreadable: str = ""
+    remark: str = ""
     raw: str = ""
 
     def to_json(self) -> str:
@@ -170,18 +178,26 @@ class WireSettings(Protocol):
 
 
 def answer_token(
-    tokens: list[tuple[Alternative, list[Alternative]]],
+    tokens: Sequence[tuple[Alternative, Sequence[Alternative]]], text: str | None
 ) -> tuple[Alternative, ...] | None:
-    """Return the alternatives of the first token that is not white space, the chosen one among them.
+    """Return the alternatives of the token that is the reply's text, the chosen one among them.
 
-    Each item is a position of the reply: the token chosen there, and the server's top alternatives.
+    Each item is a position: the token chosen there, and the server's top alternatives. Servers list the thinking
+    before the reply, or in its place: only the last token counts, but for white space and end tokens, and only where
+    it is the whole text. Returns an empty tuple where it is not, None without positions.
     """
-    for chosen, top in tokens:
-        if not chosen.token.strip():
-            continue
-        known = {alternative.token for alternative in top}
-        return tuple(top) if chosen.token in known else (*top, chosen)
-    return None
+    for chosen, top in reversed(tokens):
+        token = plain_token(chosen.token).strip()
+        if token and token == (text or "").strip():
+            return tuple(top) if chosen.token in {each.token for each in top} else (*top, chosen)
+        if token and not _END.fullmatch(chosen.token.strip()):
+            break
+    return () if tokens else None
+
+
+def plain_token(token: str) -> str:
+    """Return a token's text: some servers send the tokenizer's own marks of spaces and line breaks."""
+    return token.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n")
 
 
 def alternative(token: str, logprob: float | None) -> Alternative:

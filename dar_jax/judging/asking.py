@@ -15,10 +15,11 @@ from dar_jax.judging.ledger import Ledger, Question
 from dar_jax.judging.outcomes import Ask, NotKept, Outcome
 from dar_jax.judging.pairwise import judged
 from dar_jax.judging.prices import Price
+from dar_jax.judging.rereading import current
 from dar_jax.judging.spent import Spent, billed, estimate
 from dar_jax.judging.terms import Judging
 from dar_jax.judging.totals import Totals
-from dar_jax.records import Completion, Verdict
+from dar_jax.records import Completion, Usage, Verdict
 
 
 class Tally:
@@ -26,6 +27,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._totals, self._lock = Totals(), threading.Lock()
+        self._remarks: dict[str, bool] = {}
 
     @property
     def totals(self) -> Totals:
@@ -33,10 +35,19 @@ class Tally:
         with self._lock:
             return self._totals
 
-    def billed(self, answer: Answer, calls: int, price: Price | None) -> None:
-        """Add an answer that was just paid for."""
+    def billed(self, answer: Answer, used: Usage, calls: int, price: Price | None) -> None:
+        """Add an answer just paid for, and the tokens it took, as reported or estimated."""
         with self._lock:
-            self._totals = self._totals.billed(answer, calls, price)
+            self._totals = self._totals.billed(answer, used, calls, price)
+            if answer.remark:
+                self._remarks.setdefault(answer.remark, False)
+
+    def remarks(self) -> list[str]:
+        """Return what is odd about the answers so far, each remark once."""
+        with self._lock:
+            fresh = [remark for remark, told in self._remarks.items() if not told]
+            self._remarks.update(dict.fromkeys(fresh, True))
+        return fresh
 
     def called(self, calls: int) -> None:
         """Add requests that brought no answer."""
@@ -107,10 +118,10 @@ class Asker:
 
     def _remembered(self, prompt: str, completion: str) -> Ask:
         async def ask(request: Request, rubric: str) -> Outcome:
-            answer = await self._ledger.get(self._question(request, rubric, prompt, completion).key)
-            if answer is None:
+            question = self._question(request, rubric, prompt, completion)
+            if (answer := await self._ledger.get(question.key)) is None:
                 raise NotKept
-            return Outcome(answer=answer, paid_before=True)
+            return Outcome(answer=current(answer, question.judge), paid_before=True)
 
         return ask
 
@@ -130,7 +141,10 @@ class Asker:
 
     async def _answer(self, key: str, question: Question, start_by: float) -> Outcome:
         if known := await self._ledger.get(key):
-            return self._billed(known, 1) if self._first_use(key) else Outcome(answer=known, paid_before=True)
+            answer = current(known, question.judge)
+            if self._first_use(key):
+                return self._billed(question, replace(answer, usage=known.usage), 1)
+            return Outcome(answer=answer, paid_before=True)
         amount, paid = estimate(question.request, question.judge), Spent()
         if refused := await self._budget.reserve(amount):
             return Outcome(refused=refused)
@@ -140,7 +154,7 @@ class Asker:
             answer, calls = await self._ask(look, question.request, start_by=start_by, tokens=tokens)
             if look.found:
                 self._tally.called(calls - 1)
-                return Outcome(answer=look.found, paid_before=True)
+                return Outcome(answer=current(look.found, question.judge), paid_before=True)
             kept = await self._ledger.put(question, answer, calls)
             paid = billed(question.request, answer.usage, question.judge)
         except ChatError as error:
@@ -150,12 +164,14 @@ class Asker:
         finally:
             self._budget.settle(amount, paid)
         # Of two answers bought at once all runs use the first.
-        return self._billed(replace(kept, usage=answer.usage), calls)
+        used = kept if kept is answer else current(kept, question.judge)
+        return self._billed(question, replace(used, usage=answer.usage), calls)
 
-    def _billed(self, answer: Answer, calls: int) -> Outcome:
-        self._tally.billed(answer, calls, self.price)
-        cost = self.price.cost_usd(answer.usage) if self.price else None
-        return Outcome(answer=answer, calls=calls, cost_usd=cost)
+    def _billed(self, question: Question, answer: Answer, calls: int) -> Outcome:
+        used = billed(question.request, answer.usage, question.judge).usage
+        self._tally.billed(answer, used, calls, self.price)
+        cost = self.price.cost_usd(used) if self.price else None
+        return Outcome(answer=answer, calls=calls, usage=used, estimated=answer.usage is None, cost_usd=cost)
 
     def _first_use(self, key: str) -> bool:
         """Whether an answer was bought by batch just now, and is used for the first time."""

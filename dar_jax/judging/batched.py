@@ -14,6 +14,7 @@ from dar_jax.judging.judge import Judge
 from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.opening import Place, open_judge
 from dar_jax.judging.settings import OpenAIJudge
+from dar_jax.judging.spent import estimates
 from dar_jax.records import Completion
 
 
@@ -29,7 +30,7 @@ def open_batched(
         asked = asyncio.run(_ask(settings, completions, opened, ledger, note, signal))
     price = batch_price(settings)
     if bought := asked.spent.annotations:
-        cost = dollars(asked.spent.usd(price))
+        cost = dollars(asked.spent.usd(price)) + estimates(asked.estimated)
         note(f"by batch: {bought:,} answers billed, {cost}; {len(asked.reasons):,} questions without an answer")
     # Nothing more is bought, so there is nothing to bound.
     free = dataclasses.replace(settings, prices=price, budget_usd=None, budget_annotations=None)

@@ -34,10 +34,13 @@ _LOOKED_UP = 1000
 
 @dataclass
 class Asked:
-    """What became of the questions: the keys of those bought now, what they cost, and why others have no answer."""
+    """What became of the questions: the keys of those bought now, what they cost, how many of them reported no usage,
+    and why others have no answer.
+    """
 
     spent: Spent = field(default_factory=Spent)
     bought: set[str] = field(default_factory=set)
+    estimated: int = 0
     reasons: dict[Request, str] = field(default_factory=dict)
 
 
@@ -170,6 +173,7 @@ class Batches:
         del self._missing[key]
         self._asked.bought.add(key)
         self._asked.spent += billed(question.request, said.usage, question.judge)
+        self._asked.estimated += said.usage is None
 
     async def _waited(self, name: str) -> Progress:
         wait_s, told = _FIRST_WAIT_S, ""

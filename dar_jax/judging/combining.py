@@ -59,6 +59,7 @@ def with_costs(verdict: Verdict, parts: Sequence[Verdict | Costs]) -> Verdict:
         usage=sum((part.usage for part in parts), Usage()),
         annotations=sum(part.annotations for part in parts),
         calls=sum(part.calls for part in parts),
+        estimated=sum(part.estimated for part in parts),
         cost_usd=None if None in costs else sum((cost for cost in costs if cost is not None), 0.0),
         from_ledger=all(part.from_ledger for part in parts),
     )

@@ -140,8 +140,8 @@ class Judge:
         return {asker.terms.mode for asker in self._askers}
 
     def notices(self) -> list[str]:
-        """Return what a person should know of the ledger and was not told yet."""
-        return self._ledger.notices()
+        """Return what a person should know of the ledger and of the server's answers and was not told yet."""
+        return [*self._ledger.notices(), *self._tally.remarks()]
 
     def describe(self) -> str:
         """Say in one line who judges, and how."""

@@ -174,7 +174,7 @@ class Ledger:
                 " asked for again; `dar-jax ledger audit` lists all that are damaged"
             )
             return None
-        return Answer.from_json(row.answer)
+        return _answer_in(row)
 
     def _add_up(self) -> Spent:
         try:
@@ -189,14 +189,14 @@ class Ledger:
         try:
             if self._segments:
                 self._segments.write(rows)
-            return [before and Answer.from_json(before.answer) for before in self._insert(rows)]
-        except (sqlite3.Error, ValueError, DarError) as error:
+            return [before and _answer_in(before) for before in self._insert(rows)]
+        except (sqlite3.Error, ValueError, OverflowError, DarError) as error:
             raise DarError(f"{self._unwritten(error)}; no unrecorded answer is used") from None
 
     def _add(self, rows: Sequence[Row]) -> int:
         try:
             return sum(before is None for before in self._insert(rows))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise DarError(self._unwritten(error)) from None
 
     def _unwritten(self, error: Exception) -> str:
@@ -231,6 +231,10 @@ def _paid(row: Row, payees: dict[str, str]) -> Paid:
         payees[row.judge] = payee_of(row.description)
     written, payee = len(row.prompt) + len(row.completion), payees.get(row.judge, "")
     return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens, payee)
+
+
+def _answer_in(row: Row) -> Answer:
+    return dataclasses.replace(Answer.from_json(row.answer), raw=row.raw)
 
 
 def _row(question: Question, answer: Answer, attempts: int) -> Row:

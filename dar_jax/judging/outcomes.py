@@ -1,7 +1,7 @@
 """What became of a question, and the verdict that is in it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dar_jax.chat.errors import ChatError, TooSlow
@@ -15,12 +15,15 @@ from dar_jax.records import Status, Usage, Verdict
 class Outcome:
     """What became of one question: an answer, or what stands in its place: an error, or no room in the budget.
 
-    `cost_usd` is of an answer just paid for, None where that is unknown.
+    `usage` and `cost_usd` are of an answer just paid for, `estimated` where the server did not report its usage;
+    `cost_usd` is None where the price is unknown.
     """
 
     answer: Answer | None = None
     error: ChatError | None = None
     calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+    estimated: bool = False
     cost_usd: float | None = 0.0
     paid_before: bool = False
     refused: Refusal | None = None
@@ -35,6 +38,7 @@ class Costs:
     calls: int
     cost_usd: float | None
     from_ledger: bool
+    estimated: int = 0
 
 
 class NotKept(Exception):
@@ -58,8 +62,14 @@ def costs_of(outcome: Outcome) -> Costs:
     """Return what an answer cost."""
     if outcome.paid_before or outcome.answer is None:
         return Costs(usage=Usage(), annotations=0, calls=0, cost_usd=0.0, from_ledger=outcome.paid_before)
-    used = outcome.answer.usage or Usage()
-    return Costs(usage=used, annotations=1, calls=outcome.calls, cost_usd=outcome.cost_usd, from_ledger=False)
+    return Costs(
+        usage=outcome.usage,
+        annotations=1,
+        calls=outcome.calls,
+        cost_usd=outcome.cost_usd,
+        estimated=int(outcome.estimated),
+        from_ledger=False,
+    )
 
 
 def notes_of(outcome: Outcome) -> str | Verdict:
@@ -87,8 +97,14 @@ def charged(verdict: Verdict, outcome: Outcome) -> Verdict:
     verdict = replace(verdict, served_model=answer.served_model)
     if outcome.paid_before:
         return replace(verdict, from_ledger=True, cost_usd=0.0)
-    used = answer.usage or Usage()
-    return replace(verdict, usage=used, annotations=1, calls=outcome.calls, cost_usd=outcome.cost_usd)
+    return replace(
+        verdict,
+        usage=outcome.usage,
+        annotations=1,
+        calls=outcome.calls,
+        cost_usd=outcome.cost_usd,
+        estimated=int(outcome.estimated),
+    )
 
 
 def _unanswered(outcome: Outcome) -> Verdict:

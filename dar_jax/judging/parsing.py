@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dar_jax.chat.wire import SCORE, Answer, Choice
+from dar_jax.chat.wire import SCORE, Answer, Choice, plain_token
 from dar_jax.judging.comparison import FIRST, SECOND
 from dar_jax.judging.indices import stray_index
 from dar_jax.judging.protocol import Protocol, Scale
@@ -24,6 +24,8 @@ Mode = Literal["decision", "logprobs", "samples", "single"]
 _PREFERENCE = Scale((SECOND, FIRST), (0.0, 1.0))
 _LONGEST_EXAMPLE = 120
 _OBJECT = re.compile(rf'\{{\s*"{SCORE}"\s*:\s*(?:"(?P<text>[0-9])"|(?P<number>[0-9]))\s*\}}')
+# How far above 1 a server's rounding may bring the sum of probabilities.
+_ROUNDING = 0.02
 _STATUS: dict[str, Status] = {"length": "truncated", "refusal": "refused", "blocked": "blocked"}
 
 
@@ -76,9 +78,9 @@ def mode_of(request: Mapping[str, Any]) -> Mode:
 
 
 def read_scores(answer: Answer, scores: Sequence[Mapping[str, Any]], mass_floor: float) -> Distribution | Unusable:
-    """Read the answers to typed scores: their mean by weight. One that is missing leaves no reward."""
-    if answer.blocked:
-        return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
+    """Return the weighted mean of the answers to typed scores; a missing one leaves no reward."""
+    if lacking := _without_answer(answer):
+        return lacking
     if len(answer.choices) != len(scores):
         reason = f"{len(answer.choices)} of {len(scores)} questions were answered"
         return Unusable(status="unparsable", reason=reason)
@@ -150,9 +152,17 @@ def example(text: str | None) -> str:
     return repr(shown)
 
 
-def _without_choice(answer: Answer) -> Unusable | None:
+def _without_answer(answer: Answer) -> Unusable | None:
     if answer.blocked:
         return Unusable(status="blocked", reason=f"the server blocked the question: {answer.blocked}")
+    if answer.unreadable:
+        return Unusable(status="unparsable", reason=f"the reply cannot be read: {answer.unreadable}")
+    return None
+
+
+def _without_choice(answer: Answer) -> Unusable | None:
+    if lacking := _without_answer(answer):
+        return lacking
     return None if answer.choices else Unusable(status="unparsable", reason="the answer holds no choice")
 
 
@@ -171,6 +181,8 @@ def _scored(choice: Choice, score: Mapping[str, Any], mass_floor: float) -> Dist
     protocol = scale_of(labels)
     if choice.probabilities is None or sorted(labels) != sorted(protocol.labels):
         return Unusable(status="unparsable", reason="no probabilities of exactly the levels asked about")
+    if overfull := _overfull(sum(choice.probabilities)):
+        return overfull
     shares = dict(zip(labels, choice.probabilities, strict=True))
     mass = [shares[label] for label in protocol.labels]
     return _normalised(mass, protocol, mass_floor, "of the probability is on the levels")
@@ -186,12 +198,14 @@ def _expected(choice: Choice, protocol: Answers, mass_floor: float) -> Distribut
     if choice.top is None:
         reason = f"reply {example(choice.text)} without log-probabilities; set judge.mode to samples or single"
         return Unusable(status="unparsable", reason=reason)
-    mass = [0.0] * protocol.count
-    for alternative in choice.top:
-        # " 7" and "7" are one answer; anything longer is not.
-        label = alternative.token.strip(" \t\r\n\u0120\u2581")
-        if label in protocol.labels:
-            mass[protocol.labels.index(label)] += math.exp(alternative.logprob)
+    # " 7" and "7" are one answer; anything longer is not.
+    shares = [(plain_token(each.token).strip(" \t\r\n"), math.exp(each.logprob)) for each in choice.top]
+    if grammar(choice.text or "") not in {label for label, _ in shares}:
+        reason = f"log-probabilities of other tokens than the reply's, reply {example(choice.text)}"
+        return Unusable(status="unparsable", reason=reason)
+    if overfull := _overfull(sum(share for _, share in shares)):
+        return overfull
+    mass = [sum(share for label, share in shares if label == each) for each in protocol.labels]
     return _normalised(mass, protocol, mass_floor, f"of the probability is on the levels, reply {example(choice.text)}")
 
 
@@ -202,6 +216,12 @@ def _average(choices: Sequence[Choice], protocol: Answers, mass_floor: float, as
         return next(label for label in labels if isinstance(label, Unusable))
     mass = [usable.count(label) / max(asked, len(choices)) for label in range(protocol.count)]
     return _normalised(mass, protocol, mass_floor, f"of the {asked} answers asked for are usable, {len(choices)} came")
+
+
+def _overfull(total: float) -> Unusable | None:
+    if total <= 1.0 + _ROUNDING:
+        return None
+    return Unusable(status="unparsable", reason=f"probabilities that sum to {total:.3g}, which is no distribution")
 
 
 def _normalised(mass: list[float], protocol: Answers, mass_floor: float, what: str) -> Distribution | Unusable:

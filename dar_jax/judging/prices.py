@@ -27,17 +27,16 @@ class Price:
         return Price(input=self.input * share, output=self.output * share, cached=cached, date=self.date)
 
     def cost_usd(self, usage: Usage | None) -> float | None:
-        """Price one answer; None where the server did not say what it used, or a needed price is unknown."""
+        """Return the US dollars of one answer; None where its usage or a needed price is unknown."""
         if usage is None or (usage.cached_tokens and self.cached is None):
             return None
-        fresh = usage.input_tokens - usage.cached_tokens
-        cached = usage.cached_tokens * (self.cached or 0.0)
-        return (fresh * self.input + cached + usage.output_tokens * self.output) / 1e6
+        return self.at_most_usd(usage)
 
     def at_most_usd(self, usage: Usage) -> float:
-        """Price tokens for a budget: cached ones as fresh ones where their own price is unknown."""
+        """Return US dollars, never negative; cached tokens at the input's price where their own is unknown."""
         cached = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - usage.cached_tokens
+        # More cached tokens than input: the server left them out of the input.
+        fresh = usage.input_tokens - (usage.cached_tokens if usage.cached_tokens <= usage.input_tokens else 0)
         return (fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output) / 1e6
 
 

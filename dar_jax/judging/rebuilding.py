@@ -14,7 +14,7 @@ from dar_jax.judging.ledger import stored
 from dar_jax.judging.outcomes import Ask, Outcome
 from dar_jax.judging.pairwise import judged
 from dar_jax.judging.parsing import Mode
-from dar_jax.judging.rereading import described
+from dar_jax.judging.rereading import answer_of, described
 from dar_jax.judging.segments import Row
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Prompt, Verdict
@@ -42,7 +42,8 @@ class Rebuilding:
         """Take an answer in; of several to one question the first."""
         judge, request = described(row), _loaded(row.request)
         name = (_who(judge, request), _texts(row.prompt, row.completion))
-        self._answers.setdefault(name, row.answer)
+        if name not in self._answers:
+            self._answers[name] = _answer(row)
 
     @property
     def compares(self) -> bool:
@@ -158,6 +159,13 @@ def _who(judge: Mapping[str, Any], request: Mapping[str, Any]) -> str:
         # A weight decides no answer; that of the judge at hand counts.
         asked["scores"] = [{k: v for k, v in score.items() if k != "weight"} for score in asked["scores"]]
     return json.dumps([judge.get("wire"), judge.get("model"), judge.get("rubric"), asked], sort_keys=True)
+
+
+def _answer(row: Row) -> str:
+    try:
+        return replace(answer_of(row), raw="").to_json()
+    except ValueError:  # damaged, which is found when it is needed
+        return row.answer
 
 
 def _loaded(request: str) -> dict[str, Any]:

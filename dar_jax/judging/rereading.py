@@ -1,17 +1,24 @@
 """What a stored answer says, read again by the code that the judge uses, and what it cost."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dar_jax.chat import gemini, openai
+from dar_jax.chat import gemini, openai, openai_reply
+from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.keys import Key
 from dar_jax.chat.wire import Answer
 from dar_jax.judging.parsing import Unusable, mode_of, read_as_asked
 from dar_jax.judging.prices import FREE, Price, list_price
 from dar_jax.judging.segments import Row
 from dar_jax.judging.spent import usage
 from dar_jax.records import Usage, Verdict
+
+_READERS: Mapping[str, Callable[[str], Answer]] = {
+    "openai": openai_reply.read_reply,
+    "gemini": lambda raw: gemini.read_reply(raw, Key("")),
+}
 
 
 def reread(row: Row, mass_floor: float) -> Verdict | None:
@@ -24,7 +31,7 @@ def reread(row: Row, mass_floor: float) -> Verdict | None:
     used = usage(row) or Usage()
     billed = Verdict(status="failed", served_model=row.served_model, annotations=1, calls=row.attempts, usage=used)
     try:
-        answer, request = Answer.from_json(row.answer), json.loads(row.request)
+        answer, request = answer_of(row), json.loads(row.request)
         if request.get("prose"):
             return None
         mode, found = mode_of(request), read_as_asked(answer, request, mass_floor)
@@ -33,6 +40,28 @@ def reread(row: Row, mass_floor: float) -> Verdict | None:
     if isinstance(found, Unusable):
         return replace(billed, status=found.status, reason=found.reason, provenance=mode)
     return replace(billed, status="ok", distribution=found, provenance=mode)
+
+
+def answer_of(row: Row) -> Answer:
+    """Return the answer in a row, as it is read today. Raises ValueError where it is damaged."""
+    return current(replace(Answer.from_json(row.answer), raw=row.raw), described(row))
+
+
+def current(answer: Answer, judge: Mapping[str, Any]) -> Answer:
+    """Return a stored answer as its raw reply is read today: which token's log-probabilities count has changed.
+
+    Only what holds log-probabilities, or could not be read when it was stored, is read again.
+    """
+    if judge.get("channel") == "decision" or not (
+        answer.raw and (answer.unreadable or any(choice.top for choice in answer.choices))
+    ):
+        return answer
+    if (read := _READERS.get(str(judge.get("wire")))) is None:
+        return answer
+    try:
+        return read(answer.raw)
+    except NotAnAnswer:
+        return answer
 
 
 def described(row: Row) -> Mapping[str, Any]:

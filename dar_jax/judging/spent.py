@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dar_jax.chat.usage import count
 from dar_jax.chat.wire import Request
 from dar_jax.judging.prices import Price, Prices
 from dar_jax.judging.segments import Row
@@ -67,7 +68,7 @@ def payee(judge: Mapping[str, Any]) -> str:
 
 def estimate(request: Request, judge: Mapping[str, Any] | None = None) -> Spent:
     """Say before asking what an answer may take: a token per 4 bytes of input, every output token allowed."""
-    return _estimate(size(request), request.n * request.max_tokens, payee(judge or {}))
+    return _taken(_at_most(size(request), request.n * request.max_tokens), payee(judge or {}))
 
 
 def billed(request: Request, usage: Usage | None, judge: Mapping[str, Any] | None = None) -> Spent:
@@ -101,24 +102,36 @@ def lost_answers(held: Spent, rows: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def usage(row: Paid | Row) -> Usage | None:
-    """Return the tokens billed for an answer, None where the server did not say."""
-    if row.input_tokens is None or row.output_tokens is None:
+    """Return the tokens billed for an answer, None where the server reported none that can be true."""
+    asked, said = count(row.input_tokens), count(row.output_tokens)
+    # Ledgers of before: 0 where nothing was reported, and cached tokens beside the input.
+    if not asked or said is None:
         return None
-    cached = row.cached_tokens or 0
-    return Usage(input_tokens=row.input_tokens, cached_tokens=cached, output_tokens=row.output_tokens)
+    cached = count(row.cached_tokens) or 0
+    return Usage(input_tokens=asked + (cached if cached > asked else 0), cached_tokens=cached, output_tokens=said)
+
+
+def estimates(count: int) -> str:
+    """Return what to add to a sum that holds this many estimates; empty without any."""
+    return f" ({count:,} estimated, whose usage the server did not report)" if count else ""
 
 
 def _billed(row: Paid) -> Spent:
-    used = usage(row)
-    if used is None:
+    return _taken(usage(row) or estimated(row), row.payee)
+
+
+def estimated(row: Paid) -> Usage:
+    """Return the most tokens an answer without usage can have taken. Raises ValueError where the row is damaged."""
+    try:
         request = json.loads(row.request)
-        return _estimate(request.get("bytes", row.written), request["n"] * request["max_tokens"], row.payee)
-    return _taken(used, row.payee)
+        asked, said = request.get("bytes", row.written), request["n"] * request["max_tokens"]
+        return _at_most(asked, said)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"the request of an answer is damaged: {row.request[:100]}") from None
 
 
-def _estimate(bytes_asked: int, output_tokens: int, payee: str) -> Spent:
-    tokens = -(-bytes_asked // BYTES_PER_TOKEN)
-    return _taken(Usage(input_tokens=tokens, output_tokens=output_tokens), payee)
+def _at_most(bytes_asked: int, output_tokens: int) -> Usage:
+    return Usage(input_tokens=-(-bytes_asked // BYTES_PER_TOKEN), output_tokens=output_tokens)
 
 
 def _times(usage: Usage, input_times: float, output_times: float) -> Usage:

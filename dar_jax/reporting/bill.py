@@ -46,6 +46,8 @@ def _billed(verdicts: Sequence[Verdict], rewards: int) -> dict[str, float]:
         "judge/billed_input_tokens": sum(verdict.usage.input_tokens for verdict in verdicts),
         "judge/billed_output_tokens": sum(verdict.usage.output_tokens for verdict in verdicts),
     }
+    if estimated := sum(verdict.estimated for verdict in verdicts):
+        found["judge/usage_estimated"] = estimated
     if None not in costs:
         found["judge/cost_usd"] = cost = sum(each for each in costs if each is not None)
         found |= {"judge/usd_per_reward": cost / rewards} if rewards else {}

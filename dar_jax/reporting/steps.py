@@ -92,6 +92,10 @@ def warnings(metrics: Mapping[str, Any], modes: Collection[str] = ()) -> list[st
             "no completion ended by itself: raise sampling.max_completion_length, or see whether the policy knows"
             " its end token"
         )
+    if estimated := metrics.get("judge/usage_estimated"):
+        found.append(
+            f"the server did not report the usage of {estimated:.0f} answers: their tokens and dollars are estimated"
+        )
     return found
 
 

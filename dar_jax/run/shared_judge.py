@@ -37,7 +37,8 @@ class SharedJudge:
 
     def notices(self) -> list[str]:
         """Return what all hosts' ledgers have to tell that was not told yet."""
-        return [line for lines in hosts.gather("notices", self.judge.notices(), list[str]) for line in lines]
+        gathered = hosts.gather("notices", self.judge.notices(), list[str])
+        return list(dict.fromkeys(line for lines in gathered for line in lines))
 
     def submit(self, completions: dict[int, Completion]) -> Submitted:
         """Start judging this host's completions."""

@@ -8,7 +8,8 @@ from openai import AsyncOpenAI
 from dar_jax.chat import dialects
 from dar_jax.chat.envelope import seal
 from dar_jax.chat.errors import NotAnAnswer, Rejected, Unsupported
-from dar_jax.chat.openai import OpenAIWire, read_reply
+from dar_jax.chat.openai import OpenAIWire
+from dar_jax.chat.openai_reply import read_reply
 from dar_jax.chat.server import serve
 from dar_jax.chat.wire import Request
 from dar_jax.records import Message, Usage
@@ -34,7 +35,7 @@ def test_an_answer_with_usage():
 def test_usage_that_is_not_given_is_unknown():
     assert read_reply(body({"content": "7"})).usage is None
     assert read_reply(body({"content": "7"}, usage=None)).usage is None
-    assert read_reply(body({"content": "7"}, usage={"prompt_tokens": 1, "prompt_tokens_details": None})).usage
+    assert read_reply(body({"content": "7"}, usage={"prompt_tokens": 1, "prompt_tokens_details": None})).usage is None
 
 
 def test_a_reasoning_judges_first_block_is_not_text():
@@ -57,7 +58,7 @@ def test_only_stop_is_a_success(message, finish, expected):
     assert read_reply(body(message, finish)).choices[0].finish == expected
 
 
-def test_the_answer_token_is_the_first_that_is_not_white_space():
+def test_the_answer_token_is_the_one_that_is_not_white_space():
     logprobs = {"content": [token("\n", 0.9, {"\n": 0.9}), token("7", 0.5, {"7": 0.5, "8": 0.4})]}
     top = read_reply(body({"content": "\n7"}, logprobs=logprobs)).choices[0].top
     assert {t.token: pytest.approx(math.exp(t.logprob)) for t in top} == {"7": 0.5, "8": 0.4}
@@ -137,6 +138,13 @@ def test_what_is_sent(settings, top_logprobs, sent):
         (body,) = server.bodies.values()
     assert set(body) == sent | {"model", "messages"}
     assert body["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+
+
+def test_off_may_be_written_bare():
+    """YAML reads a bare `off` as False."""
+    assert OpenAIWire(model="m", closed=False) == OpenAIWire(model="m", closed="off")
+    with pytest.raises(ValueError, match="json_schema"):
+        OpenAIWire(model="m", closed=True)
 
 
 def exact(server, **request):

@@ -1,10 +1,11 @@
 import email.utils
+import json
 import time
 
 import pytest
 
-from dar_jax.chat.errors import RateLimited, Rejected, ServerFault, Unsupported
-from dar_jax.chat.status import retry_after_s, short, status_error
+from dar_jax.chat.errors import Blocked, RateLimited, Rejected, ServerFault, Unsupported
+from dar_jax.chat.status import filter_code, retry_after_s, short, status_error
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 501])
@@ -49,3 +50,22 @@ def test_the_servers_delay_is_read_in_every_form():
 def test_a_servers_page_becomes_one_short_line():
     assert "\n" not in short("a\nb" * 1000)
     assert len(short("x" * 10_000)) < 400
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"code": "content_filter"}, "content_filter"),
+        ({"code": "content_policy_violation", "message": "m"}, "content_policy_violation"),
+        ({"code": "400", "innererror": {"code": "ResponsibleAIPolicyViolation"}}, "ResponsibleAIPolicyViolation"),
+        ({"code": None, "message": "content_filter is no setting"}, ""),
+        ("content_filter", ""),
+    ],
+)
+def test_a_content_filters_400_is_told_from_a_bad_request(error, code):
+    body = json.dumps({"error": error})
+    assert filter_code(body) == code
+    found = status_error(400, "no", {}, body)
+    assert isinstance(found, Blocked if code else Unsupported)
+    assert not code or (found.body, str(found)) == (body, f"{code}: no")
+    assert isinstance(status_error(429, "no", {}, body), RateLimited)

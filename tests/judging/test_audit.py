@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import json
 import re
 import sqlite3
 
@@ -91,6 +92,17 @@ def test_answers_without_reward_are_counted_by_reason(path):
     assert findings(path) == [
         "2 answers: no reward (truncated), for example: finish reason 'length', reply '7'",
         "1 answer: no reward (refused), for example: finish reason 'refusal', reply '7'",
+    ]
+
+
+def test_an_old_answer_read_from_the_thinking_is_found(path):
+    """Its raw reply tells: the log-probabilities were of a token of the thinking, and made a reward."""
+    positions = [{"token": token, "logprob": -0.1, "top_logprobs": []} for token in ("7", ".", " Good")]
+    message = {"message": {"content": "7"}, "finish_reason": "stop", "logprobs": {"content": positions}}
+    raw = json.dumps({"model": "m-1", "choices": [message]})
+    put(path, asked("b", wire="openai"), dataclasses.replace(ANSWER, raw=raw))
+    assert findings(path) == [
+        "1 answer: no reward (unparsable), for example: log-probabilities of other tokens than the reply's, reply '7'"
     ]
 
 

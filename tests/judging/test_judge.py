@@ -5,10 +5,11 @@ import subprocess
 import sys
 import threading
 import time
+from typing import get_args
 
 import pytest
 
-from dar_jax.chat.faults import FAULTS
+from dar_jax.chat.faults import FAULTS, ReplyFault
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.chat.wire import Answer
 from dar_jax.errors import DarError, SettingError
@@ -143,7 +144,8 @@ def test_an_unusable_answer_is_typed_and_billed_once(wire, fault, ledger):
 
 
 def test_every_fault_is_tried():
-    assert {*TRANSPORT, *ANSWERS, *HARMLESS} == set(FAULTS)
+    """Those of whole replies in test_odd_replies.py."""
+    assert {*TRANSPORT, *ANSWERS, *HARMLESS, *get_args(ReplyFault)} == set(FAULTS)
 
 
 @pytest.mark.parametrize("wire", WIRES)

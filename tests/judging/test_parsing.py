@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dar_jax.chat.wire import Alternative, Answer, Choice
-from dar_jax.judging.parsing import Unusable, grammar, read
+from dar_jax.judging.parsing import Unusable, grammar, read, read_scores
 from dar_jax.judging.protocol import Protocol
 from dar_jax.records import Distribution
 
@@ -135,10 +135,30 @@ def test_the_text_must_be_a_digit_for_its_probabilities_to_count():
 
 @given(st.lists(st.floats(-30, 0), min_size=1, max_size=10))
 def test_any_distribution_has_its_mean_on_the_scale(logprobs):
-    top = tuple(Alternative(token=str(level), logprob=value) for level, value in enumerate(logprobs))
+    total = math.log(sum(map(math.exp, logprobs)))
+    top = tuple(Alternative(token=str(level), logprob=value - total) for level, value in enumerate(logprobs))
     found = read(answer("0", top=top), PROTOCOL, "logprobs", 0.0)
     assert 1.0 <= found.mean <= 10.0
     assert sum(found.probabilities) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("total", "status"), [(0.99, "ok"), (1.01, "ok"), (1.1, "unparsable"), (2.0, "unparsable")])
+def test_more_than_the_whole_is_no_distribution(total, status):
+    """Also where what is too much lies on other tokens than the levels."""
+    for other in ("8", "The"):
+        top = alternatives(**{"7": total / 2, other: total / 2})
+        found = read(answer("7", top=top), PROTOCOL, "logprobs", 0.4)
+        assert ("ok" if isinstance(found, Distribution) else found.status) == status
+    scores = [{"name": "q", "weight": 1.0, "levels": [{"label": str(level)} for level in range(2)]}]
+    choice = Choice(text="0", finish="stop", probabilities=(total / 2, total / 2))
+    found = read_scores(Answer(choices=(choice,), served_model="m"), scores, 0.4)
+    assert ("ok" if isinstance(found, Distribution) else found.status) == status
+
+
+def test_the_reply_is_among_the_tokens_that_count():
+    found = read(answer("7", top=alternatives(**{"1": 0.9, "8": 0.1})), PROTOCOL, "logprobs", 0.5)
+    assert found.reason == "log-probabilities of other tokens than the reply's, reply '7'"
+    assert read(answer("7", top=()), PROTOCOL, "logprobs", 0.5).reason == found.reason
 
 
 def test_samples_are_averaged():

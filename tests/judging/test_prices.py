@@ -36,3 +36,9 @@ def test_a_batch_costs_half_of_the_list_price_and_what_is_stated_where_that_is()
     assert batch_price(OpenAIJudge(model="gpt-4o-mini", prices=stated)) == stated
     assert stated.times(0.5) == Price(input=0.2, output=0.4, date="2026-11")
     assert batch_price(OpenAIJudge(model="of-my-own")) is None
+
+
+def test_dollars_are_never_negative():
+    """More cached tokens than input: the server left them out of the input."""
+    usage = Usage(input_tokens=20, cached_tokens=480, output_tokens=1)
+    assert PRICE.cost_usd(usage) == PRICE.at_most_usd(usage) == pytest.approx((20 + 48 + 10) * 1e-6)

@@ -1,9 +1,11 @@
 import asyncio
 import dataclasses
+import sqlite3
 
 import pytest
 
 from dar_jax.chat.wire import Request
+from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.ledger import Ledger
 from dar_jax.judging.prices import FREE, Price
 from dar_jax.judging.spent import Paid, Spent, billed, estimate, lost_answers, size, total
@@ -40,7 +42,7 @@ def test_an_unknown_price_gives_unknown_dollars():
 
 
 def test_sums_do_not_depend_on_the_order():
-    rows = [Paid("{}", 0, tokens, tokens // 3, 1) for tokens in range(50)]
+    rows = [Paid("{}", 0, tokens, tokens // 3, 1) for tokens in range(1, 51)]
     assert total(rows) == total(rows[::-1])
     assert total(rows) - total(rows[:20]) == total(rows[20:])
     assert total([]) == Spent()
@@ -93,3 +95,31 @@ def test_a_ledger_with_fewer_answers_than_the_log_is_told():
     assert lost_answers(Spent(), rows)
     assert lost_answers(Spent(annotations=99), rows) is None
     assert lost_answers(Spent(), []) is None
+
+
+@pytest.mark.parametrize("value", ["'many'", "-1000000000000", "0", "4294967297", "1.5", "x'00'"])
+def test_a_stored_count_that_cannot_be_true_is_estimated(value, tmp_path):
+    """A text is no TypeError, and a negative count takes nothing off the sum."""
+    path = tmp_path / "ledger.sqlite"
+    put(path, question("a"))
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE answers SET input_tokens = {value}")
+    database.close()
+    assert spent(path) == billed(question("a").request, None)
+
+
+def test_a_damaged_request_is_said_at_opening(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    put(path, question("a"), SILENT)
+    for damage in ("{}", "[]", "x"):
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE answers SET request = ?", (damage,))
+        database.close()
+        with pytest.raises(SettingError, match="is damaged"):
+            spent(path)
+
+
+def test_a_number_too_large_for_the_database_is_no_traceback(tmp_path):
+    huge = dataclasses.replace(ANSWER, usage=Usage(input_tokens=10**30))
+    with pytest.raises(DarError, match="cannot be written"):
+        put(tmp_path / "ledger.sqlite", question("a"), huge)
