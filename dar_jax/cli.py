@@ -115,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("settings", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
     train.add_argument("--run-dir", type=_place, help="a new folder or URL; default: runs/CONFIG-DATE-TIME")
     train.add_argument("--resume", type=_place, metavar="RUN_DIR", help="go on with the run in this folder")
+    train.add_argument(
+        "--fallback",
+        action="store_true",
+        help="with --resume: where the newest is damaged, take an older checkpoint",
+    )
     _add_hosts(train)
     export = _verb(verbs, "export", _export, "write a run's policy in Hugging Face form", _EXPORT)
     export.add_argument("run", type=_place, help="the run folder")
@@ -215,7 +220,9 @@ def _start(options: argparse.Namespace) -> None:
             )
         from dar_jax.train import resume
 
-        return resume(options.resume, options.settings)
+        return resume(options.resume, options.settings, fallback=options.fallback)
+    if options.fallback:
+        raise SettingError("--fallback: only a resume falls back to an older checkpoint; leave it out")
     path, overrides = file_and_overrides("train", options.settings)
     from dar_jax import hosts
     from dar_jax.config_file import read_config

@@ -23,15 +23,25 @@ from dar_jax.setting_types import components, item_of, settings_of
 from dar_jax.settings import STRICT, Count, CountOrZero, File, Place, one_of
 from dar_jax.tokens import TokenizerSettings
 
-# A resume may change these; any other change would be another run under the same name.
+# A resume may change these; any other change would be another run under the same name. Of paths the content decides:
+# `run.origin` compares weights, tokens and ends.
 FREE_ON_RESUME = (
     "steps",
+    "policy.path",
+    "data.path",
+    "tokenizer.path",
     "display",
     "ledger",
     "checkpoints",
     "evaluation",
     "mesh",
     "reference",
+    # How the same numbers are computed, but for rounding.
+    "sampling.chunks",
+    "learning.micro_batch_size",
+    "learning.remat",
+    "learning.logprob_chunk",
+    "learning.attention",
     "judge.base_url",
     "judge.api_key_env",
     "judge.api_key_file",
@@ -181,13 +191,21 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Name the settings that differ and that a resume may not change, as `key: old -> new`."""
-    before, after = flat(old), flat(new)
+    """List the settings that differ and that a resume may not change, as `key: old -> new`."""
+    before, after = fixed(old), fixed(new)
     keys = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-    # What is free of a judge is free of each judge of a panel.
-    named = {key: re.sub(r"^judge\.judges\.\d+\.", "judge.", key) for key in keys}
-    fixed = [key for key in keys if not any(f"{named[key]}.".startswith(f"{free}.") for free in FREE_ON_RESUME)]
-    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in fixed]
+    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
+
+
+def fixed(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that a resume may not change, by key, as plain values."""
+    return {key: value for key, value in flat(config).items() if not is_free(key)}
+
+
+def is_free(key: str) -> bool:
+    """Return whether a resume may change a setting; what is free of a judge is free of each judge of a panel."""
+    named = re.sub(r"^judge\.judges\.\d+\.", "judge.", key)
+    return any(f"{named}.".startswith(f"{free}.") for free in FREE_ON_RESUME)
 
 
 def flat(config: RunConfig) -> dict[str, Any]:

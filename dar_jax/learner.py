@@ -140,23 +140,22 @@ class Learner:
         self._update = jax.jit(self._step, donate_argnames="state", out_shardings=(state, self._whole))
 
     def init(self, params: Params) -> State:
-        """Start from params, of which the first update consumes what it trains; every leaf keeps its place on the
-        mesh. With adapters the rest is frozen and stays.
-        """
-        moving, frozen = models.split(params, self.config.lora)
-        moving = jax.device_put(moving, self._moving_shardings)
-        update = parallel.replicated(np.zeros((), np.int32), self.mesh)
+        """Start from params, of which the first update consumes what it trains; what is frozen stays."""
+        moving = jax.device_put(models.split(params, self.config.lora)[0], self._moving_shardings)
+        update = parallel.replicated(np.int32(0), self.mesh)
         head = parallel.replicated(heads.begun(self.algorithm.head, self.config.width), self.mesh)
         optimizer = self._start(moving)
-        return State(params=moving, optimizer=optimizer, update=update, frozen=self._placed(frozen), head=head)
+        return State(params=moving, optimizer=optimizer, update=update, frozen=self.frozen(params), head=head)
 
     def reference(self, params: Params, placement: Literal["device", "host"] = "device") -> Params:
         """Give the parameters, in the compute dtype, as the frozen pi_ref: copied, but for what is frozen anyway.
 
         With adapters it is the model below them: as they start, they add nothing.
         """
-        moving, frozen = models.split(params, self.config.lora)
-        copied: Params = models.join(self._placed(frozen), jax.tree.map(jnp.copy, self._compute(moving)))
+        cast = self._compute(models.split(params, self.config.lora)[0])
+        if self.settings.compute_dtype == "float32":
+            cast = jax.tree.map(jnp.copy, cast)
+        copied: Params = models.join(self.frozen(params), cast)
         if placement == "device":
             return copied
         at_host = jax.tree.map(lambda place: place.with_memory_kind("pinned_host"), self.param_shardings)
@@ -261,9 +260,9 @@ class Learner:
         state = self.abstract().state
         return self._update.lower(dataclasses.replace(state, frozen={}), state.frozen, part)
 
-    def _placed(self, frozen: Params) -> Params:
-        """Lay the frozen part out in the compute dtype; nothing is copied where it lies so already."""
-        placed = jax.device_put(frozen, self.frozen_shardings)
+    def frozen(self, params: Params) -> Params:
+        """Return what is not trained, in the compute dtype; nothing is copied where it lies so already."""
+        placed = jax.device_put(models.split(params, self.config.lora)[1], self.frozen_shardings)
         dtype = jnp.dtype(self.settings.compute_dtype)
         return jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), placed)
 

@@ -112,7 +112,8 @@ def _settings(folder: Folder, run_dir: Path | str, overrides: Sequence[str]) -> 
         if changed := differences(before, config):
             raise SettingError(
                 f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
-                " leave that out, or start another run"
+                f" leave that out, or start another run from its policy: dar-jax export {run_dir} --output my-policy,"
+                " then policy.path=my-policy (docs/resuming.md lists what a resume may change)"
             )
     return config
 

@@ -4,7 +4,6 @@ Nothing here writes to disk: a mistake in the settings or the data ends a run be
 """
 
 import dataclasses
-import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,11 +40,15 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """A source's admitted prompts in the order of a seed."""
+    """A source's admitted prompts in the order of a seed; `digest` is that of their token ids."""
 
     source: Source
     ids: list[int]
     seed: int
+    digest: str
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return (self.source[number] for number in self.ids)
 
     def at(self, start: int, count: int) -> list[Prompt]:
         """Return the prompts at these positions of the endless shuffled stream."""
@@ -133,7 +136,7 @@ def open_session(config: RunConfig, console: Console) -> Session:
     hosts.agree(_versions() | {key: repr(value) for key, value in flat(config).items()})
     with hosts.together("session"):
         session = _open(config, console)
-    hosts.agree({"policy.path: config.json": repr(session.decoder), "data: prompts": _digest(session.prompts.ids)})
+    hosts.agree({"policy.path: config.json": repr(session.decoder), "data: prompts": session.prompts.digest})
     return session
 
 
@@ -219,7 +222,7 @@ def _prompts(config: RunConfig, data: Any, tokenizer: Tokenizer, console: Consol
     limit = config.sampling.max_prompt_length
     admitted = admit(source, tokenizer, limit, on_bad=config.on_bad_prompt)
     console.note(f"data: {source.where} ({source.split}): {admitted.describe()}")
-    return Prompts(source=source, ids=admitted.ids, seed=config.seed)
+    return Prompts(source=source, ids=admitted.ids, seed=config.seed, digest=admitted.digest)
 
 
 def _check_sizes(config: RunConfig, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
@@ -261,7 +264,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[f"package {name}"] = "absent"
     return found
-
-
-def _digest(ids: Sequence[int]) -> str:
-    return f"{len(ids)} admitted, {hashlib.blake2b(repr(ids).encode(), digest_size=8).hexdigest()}"

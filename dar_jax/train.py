@@ -7,7 +7,7 @@ verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded comp
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,19 @@ import jax
 from dar_jax import hosts, opening, parallel
 from dar_jax.batches import Batch, Rollouts
 from dar_jax.checkpoints import RunState
-from dar_jax.checkpoints.checksums import checksum
 from dar_jax.config import RunConfig
 from dar_jax.config_file import to_yaml
 from dar_jax.console import Console
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped
 from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge
-from dar_jax.learner import State
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
 from dar_jax.records import Prompt
 from dar_jax.run.held_out import HeldOut
-from dar_jax.run.progress import RunProgress
+from dar_jax.run.origin import origin
 from dar_jax.run.reporter import Reporter
-from dar_jax.run.restoring import restore
+from dar_jax.run.restoring import Start, begin, restore
 from dar_jax.run.shared_judge import SharedJudge, Submitted, united
 from dar_jax.sampling import rewards
 from dar_jax.session import Purpose, Session, open_session
@@ -45,28 +43,30 @@ def train(config: RunConfig, run_dir: Path | str) -> None:
     with opening.signals(run_dir) as interrupts:
         session = open_session(config, console)
         with jax.set_mesh(session.mesh):
-            start = session.start_params(console)
+            start = begin(session, console)
             with (
                 opening.created(session, run_dir) as folder,
-                _open(session, folder, console, start, interrupts) as run,
+                _open(session, folder, console, lambda _: start, interrupts) as run,
             ):
                 run.save()  # from here on a resume goes on, and what its ledger holds is free
                 run.steps()
 
 
-def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
-    """Go on from the newest checkpoint of a run folder, as if it had never stopped.
+def resume(run_dir: Path | str, overrides: Sequence[str], *, fallback: bool = False) -> None:
+    """Go on from the newest checkpoint of a run folder, as if it had never stopped; with `fallback` from the newest
+    that is not damaged.
 
     Raises SettingError where there is nothing to go on with, or where an override would change the maths.
     """
     with opening.signals(run_dir) as interrupts, opening.reopened(run_dir, overrides) as (folder, config):
         console = opening.console(config)
         session = open_session(config, console)
-        with (
-            jax.set_mesh(session.mesh),
-            _open(session, folder, console, session.start_params(console), interrupts) as run,
-        ):
-            run.restore()
+
+        def start(saved: RunState) -> Start:
+            return restore(session, folder, saved, console, fallback=fallback)
+
+        with jax.set_mesh(session.mesh), _open(session, folder, console, start, interrupts) as run:
+            run.save()  # where the run ended before its first checkpoint
             if hosts.is_first():
                 folder.write_config(to_yaml(config))
             run.steps()
@@ -74,7 +74,11 @@ def resume(run_dir: Path | str, overrides: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _open(
-    session: Session, folder: opening.Folder, console: Console, start: Params, interrupts: Interrupts
+    session: Session,
+    folder: opening.Folder,
+    console: Console,
+    start: Callable[[RunState], Start],
+    interrupts: Interrupts,
 ) -> Iterator["Run"]:
     config = session.config
     with contextlib.ExitStack() as stack:
@@ -85,7 +89,7 @@ def _open(
         if judge:
             console.note(f"judge: {judge.describe()}")
         console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
-        yield Run(session, folder, console, saved, (judge, evaluator), start, interrupts)
+        yield Run(session, folder, console, saved, (judge, evaluator), start(saved), interrupts)
 
 
 class Run:
@@ -98,7 +102,7 @@ class Run:
         console: Console,
         saved: RunState,
         judges: tuple[Judge | None, Judge | None],
-        start: Params,
+        start: Start,
         interrupts: Interrupts,
     ) -> None:
         self.session, self.config, self.learner = session, session.config, session.learner
@@ -108,11 +112,8 @@ class Run:
         self.interrupts = interrupts
         self.sampler = session.sampler()
         self.held_out = HeldOut(session) if self.config.evaluation else None
-        needed = "reference" in self.config.algorithm.needs or self.config.evaluation
-        self.reference = self.learner.reference(start, self.config.reference.placement) if needed else None
-        self.progress = RunProgress(start_checksum=checksum(start), memory=self.config.algorithm.begin())
-        self.batch: Batch | None = None
-        self.state: State = self.learner.init(start)
+        self.state, self.reference, self.progress, self.batch = start
+        self.origin = origin(session)
         self.timeline = Timeline()
 
     def steps(self) -> None:
@@ -139,6 +140,7 @@ class Run:
 
     def step(self) -> None:
         """Make one step, or what a resume has left of it."""
+        self.saved.check()  # before the judge is paid for what could not be saved
         self.timeline.begin()
         if self.batch is None:
             self.batch = self.gather()
@@ -246,17 +248,7 @@ class Run:
         with hosts.together("rows are safe"):
             self.folder.flush()  # no resume from this checkpoint makes these rows again
         number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
-        self.saved.save(number, self.state.trees(), asdict(self.progress), self.batch)
-
-    def restore(self) -> None:
-        """Restore the latest checkpoint; restart from scratch if none was written yet. Raises SettingError."""
-        restored = restore(self.session, self.folder, self.saved, self.state, self.progress.start_checksum)
-        if restored is None:
-            self.console.note(f"{self.folder.path} ended before its first checkpoint; it begins with the first step")
-            self.save()
-            return
-        self.state, self.progress, self.batch = restored
-        self.console.note(f"resumed {self.folder.path} after step {self.progress.step}, update {self.progress.update}")
+        self.saved.save(number, self.state.trees(), {**asdict(self.progress), "origin": self.origin}, self.batch)
 
     def leave_if_asked(self) -> None:
         """Save and raise Interrupted if a signal came, to whichever host: all of them are at this place."""

@@ -1,5 +1,7 @@
 """Which prompts may be used: rows are looked at with the tokenizer once, before a run."""
 
+import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,13 +19,15 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
-    """The rows that may be sampled from, in source order, with their prompt lengths in tokens.
+    """The rows that may be sampled from, in source order, with their prompt lengths in tokens and a digest of their
+    numbers and token ids.
 
     `skipped` counts the others by reason; `first_skipped` names a row of each.
     """
 
     ids: list[int]
     lengths: list[int]
+    digest: str = ""
     skipped: dict[str, int] = field(default_factory=dict)
     first_skipped: dict[str, int] = field(default_factory=dict)
 
@@ -49,20 +53,28 @@ def admit(source: Source, tokenizer: Tokenizer, max_prompt_length: int, *, on_ba
     lengths: list[int] = []
     skipped: Counter[str] = Counter()
     first: dict[str, int] = {}
+    content = hashlib.blake2b(digest_size=8)
     for start in range(0, len(source), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(source)))
-        for row, (length, reason) in zip(
+        for row, (tokens, reason) in zip(
             rows, _measure(source, rows, tokenizer, max_prompt_length, on_bad), strict=True
         ):
             if reason is None:
                 ids.append(row)
-                lengths.append(length)
+                lengths.append(len(tokens))
+                content.update(array("q", [row, len(tokens), *tokens]).tobytes())
                 continue
             if on_bad == "error":
-                _refuse(source, row, reason, length, max_prompt_length)
+                _refuse(source, row, reason, len(tokens), max_prompt_length)
             skipped[reason] += 1
             first.setdefault(reason, row)
-    admitted = Admitted(ids=ids, lengths=lengths, skipped=dict(sorted(skipped.items())), first_skipped=first)
+    admitted = Admitted(
+        ids=ids,
+        lengths=lengths,
+        digest=content.hexdigest(),
+        skipped=dict(sorted(skipped.items())),
+        first_skipped=first,
+    )
     if not ids:
         raise SettingError(f"data: {source.where}: no usable prompt; {admitted.describe()}")
     return admitted
@@ -70,24 +82,25 @@ def admit(source: Source, tokenizer: Tokenizer, max_prompt_length: int, *, on_ba
 
 def _measure(
     source: Source, rows: Sequence[int], tokenizer: Tokenizer, limit: int, on_bad: OnBad
-) -> list[tuple[int, Reason | None]]:
+) -> list[tuple[list[int], Reason | None]]:
+    """Return the token ids of each row, and why it cannot be used."""
     prompts = [_read(source, row, on_bad) for row in rows]
     whole = [prompt for prompt in prompts if prompt is not None and not _blank(prompt)]
-    lengths = {prompt.id: len(ids) for prompt, ids in zip(whole, tokenizer.encode_prompts(whole), strict=True)}
-    return [_finding(prompt, lengths, tokenizer, limit) for prompt in prompts]
+    tokens = {prompt.id: ids for prompt, ids in zip(whole, tokenizer.encode_prompts(whole), strict=True)}
+    return [_finding(prompt, tokens, tokenizer, limit) for prompt in prompts]
 
 
 def _finding(
-    prompt: Prompt | None, lengths: dict[int, int], tokenizer: Tokenizer, limit: int
-) -> tuple[int, Reason | None]:
+    prompt: Prompt | None, tokens: dict[int, list[int]], tokenizer: Tokenizer, limit: int
+) -> tuple[list[int], Reason | None]:
     if prompt is None:
-        return 0, "unreadable"
-    if prompt.id not in lengths:
-        return 0, "empty"
-    length = lengths[prompt.id]
-    if length > limit:
-        return length, "too_long"
-    return length, None if tokenizer.says_something(prompt) else "no_tokens"
+        return [], "unreadable"
+    if prompt.id not in tokens:
+        return [], "empty"
+    ids = tokens[prompt.id]
+    if len(ids) > limit:
+        return ids, "too_long"
+    return ids, None if tokenizer.says_something(prompt) else "no_tokens"
 
 
 def _read(source: Source, row: int, on_bad: OnBad) -> Prompt | None:

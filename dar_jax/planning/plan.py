@@ -13,7 +13,7 @@ from dar_jax.models import DecoderConfig
 from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
 from dar_jax.planning.costs import Costs
 from dar_jax.planning.judging import Assumptions, judge_costs
-from dar_jax.planning.residents import holdings, nbytes, resident
+from dar_jax.planning.residents import holdings, nbytes, resident, resuming
 from dar_jax.planning.topologies import Chip, Topology
 from dar_jax.session import read_decoder
 
@@ -84,6 +84,11 @@ class Plan:
     def too_large(self) -> list[ProgramPlan]:
         """The programs that do not fit beside what is resident."""
         return [each for each in self.programs if each.needed > self.topology.chip.hbm_bytes]
+
+    @property
+    def resume_bytes(self) -> int:
+        """Bytes of a chip that a resume takes until its first step: never more than the steps themselves."""
+        return resuming(self.holdings)
 
     @property
     def fits(self) -> bool:

@@ -30,6 +30,7 @@ def to_plain(plan: Plan, ways: Sequence[Way] = ()) -> dict[str, Any]:
         "ways_out": [dataclasses.asdict(way) for way in ways],
         "held_bytes": plan.holdings,
         "cache_bytes": plan.cache_bytes,
+        "resume_bytes": plan.resume_bytes,
         "programs": [_program(each, plan) for each in plan.programs],
         "judge": dataclasses.asdict(plan.judge) if plan.judge else None,
         "step": {"rows": plan.config.rows_per_step, "device_s": plan.device_s, "seconds": plan.step_s},
@@ -106,6 +107,8 @@ def _memory(plan: Plan) -> Table:
             "yes" if each.needed <= plan.topology.chip.hbm_bytes else "NO",
             f"{each.compiled.compile_s:.1f}",
         )
+    fits = "yes" if plan.resume_bytes <= plan.topology.chip.hbm_bytes else "NO"
+    table.add_row("resume", "", "", "", "", "", _gib(plan.resume_bytes), fits, "")
     return table
 
 

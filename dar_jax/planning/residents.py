@@ -2,6 +2,7 @@
 
 decode_params, sample, recall    the masters, the optimizer's state and the reference
 regress                          the reference
+resume                           the first parameters beside the reference made of them; then the state beside it
 
 A reference that lies in the hosts' memory is here for recall alone.
 """
@@ -42,6 +43,14 @@ def resident(stage: str, held: Mapping[str, int]) -> dict[str, int]:
 def least(stage: str, held: Mapping[str, int]) -> int:
     """Return the bytes that a stage takes before its programs have a single temporary."""
     return sum(held.get(name, 0) for name in (*_BESIDE[stage], *_OWN[stage]))
+
+
+def resuming(held: Mapping[str, int]) -> int:
+    """Return the most bytes per chip that a start or a resume takes before its first step: the first parameters and the
+    reference that is cast from them, or, when the former are gone, the state.
+    """
+    kept = held["params"] + held.get("frozen", 0) + held.get("reference", 0)
+    return kept + max(held["optimizer"], held.get("fetched_reference", 0))
 
 
 _BESIDE: Mapping[str, tuple[str, ...]] = {

@@ -1,48 +1,115 @@
-"""What a resume takes from a run folder: the newest checkpoint, and logs cut back to it."""
+"""Where a run starts from: its first parameters, or the newest good checkpoint, to which its logs are cut back."""
 
-from typing import NamedTuple
-
-import jax
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from dar_jax import hosts, opening
 from dar_jax.batches import Batch
-from dar_jax.checkpoints import RunState
+from dar_jax.checkpoints import DamagedCheckpoint, RunState
+from dar_jax.checkpoints.checksums import checksum
+from dar_jax.console import Console
 from dar_jax.errors import SettingError
 from dar_jax.learner import State
+from dar_jax.models import Params
+from dar_jax.run.origin import check_origin
 from dar_jax.run.progress import RunProgress
 from dar_jax.session import Session
 
+T = TypeVar("T")
 
-class Restored(NamedTuple):
-    """What a checkpoint held; `batch` where it was saved between two updates of a step."""
+
+class Start(NamedTuple):
+    """What a run starts from; `batch` where a checkpoint was saved between two updates of a step."""
 
     state: State
+    reference: Params | None
     progress: RunProgress
-    batch: Batch | None
+    batch: Batch | None = None
+
+
+def begin(session: Session, console: Console) -> Start:
+    """Build the state of a new run from its first parameters, which its first update consumes."""
+    params = session.start_params(console)
+    progress = RunProgress(start_checksum=checksum(params), memory=session.config.algorithm.begin())
+    return Start(reference=_reference(session, params), state=session.learner.init(params), progress=progress)
 
 
 def restore(
-    session: Session, folder: opening.Folder, saved: RunState, state: State, start_checksum: str
-) -> Restored | None:
-    """Load the newest checkpoint into the shapes and shardings of `state`, and drop log rows of later steps.
+    session: Session, folder: opening.Folder, saved: RunState, console: Console, *, fallback: bool = False
+) -> Start:
+    """Load the newest checkpoint, with `fallback` the newest good one, and drop log rows of later steps.
 
-    Returns None where the run was killed before its first checkpoint: its folder is then as at the start of the run.
-    Raises SettingError where the checkpoint is of another policy, or where checkpoints are lost.
+    A run that was killed before its first checkpoint begins again. The devices never hold more than in training: the
+    first parameters are gone before the state is loaded. Raises SettingError where a checkpoint is damaged or lost, or
+    is of other settings, data or weights.
     """
-    number = saved.latest
-    hosts.agree({"newest checkpoint": str(number)})
-    if number is None:
+    numbers = saved.numbers[::-1]
+    hosts.agree({"checkpoints": str(numbers), "--fallback": str(fallback)})
+    if not numbers:
         opening.begin_again(session, folder)
-        return None
-    trees, kept, batch = saved.load(number, jax.tree.map(_abstract, state.trees()), session.mesh)
-    progress = RunProgress(**kept)
-    if progress.start_checksum != start_checksum:
+        console.note(f"{folder.path} ended before its first checkpoint; it begins with the first step")
+        return begin(session, console)
+    newest = functools.partial(_newest_good, console=console, fallback=fallback)
+    number, kept = newest(numbers, saved.progress)
+    _check(kept, session, folder)
+    reference, frozen = _first(session, kept["start_checksum"], console)
+    abstract = session.learner.abstract().state.trees()
+    candidates = [each for each in numbers if each <= number]
+    number, (trees, kept, batch) = newest(candidates, lambda each: saved.load(each, abstract, session.mesh))
+    _set_aside(saved, [each for each in numbers if each > number], console)
+    progress = RunProgress(**{name: value for name, value in kept.items() if name != "origin"})
+    _cut_logs(folder, progress)
+    console.note(f"resumed {folder.path} after step {progress.step}, update {progress.update}")
+    return Start(State.of(trees, frozen), reference, progress, batch)
+
+
+def _newest_good(
+    numbers: Sequence[int], read: Callable[[int], T], *, console: Console, fallback: bool
+) -> tuple[int, T]:
+    """Read the first of these checkpoints, newest first; with `fallback` the first that is good."""
+    for number, older in zip(numbers, [*numbers[1:], None], strict=True):
+        try:
+            return number, read(number)
+        except DamagedCheckpoint as damage:
+            if not fallback or older is None:
+                way_out = f"remove it, or resume with --fallback to go on from {older}"
+                lost = "no older one is there: put it back from a copy, or start another run"
+                raise SettingError(f"{damage}; {lost if older is None else way_out}") from None
+            console.warn(f"{damage}; going on from {older}")
+    raise AssertionError("no checkpoint to read")
+
+
+def _check(kept: dict[str, Any], session: Session, folder: opening.Folder) -> None:
+    check_origin(kept["origin"], session, str(folder.path))
+    if session.config.steps < kept["step"]:
+        raise SettingError(
+            f"steps: {kept['step']} steps are made, steps={session.config.steps} asks for fewer; leave it out, or take"
+            " an earlier one with dar-jax export --step"
+        )
+
+
+def _first(session: Session, start_checksum: str, console: Console) -> tuple[Params | None, Params]:
+    """Return the reference and the frozen parameters; the other first parameters are dropped."""
+    params = session.start_params(console)
+    if checksum(params) != start_checksum:
         raise SettingError(
             f"policy.path: {session.config.policy.path} is not what the run started from (its weights differ);"
             " put the old checkpoint back"
         )
-    _cut_logs(folder, progress)
-    return Restored(State.of(trees, state.frozen), progress, batch)
+    return _reference(session, params), session.learner.frozen(params)
+
+
+def _reference(session: Session, params: Params) -> Params | None:
+    config = session.config
+    needed = "reference" in config.algorithm.needs or config.evaluation
+    return session.learner.reference(params, config.reference.placement) if needed else None
+
+
+def _set_aside(saved: RunState, damaged: Sequence[int], console: Console) -> None:
+    """Move damaged checkpoints out of the way: the run will save under their numbers again."""
+    for number, place in zip(damaged, saved.set_aside(damaged) if damaged else [], strict=False):
+        console.warn(f"the damaged checkpoints/{number} is {'deleted' if place == 'deleted' else f'now {place}'}")
 
 
 def _cut_logs(folder: opening.Folder, progress: RunProgress) -> None:
@@ -52,7 +119,3 @@ def _cut_logs(folder: opening.Folder, progress: RunProgress) -> None:
     if progress.evaluation_due:  # unless a later start has caught up on it
         logged = hosts.is_first() and any(row["step"] == step for row in folder.read("evaluations"))
         progress.evaluation_due = not any(hosts.gather("evaluated", logged, bool))
-
-
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

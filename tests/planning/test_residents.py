@@ -8,7 +8,7 @@ import pytest
 
 from dar_jax.config_file import parse_config
 from dar_jax.console import Console
-from dar_jax.planning.residents import holdings, least, resident
+from dar_jax.planning.residents import holdings, least, resident, resuming
 from dar_jax.session import open_session
 from dar_jax.train import train
 from tests.nano import write_policy, write_prompts
@@ -94,3 +94,9 @@ def test_a_stage_takes_its_arguments_at_least(config):
     assert least("sample", held) == least("regress", held) + held["decode_params"]
     copies = 2 if config.reference.placement == "host" else 1
     assert least("recall", held) == least("regress", held) + copies * held["compute_params"]
+
+
+def test_a_resume_takes_no_more_than_the_steps(config):
+    held = holdings(config, open_session(config, Console("quiet")).learner)
+    assert resuming(held) == held["params"] + held["optimizer"] + held.get("reference", 0)
+    assert resuming(held) <= max(least(stage, held) for stage in ("recall", "regress", "sample"))
