@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,13 +69,16 @@ def test_the_wildest_text_passes(tmp_path):
             (tmp_path / "out.jsonl").unlink()
 
 
-def test_what_it_may_take_is_said_first(tmp_path, capsys):
+def test_what_it_takes_is_said_first_and_corrected_by_the_first_answers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dar_jax.relabel._ESTIMATE_BY", 4)
     with serve(ServerSettings(port=0), Echo().model) as server:
         prices = "judge.prices={input: 1, output: 2, date: 2026-11-01}"
-        assert main([*job(tmp_path, server, asked(10)), prices]) == 0
+        assert main([*job(tmp_path, server, asked(30), concurrency=4), prices]) == 0
     said = capsys.readouterr().out
-    assert "about, less what the ledger holds: 10 questions" in said
-    assert said.index("US dollars") < said.index("10 rows")
+    assert "about, less what the ledger holds: 30 questions" in said
+    assert said.index("US dollars") < said.index("by the first ") < said.index("30 rows")
+    assert re.search(r"by the first \d+ answers, \d+ tokens in each: about 0\.\d+ US dollars for \d+ rows", said)
+    assert re.search(r"30 answers billed, 0\.\d+ US dollars, 0\.\d+ a reward;", said)
 
 
 def test_starting_again_pays_for_the_rest_alone(tmp_path, capsys):

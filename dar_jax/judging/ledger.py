@@ -19,6 +19,7 @@ import json
 import sqlite3
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -71,7 +72,8 @@ class Ledger:
         self._closed = False
         self._segments: Segments | None = None
         self._reader: sqlite3.Connection | None = None
-        self._notices: list[str] = []
+        self._notices: deque[str] = deque()
+        self._damaged: set[str] = set()
         with ExitStack() as opened:
             self._writer = opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="ledger"))
             if "://" in str(place):
@@ -96,19 +98,13 @@ class Ledger:
         self._look, self._file = Gathering(self._writer, self._get), Gathering(self._writer, self._commit)
 
     @property
-    def place(self) -> Path | str:
-        """Where it is."""
-        return self._place
-
-    @property
     def spent(self) -> Spent:
         """What the answers cost that it held when it was opened, those of the others too."""
         return self._spent
 
     def notices(self) -> list[str]:
         """Return what a person should know and was not told yet: the answers found damaged."""
-        found, self._notices = self._notices, []
-        return found
+        return [self._notices.popleft() for _ in range(len(self._notices))]
 
     def __enter__(self) -> "Ledger":
         return self
@@ -168,13 +164,15 @@ class Ledger:
         row = find_row(database, key)
         if row is None:
             return None
-        if not is_whole(database, row):
+        if is_whole(database, row):
+            return _answer_in(row)
+        if key not in self._damaged:
+            self._damaged.add(key)
             self._notices.append(
                 f"the ledger {path} has a damaged answer (key {key[:12]}): its checksum differs; it is not used but"
                 " asked for again; `dar-jax ledger audit` lists all that are damaged"
             )
-            return None
-        return _answer_in(row)
+        return None
 
     def _add_up(self) -> Spent:
         try:

@@ -1,5 +1,7 @@
 """Two runs that share a ledger: what one of them has finished the other does not pay for."""
 
+import sqlite3
+
 import pytest
 
 from dar_jax.judging import ScriptedJudge
@@ -33,6 +35,21 @@ def test_what_the_other_has_finished_meanwhile_is_not_asked(both):
     assert [verdict.distribution for verdict in second] == [verdict.distribution for verdict in first]
     assert all(verdict.from_ledger for verdict in second)
     assert (other.totals.annotations, other.totals.calls, other.spent.annotations) == (0, 0, 0)
+
+
+def test_a_damaged_answer_is_told_once_and_bought_again(tmp_path):
+    place = tmp_path / "ledger.sqlite"
+    with ScriptedJudge().open(place) as judge:
+        first = judged(judge)
+    with sqlite3.connect(place) as database:
+        database.execute("UPDATE answers SET answer = replace(answer, '1', '2') WHERE completion = 'the cat sat'")
+    database.close()
+    with ScriptedJudge().open(place) as judge:
+        again = judged(judge)
+        assert [verdict.distribution for verdict in again] == [verdict.distribution for verdict in first]
+        assert judge.totals.annotations == 1
+        (told,) = judge.notices()
+    assert "has a damaged answer" in told
 
 
 def test_what_both_asked_at_once_is_paid_twice_and_says_so(both, monkeypatch):
