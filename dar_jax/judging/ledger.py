@@ -26,13 +26,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.gathering import Gathering
-from dar_jax.judging.ledger_file import explained, fault_of, open_to_read, open_to_write
-from dar_jax.judging.ledger_rows import file_row, find_row, is_whole, payee_of, payments
+from dar_jax.judging.ledger_file import explained, fault_of, has_table, open_to_read, open_to_write
+from dar_jax.judging.ledger_rows import file_row, find_row, payee_of, payments
 from dar_jax.judging.segments import Row, Segments
 from dar_jax.judging.spent import Paid, Spent, size, total
 
@@ -59,6 +59,14 @@ class Question:
         return _hash(decides | ({"occasion": self.occasion} if self.occasion else {}))
 
 
+class _Source(NamedTuple):
+    """A database to look answers up in."""
+
+    place: Path | str
+    database: sqlite3.Connection
+    has_checksums: bool = True
+
+
 class Ledger:
     """An open ledger: a file, or under a URL segments. Raises SettingError where that is no whole ledger, DarError when
     a write fails.
@@ -80,19 +88,19 @@ class Ledger:
                 self._segments = Segments(str(place))
                 scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="dar-jax-ledger-"))
                 place = Path(scratch) / "copy.sqlite"
-            self._file_path = Path(place)
-            self._database = self._on_writer(open_to_write, self._file_path)
+            path = Path(place)
+            self._database = self._on_writer(open_to_write, path)
             opened.callback(self._on_writer, self._database.close)
-            self._others: list[tuple[Path, sqlite3.Connection]] = []
-            for path in others:
-                database = self._on_writer(open_to_read, path)
+            self._sources = [_Source(self._place, self._database)]
+            for other in others:
+                database = self._on_writer(open_to_read, other)
                 opened.callback(self._on_writer, database.close)
-                self._others.append((path, database))
+                self._sources.append(_Source(other, database, self._on_writer(has_table, database, "checksums")))
             if self._segments:
                 self._spent = self._on_writer(self._copy, self._segments)
             else:
                 self._spent = self._on_writer(self._add_up)
-                self._reader = open_to_read(self._file_path)
+                self._reader = open_to_read(path)
                 opened.callback(self._reader.close)
             self._opened = opened.pop_all()
         self._look, self._file = Gathering(self._writer, self._get), Gathering(self._writer, self._commit)
@@ -125,7 +133,7 @@ class Ledger:
         if self._reader is None:
             return None
         try:
-            return self._found(self._file_path, self._reader, key)
+            return self._found(_Source(self._place, self._reader), key)
         except (sqlite3.Error, ValueError) as error:
             raise DarError(explained(self._place, error)) from None
 
@@ -155,33 +163,33 @@ class Ledger:
             raise DarError(explained(self._everywhere(), error)) from None
 
     def _answer(self, key: str) -> Answer | None:
-        for path, database in ((self._place, self._database), *self._others):
-            if found := self._found(path, database, key):
+        for source in self._sources:
+            if found := self._found(source, key):
                 return found
         return None
 
-    def _found(self, path: Path | str, database: sqlite3.Connection, key: str) -> Answer | None:
-        row = find_row(database, key)
-        if row is None:
+    def _found(self, source: "_Source", key: str) -> Answer | None:
+        found = find_row(source.database, key, with_checksums=source.has_checksums)
+        if found is None:
             return None
-        if is_whole(database, row):
-            return _answer_in(row)
+        if found.is_whole:
+            return _answer_in(found.row)
         if key not in self._damaged:
             self._damaged.add(key)
             self._notices.append(
-                f"the ledger {path} has a damaged answer (key {key[:12]}): its checksum differs; it is not used but"
-                " asked for again; `dar-jax ledger audit` lists all that are damaged"
+                f"the ledger {source.place} has a damaged answer (key {key[:12]}): its checksum differs; it is not used"
+                " but asked for again; `dar-jax ledger audit` lists all that are damaged"
             )
         return None
 
     def _add_up(self) -> Spent:
         try:
-            return total(payments([self._database, *(database for _, database in self._others)]))
+            return total(payments([source.database for source in self._sources]))
         except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
             raise SettingError(explained(self._everywhere(), error)) from None
 
     def _everywhere(self) -> str:
-        return ", ".join(map(str, (self._place, *(path for path, _ in self._others))))
+        return ", ".join(str(source.place) for source in self._sources)
 
     def _commit(self, rows: Sequence[Row]) -> list[Answer | None]:
         try:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from dar_jax.judging.ledger_file import has_table
 from dar_jax.judging.segments import Row
@@ -11,6 +12,8 @@ from dar_jax.judging.spent import Paid, payee
 
 COLUMNS = ", ".join(Row._fields[1:])
 _MARKS = ", ".join("?" * len(Row._fields[1:]))
+_FIND = f"SELECT crc32, {COLUMNS} FROM answers LEFT JOIN checksums USING (key) WHERE key = ?"
+_FIND_UNCHECKED = f"SELECT NULL, {COLUMNS} FROM answers WHERE key = ?"
 _PAID = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens, judge"
 
 
@@ -19,18 +22,22 @@ def checksum(row: Row) -> int:
     return zlib.crc32(json.dumps(row[1:]).encode())
 
 
-def find_row(database: sqlite3.Connection, key: str) -> Row | None:
-    """Return the answer filed under a key, without its judge's description."""
-    found = database.execute(f"SELECT {COLUMNS} FROM answers WHERE key = ?", (key,)).fetchone()
-    return None if found is None else Row("", *found)
+class Found(NamedTuple):
+    """An answer in a ledger, without its judge's description; `is_whole` unless its checksum differs. Rows of older
+    versions have none.
+    """
+
+    row: Row
+    is_whole: bool
 
 
-def is_whole(database: sqlite3.Connection, row: Row) -> bool:
-    """Whether a row is as it was written; True of one that an older version wrote without a checksum."""
-    if not has_table(database, "checksums"):
-        return True
-    found = database.execute("SELECT crc32 FROM checksums WHERE key = ?", (row.key,)).fetchone()
-    return found is None or found[0] == checksum(row)
+def find_row(database: sqlite3.Connection, key: str, *, with_checksums: bool = True) -> Found | None:
+    """Return the answer filed under a key; `with_checksums` False of a ledger of an older version."""
+    found = database.execute(_FIND if with_checksums else _FIND_UNCHECKED, (key,)).fetchone()
+    if found is None:
+        return None
+    row = Row("", *found[1:])
+    return Found(row, found[0] is None or found[0] == checksum(row))
 
 
 def file_row(database: sqlite3.Connection, row: Row) -> Row | None:
@@ -38,17 +45,23 @@ def file_row(database: sqlite3.Connection, row: Row) -> Row | None:
 
     The payment for a second answer is kept, in `repeats`, and so is that for a damaged one, whose place this takes.
     """
-    before = find_row(database, row.key)
-    if before and is_whole(database, before):
-        if before.answered_at != row.answered_at:
-            database.execute(f"INSERT OR IGNORE INTO repeats VALUES ({_MARKS})", row[1:])
-        return before
-    if before:
-        database.execute(f"INSERT OR IGNORE INTO repeats VALUES ({_MARKS})", before[1:])
+    if not _inserted(database, row):
+        found = find_row(database, row.key)
+        assert found is not None
+        before, is_whole = found
+        if before.answered_at != row.answered_at or not is_whole:
+            second = row if is_whole else before
+            database.execute(f"INSERT OR IGNORE INTO repeats VALUES ({_MARKS})", second[1:])
+        if is_whole:
+            return before
         database.execute("DELETE FROM answers WHERE key = ?", (row.key,))
-    database.execute(f"INSERT INTO answers VALUES ({_MARKS})", row[1:])
+        _inserted(database, row)
     database.execute("INSERT OR REPLACE INTO checksums VALUES (?, ?)", (row.key, checksum(row)))
     return None
+
+
+def _inserted(database: sqlite3.Connection, row: Row) -> bool:
+    return database.execute(f"INSERT OR IGNORE INTO answers VALUES ({_MARKS})", row[1:]).rowcount > 0
 
 
 def payments(databases: Sequence[sqlite3.Connection]) -> Iterator[Paid]:
