@@ -224,6 +224,11 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
 
 def field_names(path: tuple[str, ...], settings: Any) -> list[str]:
     """List the settings that exist at a path, following the names chosen in `settings`."""
+    return sorted({field.name for kind in kinds_at(path, settings) for field in dataclasses.fields(kind)})
+
+
+def kinds_at(path: tuple[str, ...], settings: Any) -> list[Any]:
+    """List the classes of settings possible at a path, following the names chosen in `settings`."""
     hint: Any = RunConfig
     for key in path:
         if isinstance(settings, list) and key.isdecimal():
@@ -231,5 +236,4 @@ def field_names(path: tuple[str, ...], settings: Any) -> list[str]:
             continue
         hint = settings_of(hint, settings).get(key, Any)
         settings = settings.get(key) if isinstance(settings, dict) else None
-    kinds = components(hint, settings)
-    return sorted({field.name for kind in kinds for field in dataclasses.fields(kind)})
+    return components(hint, settings)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dar_jax.config import RunConfig, field_names, to_plain, validate
+from dar_jax.config import RunConfig, field_names, kinds_at, to_plain, validate
 from dar_jax.errors import SettingError
 from dar_jax.foreign_names import answer, ours
 from dar_jax.refusals import refusal, shown
@@ -54,7 +54,8 @@ def _explain(error: Any, settings: dict[str, Any]) -> str:
     if kind == "rooms_disagree":
         return str(error["msg"])
     if kind == "unexpected_keyword_argument":
-        return f"{key}: there is no such setting; {answer(key) or _nearest(path, settings)}"
+        ways_out = [answer(key), _of_another_kind(path, settings)]
+        return f"{key}: there is no such setting; {'; '.join(filter(None, ways_out)) or _nearest(path, settings)}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{key}: missing; it has no default, so state it"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -75,6 +76,13 @@ def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[
         if (last and unknown) or item or part in field_names(path, settings):
             path = (*path, part)
     return path
+
+
+def _of_another_kind(path: tuple[str, ...], settings: dict[str, Any]) -> str | None:
+    """Name the kinds that have a setting which the default kind, chosen by leaving `name` out, has not."""
+    kinds = [kind for kind in kinds_at(path[:-1], settings) if path[-1] in kind.__dataclass_fields__]
+    names = " or ".join(kind.name for kind in kinds)
+    return f"it is a setting of {'.'.join((*path[:-1], 'name'))}={names}" if kinds else None
 
 
 def _nearest(path: tuple[str, ...], settings: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from typing import Any
 
 _LONGEST = 100
+# Where pydantic's message is no name of what was expected.
+_EXPECTED = {"int_parsing_size": "a whole number below 2147483648", "path_type": "a path"}
 
 
 def shown(value: Any) -> str:
@@ -16,4 +18,4 @@ def refusal(key: str, error: Any) -> str:
     message = " ".join(str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").split())
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: got {shown(error.get('input'))}, expected {message}"
+    return f"{key}: got {shown(error.get('input'))}, expected {_EXPECTED.get(error['type'], message)}"

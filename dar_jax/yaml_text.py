@@ -15,7 +15,7 @@ from dar_jax.errors import SettingError
 _MOST_BYTES, _MOST_VALUES, _DEEPEST = 1_000_000, 20_000, 40
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,300})")
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9]){0,300})")
 # Unlike YAML 1.1: 1e-6 is a number; 1:30, 0x1f and 010 are none.
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)"
@@ -87,7 +87,7 @@ def load(text: str) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as fault:
-        raise ValueError(" ".join(str(fault).split())) from None
+        raise ValueError(_one_line(fault)) from None
 
 
 def load_whole(text: str) -> Any:
@@ -104,7 +104,7 @@ def load_whole(text: str) -> Any:
             if isinstance(token, yaml.ScalarToken) and token.plain and token.value != text[start:end]:
                 raise ValueError("a line break is folded to a space")
     except yaml.YAMLError as fault:
-        raise ValueError(" ".join(str(fault).split())) from None
+        raise ValueError(_one_line(fault)) from None
     return load(text)
 
 
@@ -145,6 +145,14 @@ _Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.con
 _Loader.add_constructor("tag:yaml.org,2002:seq", lambda loader, node: loader.construct_sequence(node, deep=True))
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{_FLOAT.pattern})$"), list("-+0123456789."))
 _Dumper.add_representer(Unquoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text)))
+
+
+def _one_line(fault: yaml.YAMLError) -> str:
+    """Return what is wrong and where; the quoted source may be long, and is left out."""
+    if isinstance(fault, yaml.MarkedYAMLError) and (mark := fault.problem_mark or fault.context_mark):
+        said = " ".join(filter(None, [fault.context, fault.problem]))
+        return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
+    return " ".join(str(fault).replace('in "<unicode string>", ', "").split())
 
 
 def _is_float(text: str) -> bool:
