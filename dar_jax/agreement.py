@@ -23,6 +23,7 @@ from dar_jax.judging.dollars import dollars
 from dar_jax.judging.forecast import Forecast, forecast
 from dar_jax.judging.section import Settings
 from dar_jax.judging.spent import BYTES_PER_TOKEN
+from dar_jax.new_file import output_folder
 from dar_jax.records import Verdict
 
 Labels = Literal["reward", "preference"]
@@ -68,7 +69,7 @@ def measure(
     one may cost no more, Interrupted at a signal; the same command goes on.
     """
     asked = [(name, labels, with_labels(settings, labels)) for name, settings in judges for labels in modes]
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder)
     interrupts = Interrupts()
     with interrupts.caught():
         return [

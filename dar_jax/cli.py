@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dar_jax import __version__, comparison_verbs, judging_verbs
+from dar_jax.disk import disk_line
 from dar_jax.errors import DarError, SettingError
 from dar_jax.json_text import json_text
 from dar_jax.screen import tolerant_streams
@@ -81,12 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(verb: Callable[[], int | None]) -> int:
-    """Run a verb and return its exit status; a DarError is one line."""
+    """Run a verb and return its exit status; a DarError, or a disk that refuses, is one line."""
     try:
         return verb() or 0
     except DarError as error:
         print(f"dar-jax: {visible(str(error))}", file=sys.stderr)
         return error.exit_status
+    except (OSError, ValueError) as error:
+        if (told := disk_line(error)) is None:
+            raise
+        print(f"dar-jax: {visible(told)}", file=sys.stderr)
+        return DarError.exit_status
     except KeyboardInterrupt:
         print("dar-jax: interrupted", file=sys.stderr)
         return 130

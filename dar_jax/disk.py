@@ -29,6 +29,15 @@ def disk_fault(error: BaseException | None) -> str | None:
     return f"{os.strerror(code)}; {_WAYS_OUT.get(code, 'see to the disk')}"
 
 
+def disk_line(error: OSError | ValueError) -> str | None:
+    """Return one line for a disk that refused a command's file; None for any other error."""
+    if (reason := disk_fault(error)) is None:
+        return None
+    file = getattr(error, "filename", None)
+    known = reason.endswith(tuple(_WAYS_OUT.values())) and (file or not isinstance(error, PermissionError))
+    return f"{file or 'the disk'}: cannot be written: {reason}" if known else None
+
+
 @contextlib.contextmanager
 def run_folder_writes(path: Path | str, what: str) -> Iterator[None]:
     """Raise a DarError that says how to resume where the disk refuses to store `what` of the run folder `path`."""

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all, and never over another."""
+"""What a command writes: a file that appears whole or not at all and never over another, or a folder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +29,16 @@ def new_file(path: Path, option: str = "--output") -> Iterator[Path]:
             file.rename(path)
         except OSError as fault:
             raise DarError(f"{option} {path}: cannot be written ({fault}); nothing was left there") from None
+
+
+def output_folder(path: Path, option: str = "--output") -> None:
+    """Make a folder for a command's files, where it is not there yet. Raises SettingError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as fault:
+        raise SettingError(f"{option} {path}: cannot be written ({fault.strerror}); choose another place") from None
 
 
 def refuse_taken(path: Path, option: str = "--output") -> None:

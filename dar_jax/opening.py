@@ -11,7 +11,7 @@ from dar_jax import hosts
 from dar_jax.config import RunConfig, differences
 from dar_jax.config_file import parse_config, to_yaml
 from dar_jax.console import Console
-from dar_jax.errors import SettingError
+from dar_jax.errors import DarError, SettingError
 from dar_jax.interrupts import Interrupts
 from dar_jax.judging import Judge
 from dar_jax.judging.forecast import shortage
@@ -69,7 +69,8 @@ def created(session: Session, run_dir: Path | str) -> Iterator[Folder]:
                     f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a"
                     " folder that all of them see"
                 ) from None
-        yield folder
+        with _resumable(run_dir):
+            yield folder
 
 
 def begin_again(session: Session, folder: Folder) -> None:
@@ -101,7 +102,21 @@ def reopened(run_dir: Path | str, overrides: Sequence[str]) -> Iterator[tuple[Fo
         if hosts.is_first():
             folder.lock()
     with contextlib.closing(folder):
-        yield folder, _settings(folder, run_dir, overrides)
+        settings = _settings(folder, run_dir, overrides)
+        with _resumable(run_dir):
+            yield folder, settings
+
+
+@contextlib.contextmanager
+def _resumable(run_dir: Path | str) -> Iterator[None]:
+    """Add the way on to an error that is not the user's and does not name it, such as a ledger's full disk."""
+    try:
+        yield
+    except DarError as error:
+        if type(error) is DarError and "--resume" not in str(error):
+            # The same object: the other hosts may have been told of it.
+            error.args = (f"{error}\nWhat is saved goes on with: dar-jax train --resume {run_dir}",)
+        raise
 
 
 def _settings(folder: Folder, run_dir: Path | str, overrides: Sequence[str]) -> RunConfig:

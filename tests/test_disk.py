@@ -2,6 +2,7 @@ import errno
 
 import pytest
 
+from dar_jax.cli import guarded
 from dar_jax.disk import disk_fault, run_folder_writes
 from dar_jax.errors import DarError
 
@@ -36,3 +37,25 @@ def test_what_caused_an_error_counts():
 def test_another_error_stays_what_it_is():
     with pytest.raises(ValueError, match="another"), run_folder_writes("runs/x", "checkpoint 2"):
         raise ValueError("another")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "full"), "the disk: cannot be written: No space left on device; free space there"),
+        (PermissionError(errno.EACCES, "no", "a/b"), "a/b: cannot be written: Permission denied; give this user"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "no"), None),
+        (PermissionError(errno.EACCES, "a port"), None),
+        (ValueError("a bug"), None),
+    ],
+)
+def test_any_command_that_meets_a_full_disk_says_so_in_one_line(capsys, error, line):
+    def verb():
+        raise error
+
+    if line is None:
+        with pytest.raises(type(error)):
+            guarded(verb)
+    else:
+        assert guarded(verb) == 1
+        assert capsys.readouterr().err.startswith(f"dar-jax: {line}")

@@ -1,7 +1,7 @@
 import pytest
 
 from dar_jax.errors import DarError, SettingError
-from dar_jax.new_file import new_file
+from dar_jax.new_file import new_file, output_folder
 
 
 def test_it_appears_when_the_block_ends_well(tmp_path):
@@ -36,3 +36,10 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
         raise AssertionError
     with pytest.raises(DarError, match="nothing was left"), new_file(tmp_path / "a"):
         raise OSError("disk full")
+
+
+@pytest.mark.parametrize("where", ["file", "file/folder", "/proc/folder"])
+def test_a_folder_that_cannot_be_written_is_a_mistake(tmp_path, where):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match=r"^--output .*cannot be written"):
+        output_folder(tmp_path / where)

@@ -15,7 +15,7 @@ import pytest
 from dar_jax.checkpoints import RunState
 from dar_jax.cli import main
 from dar_jax.config_file import parse_config
-from dar_jax.errors import Interrupted, SettingError
+from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.runlog import RunFolder
 from dar_jax.train import Run, resume, train
 
@@ -233,6 +233,17 @@ def test_a_signal_while_the_run_starts_ends_it_at_once(config_text, tmp_path, mo
     run.close()
     assert main(["train", "--resume", str(run.path)]) == 5
     assert capsys.readouterr().err.endswith(f"first step. Go on with: dar-jax train --resume {run.path}\n")
+
+
+def test_a_disk_that_fails_beside_the_run_is_told_with_the_way_on(config_text, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise DarError("the ledger l.sqlite cannot be written: database or disk is full")
+
+    monkeypatch.setattr("dar_jax.train.open_session", fail)
+    run = RunFolder.create(tmp_path / "run", config_text)
+    run.close()
+    assert main(["train", "--resume", str(run.path)]) == 1
+    assert capsys.readouterr().err.endswith(f"\nWhat is saved goes on with: dar-jax train --resume {run.path}\n")
 
 
 def test_a_run_folder_in_use_is_refused_before_anything_is_loaded(config_text, tmp_path, monkeypatch, capsys):

@@ -25,6 +25,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax import hosts, parallel
 from dar_jax.batches import Batch, Inputs
 from dar_jax.checkpoints.checksums import checksums
+from dar_jax.checkpoints.orbax_log import drop_tracebacks
 from dar_jax.checkpoints.saved_items import (
     RECORD,
     absolute,
@@ -59,6 +60,7 @@ class RunState:
 
     def __init__(self, directory: Path | str, keep: int) -> None:
         self.directory = directory
+        drop_tracebacks()
         self._orbax = ocp.training.Checkpointer(
             absolute(directory),
             context=context(),

@@ -15,6 +15,7 @@ from dar_jax.comparison.running import Running, check_unchanged, is_finished
 from dar_jax.comparison.summary import best_points, groups, summary
 from dar_jax.console import Console
 from dar_jax.json_text import plain
+from dar_jax.new_file import output_folder
 from dar_jax.reporting.comparison_page import by_judge, write_page
 from dar_jax.reporting.comparison_plots import axes_of, plot_name, write_curves, write_heat_map
 
@@ -46,6 +47,7 @@ def sweep(plan: Plan, grid: Mapping[str, Sequence[Any]], jobs: int, console: Con
 
 
 def _run(plan: Plan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]], console: Console) -> int:
+    output_folder(plan.folder)
     check_unchanged(cells, plan.folder)
     for line in dict.fromkeys(_forecast(cell) for cell in cells):
         console.note(line)
@@ -67,7 +69,6 @@ def _forecast(cell: Cell) -> str:
 
 def _write(plan: Plan, cells: Sequence[Cell], console: Console) -> Rows:
     rows = summary(groups(cells, plan.folder), plan.comparison.level)
-    plan.folder.mkdir(parents=True, exist_ok=True)
     report = {"annotations": plan.annotations, "rows": rows}
     file = plan.folder / "comparison.json"
     file.write_text(json.dumps(plain(_told(report)), indent=1) + "\n", encoding="utf-8")
