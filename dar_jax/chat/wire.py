@@ -15,6 +15,8 @@ Finish = Literal["stop", "length", "refusal", "blocked", "unknown"]
 LOWEST_LOGPROB = -9999.0
 # How far above 0 the logarithm of a probability of 1 may come out.
 _ROUNDING = 1e-3
+# White space around a digit, also as some tokenizers mark it in their tokens.
+BLANK = " \t\r\n\u0120\u2581\u010a"
 # Tokens that end a turn: <|im_end|>, </s>, <end_of_turn>, [EOS] and their like; not </think>, which ends no reply.
 _END = re.compile(r"<(?!/?(?:think|reason|channel))[^<>\s]*>|\[(?:EOS|PAD|SEP)\]")
 # The one property of the JSON object that an answer comes in where a server closes answers by a schema.
@@ -187,17 +189,12 @@ def answer_token(
     it is the whole text. Returns an empty tuple where it is not, None without positions.
     """
     for chosen, top in reversed(tokens):
-        token = plain_token(chosen.token).strip()
-        if token and token == (text or "").strip():
+        token = chosen.token.strip(BLANK)
+        if token and token == (text or "").strip(BLANK):
             return tuple(top) if chosen.token in {each.token for each in top} else (*top, chosen)
         if token and not _END.fullmatch(chosen.token.strip()):
             break
     return () if tokens else None
-
-
-def plain_token(token: str) -> str:
-    """Return a token's text: some servers send the tokenizer's own marks of spaces and line breaks."""
-    return token.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n")
 
 
 def alternative(token: str, logprob: float | None) -> Alternative:

@@ -98,7 +98,8 @@ class Audit:
             if row.description and digest_of(row.description) != row.judge:
                 self._faults_of_judges.append(f"{self._labels[row.judge]}: the description of this judge is damaged")
         self._unknown[row.judge] += not described(row)
-        self._served.setdefault(row.judge, Counter())[row.served_model] += 1
+        if row.served_model:  # a filter that turns a question away names none
+            self._served.setdefault(row.judge, Counter())[row.served_model] += 1
         self._without_usage += usage(row) is None
         verdict = reread(row, self._floor)
         if verdict is not None and verdict.status != "ok":
@@ -121,7 +122,7 @@ class Audit:
             found.append(f"{counted(count, 'answer')}: {what}, for example: {self._examples[status]}")
         for judge, models in self._served.items():
             if len(models) > 1:
-                counts = ", ".join(f"{model or '(no name)'} {count}" for model, count in models.most_common())
+                counts = ", ".join(f"{model} {count}" for model, count in models.most_common())
                 found.append(f"{self._labels[judge]} was served by {len(models)} models: {counts}")
         return [" ".join(line.split()) for line in found]
 

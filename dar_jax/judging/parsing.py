@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dar_jax.chat.wire import SCORE, Answer, Choice, plain_token
+from dar_jax.chat.wire import BLANK, SCORE, Answer, Choice
 from dar_jax.judging.comparison import FIRST, SECOND
 from dar_jax.judging.indices import stray_index
 from dar_jax.judging.protocol import Protocol, Scale
@@ -198,14 +198,17 @@ def _expected(choice: Choice, protocol: Answers, mass_floor: float) -> Distribut
     if choice.top is None:
         reason = f"reply {example(choice.text)} without log-probabilities; set judge.mode to samples or single"
         return Unusable(status="unparsable", reason=reason)
-    # " 7" and "7" are one answer; anything longer is not.
-    shares = [(plain_token(each.token).strip(" \t\r\n"), math.exp(each.logprob)) for each in choice.top]
-    if grammar(choice.text or "") not in {label for label, _ in shares}:
+    shares: dict[str | None, float] = {}
+    for each in choice.top:
+        # " 7" and "7" are one answer; anything longer is not.
+        token = each.token.strip(BLANK)
+        shares[token] = shares.get(token, 0.0) + math.exp(each.logprob)
+    if grammar(choice.text or "") not in shares:
         reason = f"log-probabilities of other tokens than the reply's, reply {example(choice.text)}"
         return Unusable(status="unparsable", reason=reason)
-    if overfull := _overfull(sum(share for _, share in shares)):
+    if overfull := _overfull(sum(shares.values())):
         return overfull
-    mass = [sum(share for label, share in shares if label == each) for each in protocol.labels]
+    mass = [shares.get(label, 0.0) for label in protocol.labels]
     return _normalised(mass, protocol, mass_floor, f"of the probability is on the levels, reply {example(choice.text)}")
 
 
