@@ -21,13 +21,16 @@ class Prompt:
 
     `id` is its row in the unshuffled source: the address of its random keys. `messages` is set where
     the source gave a conversation; `text` is then its readable transcript, which judges are shown.
-    `extra` holds the source's other columns.
+    `turns` are its messages with all their keys, where one has more than role and content; `tools` and
+    `template_arguments` are the row's own, for the chat template.
     """
 
     id: int
     text: str
     messages: tuple[Message, ...] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    turns: tuple[Mapping[str, Any], ...] | None = None
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Completion:
     """One sampled text. `sample` counts the completions of a prompt; `ended` says that EOS came.
 
     `occasion` sets its judgement apart from others of the same text: it is asked anew, not found in the ledger.
+    `thought_end` is the mark that closes a thought in `text`: empty where whoever wrote it has none, None where nobody
+    thought. `thought_open` says that the prompt itself opened one.
     """
 
     prompt: Prompt
@@ -43,6 +48,8 @@ class Completion:
     token_count: int
     ended: bool
     occasion: str = ""
+    thought_end: str | None = None
+    thought_open: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

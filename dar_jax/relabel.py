@@ -24,6 +24,7 @@ from dar_jax.judging.dollars import dollars, each_reward
 from dar_jax.judging.forecast import Forecast, forecast
 from dar_jax.judging.section import Settings
 from dar_jax.judging.spent import BYTES_PER_TOKEN, estimates
+from dar_jax.judging.thoughts import is_unfinished
 from dar_jax.new_file import new_file, refuse_taken
 from dar_jax.records import Verdict
 
@@ -185,8 +186,8 @@ class _Work:
         self._verdicts.append(self._alike.setdefault(like, verdict))
         self._rewards += verdict.reward or 0.0
         self._bought += ok and not rule and not verdict.from_ledger
-        if ok:
-            # A reward by rule does not show that the judge answers.
+        if ok or is_unfinished(verdict):
+            # A verdict by rule does not show that the judge answers.
             self._barren = self._barren if rule else []
             return
         self._failed += 1

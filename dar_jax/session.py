@@ -162,6 +162,9 @@ def _open(config: RunConfig, console: Console) -> Session:
             f"prompts_per_step: {config.prompts_per_step}, but the data has {len(prompts.ids)} prompts: every step has"
             " some of them several times; lower it, or give more data"
         )
+    if config.tokenizer.wrap_text or prompts.at(0, 1)[0].messages is not None:
+        for doubt in tokenizer.doubts():
+            console.warn(doubt)
     evaluated = config.evaluation
     held_out = _prompts(config, evaluated.data, tokenizer, console) if evaluated else None
     decode_mesh = parallel.decode_mesh(mesh, decoder.kv_heads, config.mesh.decode)

@@ -86,8 +86,26 @@ def _measure(
     """Return the token ids of each row, and why it cannot be used."""
     prompts = [_read(source, row, on_bad) for row in rows]
     whole = [prompt for prompt in prompts if prompt is not None and not _blank(prompt)]
-    tokens = {prompt.id: ids for prompt, ids in zip(whole, tokenizer.encode_prompts(whole), strict=True)}
-    return [_finding(prompt, tokens, tokenizer, limit) for prompt in prompts]
+    try:
+        tokens = {prompt.id: ids for prompt, ids in zip(whole, tokenizer.encode_prompts(whole), strict=True)}
+    except SettingError:
+        # Of many encoded at once nobody knows which it was.
+        tokens = _one_by_one(source, whole, tokenizer, on_bad)
+    refused = {prompt.id for prompt in whole} - tokens.keys()
+    kept = [None if prompt is None or prompt.id in refused else prompt for prompt in prompts]
+    return [_finding(prompt, tokens, tokenizer, limit) for prompt in kept]
+
+
+def _one_by_one(source: Source, prompts: Sequence[Prompt], tokenizer: Tokenizer, on_bad: OnBad) -> dict[int, list[int]]:
+    """Return the ids of those that can be encoded. Raises SettingError naming the row of one that cannot."""
+    tokens = {}
+    for prompt in prompts:
+        try:
+            tokens[prompt.id] = tokenizer.encode_prompt(prompt)
+        except SettingError as error:
+            if on_bad == "error":
+                raise SettingError(f"data: {source.where}: row {prompt.id}: {error}") from None
+    return tokens
 
 
 def _finding(

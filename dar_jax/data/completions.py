@@ -1,13 +1,14 @@
 """Completions from a JSONL file, to be judged: {"prompt": ..., "completion": ...}, other columns are kept."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dar_jax.data.columns import completion_text, conversation, transcript
+from dar_jax.data.jsonl import parse_line, read_lines
 from dar_jax.errors import SettingError
 from dar_jax.records import Completion, Prompt
+from dar_jax.tokens import THOUGHT_END
 
 
 def read_completions(path: Path) -> Iterator[tuple[dict[str, Any], Completion]]:
@@ -17,24 +18,19 @@ def read_completions(path: Path) -> Iterator[tuple[dict[str, Any], Completion]]:
     SettingError naming file and line.
     """
     try:
-        # Only a line feed ends a line: texts hold U+2028 and its like as they are.
-        with path.open(encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    row = _row(path, number, line)
-                    yield row, _completion(path, number, row)
-    except (OSError, UnicodeDecodeError) as fault:
-        raise SettingError(f"{path}: cannot be read: {fault}; expected a JSONL file in UTF-8") from None
+        with path.open("rb") as file:
+            for number, line in read_lines(file):
+                row = _row(path, number, line)
+                yield row, _completion(path, number, row)
+    except OSError as fault:
+        raise SettingError(f"{path}: cannot be read: {fault.strerror}; expected a JSONL file in UTF-8") from None
 
 
-def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        return parse_line(line)
     except ValueError as fault:
-        raise SettingError(f"{path}, line {number}: not JSON ({fault}); expected one object a line") from None
-    if not isinstance(row, dict):
-        raise SettingError(f"{path}, line {number}: got {line.strip()[:40]!r}, expected an object")
-    return row
+        raise SettingError(f"{path}, line {number}: it {fault}") from None
 
 
 def _completion(path: Path, number: int, row: dict[str, Any]) -> Completion:
@@ -49,4 +45,5 @@ def _completion(path: Path, number: int, row: dict[str, Any]) -> Completion:
         raise SettingError(f"{path}, line {number}: no column {column!r} (it has {has})") from None
     except ValueError as fault:
         raise SettingError(f"{path}, line {number}, column {column!r}: {fault}") from None
-    return Completion(prompt=Prompt(id=number, text=text), sample=0, text=completion, token_count=0, ended=True)
+    prompt = Prompt(id=number, text=text)
+    return Completion(prompt=prompt, sample=0, text=completion, token_count=0, ended=True, thought_end=THOUGHT_END)

@@ -1,6 +1,9 @@
 """Prompts from a file, a folder or the hub, read by the `datasets` library in TRL's formats."""
 
+import glob
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +12,13 @@ from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
-from dar_jax.data.source import Source, listed
+from dar_jax.data.jsonl import IN_MEMORY, JsonRows
+from dar_jax.data.source import ARGUMENTS, SIDES, TOOLS, Source, listed
+from dar_jax.data.tables import TableRows
 from dar_jax.errors import SettingError
 from dar_jax.settings import STRICT, Name, Place
 
 _READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet"}
-_SMALL = 256 * 1024**2
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -24,7 +28,8 @@ class Files:
 
     `split` may be a slice in the form of `datasets`, such as `train[:1000]`; `subset` is the hub's
     name for a configuration. A prompt is a string or a list of messages; a completion (a
-    demonstration, for SFT) likewise; all other columns are kept and travel with the prompt.
+    demonstration, for SFT) likewise. `tools` and `chat_template_kwargs` go to the chat template; no other column
+    is read.
     """
 
     name: Literal["files"] = "files"
@@ -37,30 +42,45 @@ class Files:
 
     def load(self) -> Source:
         """Open the set. Raises SettingError for a missing or unreadable file, split or column."""
-        table = self.table()
-        columns = tuple(table.column_names)
-        if self.prompt_column not in columns:
-            raise SettingError(
-                f"data.prompt_column: {self.path} has no column {self.prompt_column!r} (it has {listed(columns)})"
-            )
-        if len(table) == 0:
+        rows = self.rows()
+        if len(rows) == 0:
             raise SettingError(f"data.path: {self.path}, split {self.split!r}, has no rows")
+        if self.prompt_column not in rows.columns and rows[0].get(self.prompt_column) is None:
+            raise SettingError(
+                f"data.prompt_column: {self.path} has no column {self.prompt_column!r} (it has {listed(rows.columns)})"
+            )
         return Source(
-            rows=table,
+            rows=rows,
             where=self.path,
             split=self.split,
-            columns=columns,
+            columns=rows.columns,
             prompt_column=self.prompt_column,
             completion_column=self.completion_column,
         )
 
-    def table(self) -> Any:
-        """Open the set as a table of the `datasets` library, whatever its columns. Raises SettingError."""
-        with _quiet():
-            return self._table()
-
-    def _table(self) -> Any:
+    def rows(self) -> JsonRows | TableRows:
+        """Open the set, whatever its columns; each is read when a row is asked for it. Raises SettingError."""
         path = Path(self.path).expanduser()
+        if path.is_file() and _READERS.get(path.suffix.lower()) == "json":
+            return self._chosen(JsonRows(path, self.path))
+        with _quiet():
+            return TableRows(self._table(path))
+
+    def _chosen(self, rows: JsonRows) -> JsonRows:
+        """Keep the rows of the split; a file has one, `train`."""
+        if self.split != "train" and len(rows):
+            from datasets import ReadInstruction
+
+            try:
+                parts = ReadInstruction.from_spec(self.split).to_absolute({"train": len(rows)})
+            except Exception as fault:  # whatever the library has against the user's words
+                raise self._unusable(fault) from fault
+            rows.choose([index for part in parts for index in range(len(rows))[part.from_ : part.to]])
+            if not len(rows):
+                raise SettingError(f"data.split: {self.split!r} corresponds to no data of {self.path}")
+        return rows
+
+    def _table(self, path: Path) -> Any:
         if path.is_file():
             return self._file(path)
         if any(path.glob("*.arrow")) or (path / "dataset_dict.json").is_file():
@@ -68,7 +88,13 @@ class Files:
         could_be_hub = _HUB_ID.fullmatch(self.path) and path.suffix not in _READERS
         if not path.is_dir() and not could_be_hub:
             raise SettingError(f"data.path: there is no file or folder {self.path}")
-        return self._dataset(str(path) if path.is_dir() else self.path, name=self.subset)
+        if not path.is_dir() or glob.escape(str(path)) == str(path):
+            return self._dataset(str(path) if path.is_dir() else self.path, name=self.subset)
+        # The library takes a folder's name for a pattern; a folder of links to its files has a name without any.
+        with TemporaryDirectory(prefix="dar-jax-data-", ignore_cleanup_errors=True) as place:
+            links = Path(place) / "data"
+            shutil.copytree(path, links, copy_function=lambda file, link: os.symlink(os.path.abspath(file), link))
+            return self._dataset(str(links), name=self.subset, keep_in_memory=True, cache_dir=f"{place}/cache")
 
     def _file(self, path: Path) -> Any:
         reader = _READERS.get(path.suffix.lower())
@@ -76,12 +102,24 @@ class Files:
             raise SettingError(
                 f"data.path: cannot tell the format of {self.path} from its name; expected one of {', '.join(_READERS)}"
             )
-        if path.stat().st_size > _SMALL:
-            return self._dataset(reader, data_files=str(path))
+        given = {"data_files": glob.escape(str(path)), "columns": self._columns(path)}
+        if path.stat().st_size > IN_MEMORY:
+            return self._dataset(reader, **given)
         # A small file is held in memory; the library's cache would leave a copy in the home folder
         # for nothing.
         with TemporaryDirectory(prefix="dar-jax-data-", ignore_cleanup_errors=True) as cache:
-            return self._dataset(reader, data_files=str(path), cache_dir=cache, keep_in_memory=True)
+            return self._dataset(reader, **given, cache_dir=cache, keep_in_memory=True)
+
+    def _columns(self, path: Path) -> list[str] | None:
+        """Name the columns of a parquet file that a run may use; None, all of them, where it has no prompts."""
+        from pyarrow.parquet import read_schema
+
+        try:
+            there = read_schema(path).names
+        except Exception as fault:  # whatever a reader raises is about the user's file
+            raise self._unusable(fault) from fault
+        used = {self.prompt_column, self.completion_column, TOOLS, ARGUMENTS, *SIDES}
+        return [name for name in there if name in used] or None
 
     def _saved(self, path: Path) -> Any:
         from datasets import DatasetDict, load_from_disk

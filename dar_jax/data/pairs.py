@@ -7,11 +7,10 @@ from typing import Any
 
 from dar_jax.data.columns import completion_text, conversation, transcript
 from dar_jax.data.files import Files
-from dar_jax.data.source import listed
+from dar_jax.data.source import SIDES, listed
 from dar_jax.errors import SettingError
 from dar_jax.records import Completion, Prompt
-
-_SIDES = ("chosen", "rejected")
+from dar_jax.tokens import THOUGHT_END
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +27,20 @@ def read_pairs(path: str, split: str = "train", subset: str | None = None) -> li
     Each is a string or a list of messages. Without a prompt column, chosen and rejected are whole conversations that
     begin alike: what they share is the prompt. Raises SettingError naming the row.
     """
-    table = Files(path=path, split=split, subset=subset).table()
-    if missing := [name for name in _SIDES if name not in table.column_names]:
-        raise SettingError(f"--data {path}: it has no column {missing[0]!r} (it has {listed(table.column_names)})")
-    if not len(table):
-        raise SettingError(f"--data {path}: it has no rows")
-    return [_pair(path, number, row) for number, row in enumerate(table)]
+    try:
+        rows = Files(path=path, split=split, subset=subset).rows()
+        if not len(rows):
+            raise SettingError(f"--data {path}: it has no rows")
+        if missing := [name for name in SIDES if name not in rows.columns and rows[0].get(name) is None]:
+            raise SettingError(f"--data {path}: it has no column {missing[0]!r} (it has {listed(rows.columns)})")
+        return [_pair(path, number, rows[number]) for number in range(len(rows))]
+    except SettingError as error:
+        raise SettingError(str(error).replace("data.path:", "--data", 1)) from None
 
 
 def _pair(path: str, number: int, row: Mapping[str, Any]) -> Pair:
     try:
-        text, sides = _given(row) if row.get("prompt") is not None else _shared(*(row[name] for name in _SIDES))
+        text, sides = _given(row) if row.get("prompt") is not None else _shared(*(row.get(name) for name in SIDES))
         chosen, rejected = map(completion_text, sides)
     except ValueError as fault:
         raise SettingError(f"--data {path}, row {number + 1}: {fault}") from None
@@ -48,7 +50,7 @@ def _pair(path: str, number: int, row: Mapping[str, Any]) -> Pair:
 
 def _given(row: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
     given = row["prompt"]
-    return given if isinstance(given, str) else transcript(conversation(given)), [row[name] for name in _SIDES]
+    return given if isinstance(given, str) else transcript(conversation(given)), [row.get(name) for name in SIDES]
 
 
 def _shared(chosen: Any, rejected: Any) -> tuple[str, Sequence[Any]]:
@@ -61,4 +63,4 @@ def _shared(chosen: Any, rejected: Any) -> tuple[str, Sequence[Any]]:
 
 
 def _completion(prompt: Prompt, sample: int, text: str) -> Completion:
-    return Completion(prompt=prompt, sample=sample, text=text, token_count=0, ended=True)
+    return Completion(prompt=prompt, sample=sample, text=text, token_count=0, ended=True, thought_end=THOUGHT_END)

@@ -4,13 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dar_jax.data.columns import completion_text, conversation, transcript
+from dar_jax.data.columns import (
+    completion_text,
+    conversation,
+    template_arguments,
+    template_turns,
+    tools,
+    transcript,
+)
 from dar_jax.errors import SettingError
 from dar_jax.records import Prompt
 
+# Columns with the names that TRL gives them, which reach the chat template.
+TOOLS, ARGUMENTS = "tools", "chat_template_kwargs"
+SIDES = ("chosen", "rejected")
+
 
 class Rows(Protocol):
-    """What a source reads: a list of dicts or an Arrow table of the `datasets` library."""
+    """What a source reads: a list of dicts, a file of JSON or an Arrow table."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
@@ -49,16 +60,17 @@ class Source(Sequence[Prompt]):
 
         Raises SettingError where the set has no such column or the row no such text.
         """
-        if self.completion_column not in self.columns:
+        row = self.rows[int(index)]
+        if self.completion_column not in self.columns and row.get(self.completion_column) is None:
             raise SettingError(
                 f"data.completion_column: {self.where} has no column {self.completion_column!r}"
                 f" to learn from (it has {listed(self.columns)}); name the demonstrations"
             )
-        return self._text(index, self.rows[int(index)], self.completion_column)
+        return self._text(index, row, self.completion_column)
 
     def pair(self, index: int) -> tuple[str, str]:
         """Return the completions of a row that were chosen and rejected. Raises as `completion` does."""
-        if missing := [name for name in ("chosen", "rejected") if name not in self.columns]:
+        if missing := [name for name in SIDES if name not in self.columns]:
             raise SettingError(
                 f"data: {self.where} has no column {missing[0]!r} to learn from (it has {listed(self.columns)}); an"
                 " algorithm that learns from recorded pairs needs the columns chosen and rejected"
@@ -73,15 +85,23 @@ class Source(Sequence[Prompt]):
             raise self._unreadable(index, column, fault) from None
 
     def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
-        cell = row.get(self.prompt_column)
-        extra = {name: value for name, value in row.items() if name != self.prompt_column}
-        if isinstance(cell, str):
-            return Prompt(id=int(index), text=cell, extra=extra)
+        column = self.prompt_column
         try:
-            messages = conversation(cell)
+            cell = row.get(column)
+            if isinstance(cell, str):
+                text, messages, turns = cell, None, None
+            else:
+                messages, turns = conversation(cell), template_turns(cell)
+                text = transcript(messages)
+            column = TOOLS
+            found = tools(row.get(column))
+            column = ARGUMENTS
+            arguments = template_arguments(row.get(column))
         except ValueError as fault:
-            raise self._unreadable(index, self.prompt_column, fault) from None
-        return Prompt(id=int(index), text=transcript(messages), messages=messages, extra=extra)
+            raise self._unreadable(index, column, fault) from None
+        return Prompt(
+            id=int(index), text=text, messages=messages, turns=turns, tools=found, template_arguments=arguments
+        )
 
     def _unreadable(self, index: int, column: str, fault: ValueError) -> SettingError:
         return SettingError(f"{self.where}: row {index}, column {column!r}: {fault}")

@@ -9,7 +9,7 @@ from typing import Any
 from dar_jax.errors import SettingError
 from dar_jax.judging.ledger import digest_of
 from dar_jax.judging.reading import Stored
-from dar_jax.judging.rebuilding import Rebuilding, Rejudged, counted, said_of
+from dar_jax.judging.rebuilding import Rebuilding, Rejudged, counted, judged_text, said_of
 from dar_jax.judging.rereading import described, reread
 from dar_jax.judging.segments import Row
 from dar_jax.judging.spent import usage
@@ -32,8 +32,9 @@ class Logged:
             if row["verdict"] == "ok" and row["provenance"] != "rule":
                 self.count += 1
                 where = f"step {row['step']}, prompt_id {row['prompt_id']}, sample {row['sample']}"
-                self._missing.setdefault(_pair(row["prompt"], row["completion"]), where)
-                self._unlike.setdefault(_pair(row["prompt"], row["completion"]), (row["reward"], where))
+                pair = _pair(row["prompt"], judged_text(row))
+                self._missing.setdefault(pair, where)
+                self._unlike.setdefault(pair, (row["reward"], where))
 
     def found(self, row: Row, verdict: Verdict | None) -> None:
         """Tick off the completion that an answer is about."""

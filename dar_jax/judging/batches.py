@@ -22,6 +22,7 @@ from dar_jax.judging.rules import by_rule
 from dar_jax.judging.section import Settings
 from dar_jax.judging.settings import OpenAIJudge
 from dar_jax.judging.spent import Spent, billed, estimate
+from dar_jax.judging.thoughts import without_thoughts
 from dar_jax.records import Completion
 
 Result = TypeVar("Result")
@@ -210,14 +211,15 @@ class Batches:
 def _questions(settings: OpenAIJudge, completions: Iterable[Completion]) -> Iterator[Question]:
     identity = described(settings, settings)
     for completion in completions:
-        if by_rule(completion.text, settings) is None:
-            for call in about_one(settings, completion):
+        shown = without_thoughts(completion, settings)
+        if isinstance(shown, Completion) and by_rule(completion, settings) is None:
+            for call in about_one(settings, shown):
                 yield Question(
                     judge={**identity, "rubric": call.rubric},
                     request=call.request,
-                    prompt=completion.prompt.text,
-                    completion=completion.text,
-                    occasion=completion.occasion,
+                    prompt=shown.prompt.text,
+                    completion=shown.text,
+                    occasion=shown.occasion,
                 )
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dar_jax.errors import JudgeStopped
+from dar_jax.judging.thoughts import is_unfinished
 from dar_jax.records import Verdict
 
 _EXAMPLES = 3
@@ -17,13 +18,17 @@ def check_failures(verdicts: Sequence[Verdict], max_failure_share: float, descri
 
     Verdicts that a rule gave without asking the judge do not count.
     """
-    asked = [verdict for verdict in verdicts if not (verdict.status == "ok" and verdict.provenance == "rule")]
+    asked = [verdict for verdict in verdicts if not _ruled(verdict)]
     failed = [verdict for verdict in asked if verdict.status != "ok"]
     if not failed or len(failed) <= max_failure_share * len(asked):
         return
     reasons = "".join(f"\n  {reason}" for reason in _reasons(failed))
     finding = _finding(failed, len(asked), max_failure_share)
     raise JudgeStopped(f"{finding}\n  judge: {describe}{reasons}\n  {_way_out(failed)}")
+
+
+def _ruled(verdict: Verdict) -> bool:
+    return is_unfinished(verdict) or (verdict.status == "ok" and verdict.provenance == "rule")
 
 
 def _finding(failed: Sequence[Verdict], asked: int, share: float) -> str:

@@ -222,7 +222,7 @@ class Judge:
     async def _judge(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
         if self._labels == "reward":
             for asker in self._askers:
-                if (ruled := by_rule(group[0].text, asker.terms)) is not None:
+                if (ruled := by_rule(group[0], asker.terms)) is not None:
                     return [ruled]
         if len(self._askers) == 1:
             return await self._askers[0].verdicts(group, start_by)

@@ -18,6 +18,7 @@ from dar_jax.judging.questions import about_two
 from dar_jax.judging.rules import is_degenerate, refused
 from dar_jax.judging.scalar import answered, judge_one
 from dar_jax.judging.terms import Judging
+from dar_jax.judging.thoughts import without_thoughts
 from dar_jax.records import Completion, Distribution, Verdict
 
 LEVELS = (0.0, 0.5, 1.0)
@@ -47,10 +48,17 @@ class Met:
 
 
 async def judged(terms: Judging, group: Sequence[Completion], about: About) -> list[Verdict]:
-    """Judge completions that are judged together: those of a prompt by comparing them, or one by itself."""
+    """Judge completions that are judged together: those of a prompt by comparing them, or one by itself.
+
+    One that ends within a thought is neither asked about nor compared.
+    """
+    shown = [without_thoughts(each, terms) for each in group]
+    whole = [each for each in shown if isinstance(each, Completion)]
     if terms.labels == "preference":
-        return await judge_group(terms, group, about)
-    return [await judge_one(terms, each, about) for each in group]
+        found = iter(await judge_group(terms, whole, about))
+    else:
+        found = iter([await judge_one(terms, each, about) for each in whole])
+    return [each if isinstance(each, Verdict) else next(found) for each in shown]
 
 
 async def judge_group(terms: Judging, completions: Sequence[Completion], about: About) -> list[Verdict]:

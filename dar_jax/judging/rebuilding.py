@@ -63,7 +63,7 @@ class Rebuilding:
         modes: tuple[Mode, ...] = get_args(Mode) if member.mode == "auto" else (member.mode,)
         found: list[Verdict] = []
         for mode in modes:
-            terms = replace(member, mode=mode)
+            terms = replace(member, mode=mode, thoughts="show")  # the log holds what was judged
             found = asyncio.run(judged(terms, told, functools.partial(self._about, terms)))
             if any(verdict.status == "ok" and verdict.provenance != "rule" for verdict in found):
                 break
@@ -92,7 +92,9 @@ class Rejudged:
         self._groups: dict[tuple[object, ...], dict[int, Mapping[str, Any]]] = {}
         for row in rows:
             self.count += _counts(row)
-            kept = {name: row[name] for name in _LOGGED}
+            if row["verdict"] == "truncated" and row["provenance"] == "rule":
+                continue  # an unfinished thought, which was neither asked about nor compared
+            kept = {name: row[name] for name in _LOGGED} | {"completion": judged_text(row)}
             # A step that was made again after a crash counts as it was made last.
             self._groups.setdefault(self._group(row), {})[row["sample"]] = kept
 
@@ -123,6 +125,11 @@ class Rejudged:
         if self._judge.compares:
             return row["step"], row["prompt_id"]
         return row["step"], row["prompt_id"], row["sample"]
+
+
+def judged_text(row: Mapping[str, Any]) -> str:
+    """Return the text that a row of completions.jsonl was judged by."""
+    return str(row.get("judged", row["completion"]))
 
 
 def said_of(missing: Sequence[str], unlike: Sequence[str]) -> list[str]:

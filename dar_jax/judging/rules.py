@@ -1,15 +1,16 @@
-"""What needs no judge: completions that say nothing, and those too long to show whole."""
+"""What needs no judge: completions that are empty, that end within a thought, or that are too long to be shown."""
 
 import unicodedata
 from typing import Literal, Protocol
 
-from dar_jax.records import Distribution, Verdict
+from dar_jax.judging.thoughts import Thinking, without_thoughts
+from dar_jax.records import Completion, Distribution, Verdict
 
 # A word said so often and nothing else is a loop, not a completion.
 _LOOP = 8
 
 
-class Bounds(Protocol):
+class Bounds(Thinking, Protocol):
     """What a rule needs to know of a judge."""
 
     @property
@@ -28,8 +29,12 @@ class Bounds(Protocol):
         ...
 
 
-def by_rule(text: str, bounds: Bounds) -> Verdict | None:
-    """Give the verdict that needs no judge, if any: the lowest level to what says nothing."""
+def by_rule(completion: Completion, bounds: Bounds) -> Verdict | None:
+    """Return the verdict that needs no judge, if any: of an empty answer the lowest level."""
+    shown = without_thoughts(completion, bounds)
+    if isinstance(shown, Verdict):
+        return shown
+    text = shown.text
     if is_degenerate(text):
         levels = tuple(float(level + 1) for level in range(bounds.levels))
         floor = Distribution(levels=levels, probabilities=(1.0, *(0.0 for _ in levels[1:])))

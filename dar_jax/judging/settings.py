@@ -112,6 +112,8 @@ class PanelJudge(Canaries):
             raise ValueError(f"judges of {levels[0]} and {levels[-1]} levels have no mean; give all the same levels")
         if len({judge.labels for judge in self.judges}) > 1:
             raise ValueError("judges of reward and of preference have no mean; give all the same labels")
+        if len({(judge.thoughts, judge.thought_end) for judge in self.judges}) > 1:
+            raise ValueError("judges that see different texts have no mean; give all the same thoughts and thought_end")
         plain = Judging()
         for index, judge in enumerate(self.judges):
             for key in ("batch_deadline_s", "max_failure_share", "budget_usd", "budget_annotations"):
@@ -151,6 +153,16 @@ class PanelJudge(Canaries):
     def labels(self) -> str:
         """What its judges give, all of them the same."""
         return str(self.judges[0].labels)
+
+    @property
+    def thoughts(self) -> Literal["hide", "show"]:
+        """Whether thoughts are hidden from its judges, from all alike."""
+        return self.judges[0].thoughts
+
+    @property
+    def thought_end(self) -> str | None:
+        """The mark that closes a thought, if stated; all have the same."""
+        return self.judges[0].thought_end
 
     @property
     def concurrency(self) -> int:

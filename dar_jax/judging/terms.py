@@ -42,6 +42,9 @@ class Judging(Canaries):
     `reasoning` has the judge write notes first, of `reasoning_tokens` at most, and answer with them before it: two
     calls. `temperature` null sends 0, or 1 for samples. Less than `mass_floor` of the probability (or of the samples)
     on the levels is no reward.
+    With `thoughts: hide` the judge sees what follows the mark that closes a completion's last thought; one unfinished
+    has no reward. The mark is the chat template's, in a file `</think>`; one stated as `thought_end` has to be
+    in every completion.
     Completions over `max_completion_chars` are shown cut, and the judge is told; `too_long: refuse` fails them.
     Times in seconds: one attempt, one call with its retries, one batch. More than `max_failure_share` of a
     batch without a reward stops the run. `prices` overrides the built-in list; `endpoint` is the address's
@@ -64,6 +67,8 @@ class Judging(Canaries):
     reasoning: bool = False
     reasoning_tokens: Count = 512
     mass_floor: Share = 0.5
+    thoughts: Literal["hide", "show"] = "hide"
+    thought_end: Name | None = None
     max_completion_chars: Count = 20_000
     too_long: Literal["cut", "refuse"] = "cut"
     concurrency: Count = 32

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dar_jax.judging.dollars import amount, dollars, each_reward
+from dar_jax.judging.thoughts import is_unfinished
 from dar_jax.records import Verdict
 
 Metrics = Mapping[str, Any]
@@ -21,7 +22,7 @@ def judge_metrics(
     """
     slowest = min(filter(None, paces), default=None)
     failures = Counter(verdict.status for verdict in verdicts if verdict.status != "ok")
-    rewards = len(verdicts) - failures.total()
+    rewards, unfinished = len(verdicts) - failures.total(), sum(map(is_unfinished, verdicts))
     masses = [v.distribution.mass for v in verdicts if v.distribution]
     agreed = [verdict.consistency for verdict in verdicts if verdict.consistency is not None]
     gaps = [verdict.gap for verdict in verdicts if verdict.gap is not None]
@@ -29,6 +30,7 @@ def judge_metrics(
         "judge/ok": rewards,
         "judge/failed": failures.total(),
         **{f"judge/failed_{status}": count for status, count in sorted(failures.items())},
+        **({"judge/unfinished_thoughts": unfinished} if unfinished else {}),
         **({"judge/mass_mean": sum(masses) / len(masses)} if masses else {}),
         **({"judge/consistency": sum(agreed) / len(agreed)} if agreed else {}),
         **({"judge/gap": sum(gaps) / len(gaps)} if gaps else {}),

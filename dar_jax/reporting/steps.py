@@ -5,6 +5,7 @@ from typing import Any
 
 from dar_jax.console import Sample
 from dar_jax.judging.dollars import amount
+from dar_jax.judging.thoughts import Thinking, answer_text
 from dar_jax.records import Completion, Verdict
 
 Columns = Mapping[str, Any]
@@ -25,9 +26,14 @@ _SHOWN: Mapping[str, tuple[str, Callable[[float], str]]] = {
 
 
 def completion_rows(
-    step: int, completions: Sequence[Completion], verdicts: Sequence[Verdict], columns: Columns
+    step: int,
+    completions: Sequence[Completion],
+    verdicts: Sequence[Verdict],
+    columns: Columns,
+    terms: Thinking | None = None,
 ) -> list[dict[str, Any]]:
-    """Make the rows of completions.jsonl: what was said, what was judged, what became of it.
+    """Return the rows of completions.jsonl: the whole text, and beside it the part that was `judged` where the judge's
+    `terms` hide a thought.
 
     `columns` are the algorithm's, a number a row each.
     """
@@ -38,6 +44,7 @@ def completion_rows(
             "sample": completion.sample,
             "prompt": completion.prompt.text,
             "completion": completion.text,
+            **_judged(completion, terms),
             "tokens": completion.token_count,
             "ended": completion.ended,
             "verdict": verdict.status,
@@ -48,6 +55,11 @@ def completion_rows(
         }
         for row, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True))
     ]
+
+
+def _judged(completion: Completion, terms: Thinking | None) -> dict[str, str]:
+    answer = completion.text if terms is None else answer_text(completion, terms)
+    return {} if answer is None or answer == completion.text else {"judged": answer}
 
 
 def averaged(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -86,6 +98,12 @@ def warnings(metrics: Mapping[str, Any], modes: Collection[str] = ()) -> list[st
         found.append(
             "the judge gave all completions of each prompt the same reward: there is nothing to learn from;"
             f" {finer if 'single' in modes or not modes else other}"
+        )
+    thinking, judged = metrics.get("judge/unfinished_thoughts", 0), metrics.get("judge/ok", 0)
+    if thinking > judged:
+        found.append(
+            f"{thinking:.0f} completions ended within a thought, {judged:.0f} were judged: raise"
+            " sampling.max_completion_length, or have the policy think less (tokenizer.template_arguments)"
         )
     if metrics.get("completions/clipped_ratio", 0) == 1:
         found.append(

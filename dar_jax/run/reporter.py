@@ -64,7 +64,7 @@ class Reporter:
         """Log the completions of all hosts, this host's `own` by row among them, and show some now and then."""
         display, rows = self.config.display, list(own)
         of_rows = {name: column.reshape(-1)[rows] for name, column in columns.items()}
-        made = completion_rows(step, list(own.values()), [verdicts[row] for row in rows], of_rows)
+        made = completion_rows(step, list(own.values()), [verdicts[row] for row in rows], of_rows, self.config.judge)
         logged = hosts.union_at_first("completions", dict(zip(rows, made, strict=True)), dict[str, Any])
         self._write("completions", logged)
         if display.samples_every and (step == 1 or step % display.samples_every == 0):

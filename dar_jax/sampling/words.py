@@ -37,6 +37,9 @@ def _read(
     """Read rows, the `numbers` of `count` in all."""
     token_BS, mask_BT, ended_B = spoken
     token_BT, group_size = token_BS[:, -mask_BT.shape[1] :], count // len(prompts)
+    end = tokenizer.template.thought_end
+    opened = {number // group_size for number in numbers} if end else set()
+    opened = {place for place in opened if tokenizer.opens_thought(prompts[place])}
     return {
         number: Completion(
             prompt=prompts[number // group_size],
@@ -44,6 +47,8 @@ def _read(
             text=tokenizer.decode(token_BT[row][mask_BT[row]].tolist()),
             token_count=int(mask_BT[row].sum()),
             ended=bool(ended_B[row]),
+            thought_end=end,
+            thought_open=number // group_size in opened,
         )
         for row, number in enumerate(numbers)
     }

@@ -8,6 +8,7 @@ travel with the tokens, so that a pad id that equals EOS does no harm.
 from dar_jax.tokens.files import generation_settings
 from dar_jax.tokens.padding import pad
 from dar_jax.tokens.settings import TokenizerSettings
+from dar_jax.tokens.template import THOUGHT_END, thought_start
 from dar_jax.tokens.tokenizer import Tokenizer
 
-__all__ = ["Tokenizer", "TokenizerSettings", "generation_settings", "pad"]
+__all__ = ["THOUGHT_END", "Tokenizer", "TokenizerSettings", "generation_settings", "pad", "thought_start"]

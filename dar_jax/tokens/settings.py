@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT, Free, Place
+from dar_jax.settings import STRICT, Free, Name, Place
 from dar_jax.tokens.files import folder, stated_ends
 from dar_jax.tokens.tokenizer import Tokenizer
 
@@ -19,6 +19,7 @@ class TokenizerSettings:
     put before conversations that have no system message. `template_arguments` are handed to the
     template, such as Qwen3's `{enable_thinking: false}`; a template that asks for today is told
     26 July 2024 whatever the day, unless an argument of its own (Llama's `date_string`) says another.
+    `also_ends` names tokens that end a completion beside those that the files and the template state.
     """
 
     path: Place | None = None
@@ -26,6 +27,7 @@ class TokenizerSettings:
     wrap_text: bool = False
     system: str | None = None
     template_arguments: dict[str, Free] = Field(default_factory=dict)
+    also_ends: tuple[Name, ...] = ()
 
     def open(self, policy_path: str) -> Tokenizer:
         """Load the tokenizer; `policy_path` is where it lies when the settings name no place.
@@ -41,6 +43,7 @@ class TokenizerSettings:
             system=self.system,
             template_arguments=self.template_arguments,
             also_eos=ends,
+            also_ends=self.also_ends,
         )
         self._check(tokenizer)
         return tokenizer

@@ -8,7 +8,7 @@ from typing import Any, Self
 from dar_jax.errors import SettingError
 from dar_jax.records import Message, Prompt
 from dar_jax.tokens import files
-from dar_jax.tokens.template import Template
+from dar_jax.tokens.template import Template, thought_start
 
 
 class Tokenizer:
@@ -29,6 +29,7 @@ class Tokenizer:
         wrap_text: bool = False,
         system: str | None = None,
         template_arguments: Mapping[str, Any] | None = None,
+        also_ends: Sequence[str] = (),
     ) -> None:
         hf.model_max_length = int(1e30)  # lengths are ours to check; the library would only warn
         self._hf, self._folder = hf, folder
@@ -36,7 +37,8 @@ class Tokenizer:
         self.where, self.wrap_text, self.system = where, wrap_text, system
         self.template = Template(hf, where, template_arguments or {})
         self.vocab_size = max(hf.get_vocab().values()) + 1
-        ends = {*also_eos, hf.eos_token_id, self.turn_end_id} - {None}
+        named = [self._end_id(token) for token in also_ends]
+        ends = {*also_eos, *named, hf.eos_token_id, self.turn_end_id} - {None}
         if not ends:
             raise SettingError(
                 f"tokenizer: {where} names no end token; state eos_token in its"
@@ -99,9 +101,29 @@ class Tokenizer:
 
     @cached_property
     def turn_end_id(self) -> int | None:
-        """The token that the chat template puts after an assistant turn, such as `<|im_end|>`."""
-        first = self.encode_text(self.template.after_a_turn())[:1]
-        return first[0] if first and first[0] in self._special_ids else None
+        """The token that the chat template puts after an assistant turn, such as `<|im_end|>`, flagged special or not:
+        fine-tunes add ChatML's as plain tokens.
+        """
+        first = self.encode_text(self.template.after_a_turn() if self.has_chat_template else "")[:1]
+        return first[0] if first and first[0] in self._special_ids | self._hf.added_tokens_decoder.keys() else None
+
+    def doubts(self) -> list[str]:
+        """Return what about the chat template a user should know once, before a run: a line each."""
+        found = list[str]()
+        if not self.has_chat_template:
+            return found
+        if self.turn_end_id is None:
+            found.append(
+                f"the chat template of {self.where} ends no turn with one token of its own; only"
+                f" {', '.join(self._names(self.eos_ids))} will end a completion. If the policy ends its turns"
+                " otherwise, name that token in tokenizer.also_ends"
+            )
+        if self.template.leaves_turn_closed():
+            found.append(
+                f"the chat template of {self.where} ignores add_generation_prompt: prompts end before the assistant's"
+                " turn is opened, and the policy has to open it; see whether it was trained so"
+            )
+        return found
 
     @cached_property
     def bos_id(self) -> int | None:
@@ -111,7 +133,7 @@ class Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of a bare text: no BOS, no EOS, no template."""
-        return self._known(list(self._hf.encode(text, add_special_tokens=False)))
+        return self._known(list(self._hf.encode(_whole(text), add_special_tokens=False)))
 
     def encode_prompt(self, prompt: Prompt, system: str | None = None) -> list[int]:
         """Return the ids the policy is given, with BOS exactly once where the model has one.
@@ -124,7 +146,7 @@ class Tokenizer:
         """Encode many prompts at once."""
         if not prompts:
             return []
-        texts = [self._prompt_text(prompt, None) for prompt in prompts]
+        texts = [_whole(self._prompt_text(prompt, None)) for prompt in prompts]
         encoded = self._hf(texts, add_special_tokens=False)["input_ids"]
         return [self._with_one_bos(self._known(list(ids))) for ids in encoded]
 
@@ -147,7 +169,46 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of a completion, spaces as the ids have them; special and end tokens are dropped."""
         words = [int(i) for i in ids if i not in self.eos_ids and i < self.vocab_size]
-        return str(self._hf.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        # The marks of a thought stay, also where their tokens are flagged special.
+        pieces: list[tuple[str | None, list[int]]] = [(None, [])]
+        for i in words:
+            if (mark := self._thought_marks.get(i)) is None:
+                pieces[-1][1].append(i)
+            else:
+                pieces.append((mark, []))
+        return "".join((mark or "") + self._decoded(piece) for mark, piece in pieces)
+
+    def opens_thought(self, prompt: Prompt) -> bool:
+        """Whether a prompt, as the policy is given it, leaves a thought open for the completion to go on with."""
+        start = thought_start(self.template.thought_end)
+        if not start:
+            return False
+        if prompt.messages is None and not self.wrap_text:
+            return prompt.text.rstrip().endswith(start)
+        turns, given = self._turns(prompt, None), self._given(prompt)
+        return self.template.opens_thought(turns, **given)
+
+    def _end_id(self, token: str) -> int:
+        ids = self.encode_text(token)
+        if len(ids) != 1:
+            raise SettingError(
+                f"tokenizer.also_ends: {token!r} is {len(ids)} tokens in {self.where}; name one token of its vocabulary"
+            )
+        return ids[0]
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) if ids else ""
+
+    def _names(self, ids: Iterable[int]) -> list[str]:
+        return [str(name) for name in self._hf.convert_ids_to_tokens(sorted(ids))]
+
+    @cached_property
+    def _thought_marks(self) -> dict[int, str]:
+        """The marks of a thought whose tokens are flagged special, by id."""
+        end = self.template.thought_end
+        vocabulary = self._hf.get_added_vocab()
+        marks = {vocabulary.get(mark): mark for mark in (end, thought_start(end)) if mark}
+        return {i: mark for i, mark in marks.items() if i in self._special_ids}
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:
@@ -155,16 +216,42 @@ class Tokenizer:
         return frozenset(self._hf.all_special_ids) | {i for i, token in added if token.special}
 
     def _prompt_text(self, prompt: Prompt, system: str | None) -> str:
-        messages = prompt.messages
-        if messages is None:
-            if not self.wrap_text:
-                return prompt.text
-            messages = (Message(role="user", content=prompt.text),)
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        if prompt.messages is None and not self.wrap_text:
+            if name := "tools" if prompt.tools else next(iter(prompt.template_arguments), ""):
+                raise SettingError(
+                    f"{name}: the prompt is a string and goes to the policy without the chat template that would read"
+                    f" {name}; set tokenizer.wrap_text=true, or rename the column"
+                )
+            return prompt.text
+        turns, given = self._turns(prompt, system), self._given(prompt)
+        return self.template.render(turns, add_generation_prompt=True, **given)
+
+    def _turns(self, prompt: Prompt, system: str | None) -> list[dict[str, Any]]:
+        """Return the messages that the template is given. Raises SettingError for a key that it does not read."""
+        messages = prompt.messages or (Message(role="user", content=prompt.text),)
+        plain = [{"role": turn.role, "content": turn.content} for turn in messages]
+        turns = plain if prompt.turns is None else [dict(turn) for turn in prompt.turns]
+        for name in {name: None for turn in turns for name in turn if name not in ("role", "content")}:
+            if self.has_chat_template and not self.template.reads(name):
+                raise SettingError(
+                    f"{name}: a message has it, and the chat template of {self.where} does not read it; take it out of"
+                    " the data, or name another tokenizer.chat_template"
+                )
         system = self.system if system is None else system
         if system is not None and turns[:1] and turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": system})
-        return self.template.render(turns, add_generation_prompt=True)
+        return turns
+
+    def _given(self, prompt: Prompt) -> dict[str, Any]:
+        """Return a row's own tools and template arguments. Raises SettingError for one that the template ignores."""
+        names = ["tools"] * bool(prompt.tools) + list(prompt.template_arguments)
+        for name in names if self.has_chat_template else ():
+            if not self.template.takes(name):
+                raise SettingError(
+                    f"{name}: the row has it, and the chat template of {self.where} does not read it; take it out of"
+                    " the data, or name another tokenizer.chat_template"
+                )
+        return {"tools": prompt.tools and list(prompt.tools), "arguments": prompt.template_arguments}
 
     def _known(self, ids: list[int]) -> list[int]:
         if (highest := max(ids, default=0)) >= self.vocab_size:
@@ -180,3 +267,13 @@ class Tokenizer:
         # A template may write BOS itself, the tokenizer may add it too; neither alone is to be
         # trusted.
         return [bos, *ids[start:]] if start or self.bos_id is not None else ids
+
+
+def _whole(text: str) -> str:
+    """Return a text that UTF-8 can hold. Raises SettingError for half a character, which JSON can spell."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as fault:
+        half = ascii(text[fault.start])
+        raise SettingError(f"tokenizer: a text holds half a character, {half}; write the whole one") from None
+    return text

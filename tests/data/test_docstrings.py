@@ -80,7 +80,7 @@ def test_the_library_gives_prompts_and_demonstrations(train: Source) -> None:
         assert prompt.text.endswith(CUE)
         assert train.completion(prompt.id).startswith(" ")
         assert train.completion(prompt.id).strip() not in prompt.text.splitlines()
-    assert {"module", "object"} <= train[0].extra.keys()
+    assert {"module", "object"} <= set(train.columns)
 
 
 def test_train_and_test_share_no_body(train: Source) -> None:

@@ -51,8 +51,8 @@ def test_every_store_gives_the_same_prompts(stored: Path, monkeypatch: pytest.Mo
     source = load(stored)
     assert [prompt.id for prompt in source] == [0, 1]
     assert [prompt.text for prompt in source] == [row["prompt"] for row in ROWS]
-    assert source[1].extra["stars"] == 4
-    assert {"chosen", "rejected"} <= source[1].extra.keys()
+    assert {"chosen", "rejected", "completion"} <= set(source.columns)
+    assert source.pair(1) == ("c", "d")
     assert [source.completion(i) for i in range(2)] == ["one", "two"]
 
 
@@ -95,8 +95,11 @@ def test_small_files_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mo
 def test_reading_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load(jsonl(tmp_path / "a.jsonl", ROWS))
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{oops\n')
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1, they say")
     with pytest.raises(SettingError):
-        load(tmp_path / "bad.jsonl")
+        load(tmp_path / "bad.jsonl")[1]
+    with pytest.raises(SettingError):
+        load(tmp_path / "bad.parquet")
     assert capfd.readouterr() == ("", "")
 
 
@@ -106,7 +109,7 @@ def test_prompts_paired_with_the_wrong_completions(tmp_path: Path) -> None:
     source = load(jsonl(tmp_path / "a.jsonl", rows))
     for i in [*range(1999, 0, -97), 0, 1023, 1024]:
         assert source[i].text == f"prompt {i}"
-        assert source[i].extra["row"] == source[i].id == i
+        assert source[i].id == i
         assert source.completion(i) == f"of {i}"
 
 
@@ -114,7 +117,6 @@ BROKEN = {
     "no such file": ("gone.jsonl", {}, "data.path: there is no file or folder"),
     "no such folder": ("gone/", {}, "data.path: there is no file or folder"),
     "unknown format": ("a.txt", {}, "cannot tell the format"),
-    "not json": ("bad.jsonl", {}, "data.path: cannot read"),
     "nothing inside": ("empty.jsonl", {}, "has no rows"),
     "no column": ("a.jsonl", {"prompt_column": "post"}, "no column 'post' \\(it has prompt, comp"),
     "no split": ("a.jsonl", {"split": "test"}, "no split 'test' \\(it has train\\)"),
