@@ -1,13 +1,17 @@
 """What a decoder is: its sizes and switches, however its files spell them."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.models.lora import Lora
 from dar_jax.models.rope import Rope
 from dar_jax.settings import STRICT, Count, CountOrZero, Positive, PositiveOrZero
+
+# Far beyond any model, near enough that nothing made of a size takes long.
+MAX_LAYERS, MAX_SIZE = 4096, 1 << 24
+Size = Annotated[Count, Field(le=MAX_SIZE)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -31,14 +35,14 @@ class DecoderConfig:
     """
 
     family: str
-    vocab_size: Count
-    width: Count
-    layers: Count
-    heads: Count
-    kv_heads: Count
-    head_size: Count
-    mlp_width: Count
-    max_positions: Count
+    vocab_size: Size
+    width: Size
+    layers: Annotated[Count, Field(le=MAX_LAYERS)]
+    heads: Size
+    kv_heads: Size
+    head_size: Size
+    mlp_width: Size
+    max_positions: Size
     rope: Rope
     norm_eps: Positive
     init_std: PositiveOrZero = 0.02
@@ -52,7 +56,7 @@ class DecoderConfig:
     score_size: Positive | None = None
     score_cap: Positive | None = None
     logit_cap: Positive | None = None
-    window: Count | None = None
+    window: Size | None = None
     local_layers: tuple[bool, ...] = ()
     local_rope: Rope | None = None
     lora: Lora | None = None

@@ -5,13 +5,14 @@ A hub id becomes a local folder by one fetch of the small files; all else reads 
 
 import json
 import os
-import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dar_jax.errors import SettingError
+from dar_jax.model_files import HUB_ID, inside, read_json
+from dar_jax.tokens.bounded_jinja import MAX_SOURCE_CHARS
 
 _TOKENIZER = (
     "tokenizer.json",
@@ -26,6 +27,8 @@ _TOKENIZER = (
     "tekken.json",
     "chat_template.jinja",
 )
+_TEMPLATES = "additional_chat_templates"
+_MAX_BYTES = 1 << 28
 _CONFIG, _GENERATION, _TEMPLATE = "tokenizer_config.json", "generation_config.json", "chat_template.jinja"
 
 
@@ -37,7 +40,7 @@ def folder(source: str) -> Path:
     path = Path(source)
     if path.is_dir():
         return path
-    if path.exists() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+    if path.exists() or not HUB_ID.fullmatch(source):
         raise SettingError(f"tokenizer.path: {source}: no such folder, and not a hub id like 'Qwen/Qwen3-0.6B'")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -62,11 +65,15 @@ def read(place: Path, where: str) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     whole = (place / "tokenizer.json").is_file()
+    given = _check_files(place, where)
     if not whole:
         _check_readable(place, where)
+        given["trust_remote_code"] = False
     try:
-        return (PreTrainedTokenizerFast if whole else AutoTokenizer).from_pretrained(str(place))
-    except Exception as fault:  # the library raises what its many readers raise
+        return (PreTrainedTokenizerFast if whole else AutoTokenizer).from_pretrained(str(place), **given)
+    except BaseException as fault:  # the library raises what its many readers raise, Rust's panics among them
+        if isinstance(fault, KeyboardInterrupt | SystemExit):
+            raise
         reason = " ".join(str(fault).split())[:200]
         raise SettingError(f"tokenizer.path: cannot read a tokenizer from {where}: {reason}") from fault
 
@@ -76,7 +83,12 @@ def stated_ends(place: Path, *names: str) -> set[int]:
     ends: set[int] = set()
     for name in names or (_GENERATION, "config.json"):
         stated = _json(place / name).get("eos_token_id")
-        ends |= set(stated if isinstance(stated, list) else [] if stated is None else [stated])
+        listed = stated if isinstance(stated, list) else [] if stated is None else [stated]
+        if any(type(each) is not int or not 0 <= each < 1 << 31 for each in listed):
+            raise SettingError(
+                f"{place / name}: eos_token_id {str(stated)[:60]}; expected a token id, or a list of them"
+            )
+        ends |= set(listed)
     return ends
 
 
@@ -88,10 +100,12 @@ def generation_settings(source: str) -> dict[str, Any]:
 def template_file(path: str) -> str:
     """Read a chat template from a file of the user's."""
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except OSError as fault:
+        with Path(path).expanduser().open(encoding="utf-8-sig") as file:
+            return file.read(MAX_SOURCE_CHARS + 1)
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else "it is no text in UTF-8"
         raise SettingError(
-            f"tokenizer.chat_template: cannot read {path} ({fault.strerror});"
+            f"tokenizer.chat_template: cannot read {path} ({reason});"
             " expected auto, none or a file that holds a template"
         ) from fault
 
@@ -120,6 +134,22 @@ def write_generation(place: Path | None, directory: Path, eos_ids: frozenset[int
     _write_json(directory / _GENERATION, {**stated, "eos_token_id": sorted(eos_ids), "pad_token_id": pad_id})
 
 
+def _check_files(place: Path, where: str) -> dict[str, Any]:
+    """Return what keeps the library from files that tokenizer_config.json names. Raises SettingError for a file of the
+    tokenizer that is a link out of the folder, or too large.
+    """
+    names = {file.name for pattern in (*_TOKENIZER, _GENERATION) for file in place.glob(pattern)}
+    for name in sorted(names):
+        if (size := inside(place, name).stat().st_size) > _MAX_BYTES:
+            raise SettingError(f"tokenizer.path: {where}: {name} has {size:,} bytes; expected at most {_MAX_BYTES:,}")
+    for file in (place / _TEMPLATES).glob("*.jinja"):
+        inside(place / _TEMPLATES, file.name)
+    given: dict[str, Any] = {name: None for name in _json(place / _CONFIG) if name.endswith("_file")}
+    if "tokenizer_file" in given:
+        given["tokenizer_file"] = str(place / "tokenizer.json")
+    return given
+
+
 def _check_readable(place: Path, where: str) -> None:
     if (place / "vocab.json").is_file() or (place / "tekken.json").is_file():
         return
@@ -133,15 +163,7 @@ def _check_readable(place: Path, where: str) -> None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise SettingError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise SettingError(f"{path}: expected a JSON object, got {type(found).__name__}")
-    return found
+    return read_json(path) if path.exists() or path.is_symlink() else {}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

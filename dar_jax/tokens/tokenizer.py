@@ -36,7 +36,9 @@ class Tokenizer:
         self._template_replaced = False
         self.where, self.wrap_text, self.system = where, wrap_text, system
         self.template = Template(hf, where, template_arguments or {})
-        self.vocab_size = max(hf.get_vocab().values()) + 1
+        self.vocab_size = max(hf.get_vocab().values(), default=-1) + 1
+        if not self.vocab_size:
+            raise SettingError(f"tokenizer: {where} has no tokens; fetch its files again")
         named = [self._end_id(token) for token in also_ends]
         ends = {*also_eos, *named, hf.eos_token_id, self.turn_end_id} - {None}
         if not ends:
@@ -133,7 +135,7 @@ class Tokenizer:
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of a bare text: no BOS, no EOS, no template."""
-        return self._known(list(self._hf.encode(_whole(text), add_special_tokens=False)))
+        return self._known(list(self._split([_whole(text)])[0]))
 
     def encode_prompt(self, prompt: Prompt, system: str | None = None) -> list[int]:
         """Return the ids the policy is given, with BOS exactly once where the model has one.
@@ -147,8 +149,7 @@ class Tokenizer:
         if not prompts:
             return []
         texts = [_whole(self._prompt_text(prompt, None)) for prompt in prompts]
-        encoded = self._hf(texts, add_special_tokens=False)["input_ids"]
-        return [self._with_one_bos(self._known(list(ids))) for ids in encoded]
+        return [self._with_one_bos(self._known(list(ids))) for ids in self._split(texts)]
 
     def encode_completion(self, text: str, *, conversation: bool = False) -> list[int]:
         """Return the ids of a recorded completion, ended by one end token.
@@ -187,6 +188,13 @@ class Tokenizer:
             return prompt.text.rstrip().endswith(start)
         turns, given = self._turns(prompt, None), self._given(prompt)
         return self.template.opens_thought(turns, **given)
+
+    def _split(self, texts: list[str]) -> list[list[int]]:
+        try:
+            return list(self._hf(texts, add_special_tokens=False)["input_ids"])
+        except Exception as fault:  # whatever the library's model of a vocabulary has against a text
+            reason = " ".join(str(fault).split())[:200]
+            raise SettingError(f"tokenizer: {self.where} cannot split a text into tokens: {reason}") from fault
 
     def _end_id(self, token: str) -> int:
         ids = self.encode_text(token)

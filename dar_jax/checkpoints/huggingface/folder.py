@@ -1,7 +1,6 @@
 """The folder around the weights: found here or on the hub, read, and made so that no half of one is ever seen."""
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dar_jax.errors import SettingError
+from dar_jax.model_files import HUB_ID, read_json
 from dar_jax.models import DecoderConfig, families
 
-HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_ADAPTER = "adapter_config.json"
 
 
 def find(source: str | Path, *patterns: str) -> Path:
@@ -35,22 +35,15 @@ def find(source: str | Path, *patterns: str) -> Path:
 
 
 def read_config(source: str | Path) -> DecoderConfig:
-    """Read the config.json of a local folder or a hub id."""
-    file = find(source, "config.json") / "config.json"
+    """Read the config.json of a local folder or a hub id. Raises SettingError, also for a folder of adapters alone."""
+    folder = find(source, "config.json", _ADAPTER)
+    file = folder / "config.json"
+    if not file.exists() and (folder / _ADAPTER).exists():
+        base = str(read_json(folder / _ADAPTER).get("base_model_name_or_path"))[:200]
+        raise SettingError(
+            f"{source}: an adapter of {base}; merge it first (peft merge_and_unload) and name the result"
+        )
     return families.read(read_json(file), str(file))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises SettingError, naming the file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingError(f"{path}: no such file; a checkpoint folder needs it") from None
-    except ValueError as error:
-        raise SettingError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise SettingError(f"{path}: expected a JSON object, got {type(found).__name__}")
-    return found
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -17,12 +17,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from dar_jax.checkpoints.huggingface.folder import read_json
 from dar_jax.errors import SettingError
+from dar_jax.model_files import inside, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F64": jnp.float64, "F32": jnp.float32, "F16": jnp.float16, "BF16": jnp.bfloat16}
-_LONGEST_HEADER = 100_000_000
+_LONGEST_HEADER = 1 << 25
+_MOST_FILES = 10_000
+_MOST_AXES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class Tensor:
     offset: int
     shape: tuple[int, ...]
     kind: str
+    end: int
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -69,16 +72,28 @@ def damaged(path: Path, reason: object) -> SettingError:
 
 def open_tensors(folder: Path, stack: ExitStack) -> dict[str, Tensor]:
     """Open every file of a folder, until `stack` closes, and read its header alone. Raises SettingError."""
+    found: dict[str, Tensor] = {}
+    for file in _files(folder):
+        for name, tensor in _open(inside(folder, file), stack):
+            if name in found:
+                both = f"{found[name].path.name} and {file}"
+                raise SettingError(f"{folder}: tensor {name[:100]} is in two files, {both}; fetch them again")
+            found[name] = tensor
+    return found
+
+
+def _files(folder: Path) -> list[str]:
     if (folder / SINGLE).exists():
-        files = [SINGLE]
-    elif (folder / INDEX).exists():
-        weight_map = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise SettingError(f"{folder / INDEX}: no weight_map, which says the file of each tensor; fetch it again")
-        files = sorted(set(weight_map.values()))
-    else:
+        return [SINGLE]
+    if not (folder / INDEX).exists():
         raise SettingError(f"{folder}: no {SINGLE} and no {INDEX}; only safetensors are read")
-    return {name: tensor for file in files for name, tensor in _open(folder / file, stack)}
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise SettingError(f"{folder / INDEX}: no weight_map, which says the file of each tensor; fetch it again")
+    files = sorted(set(weight_map.values()))
+    if len(files) > _MOST_FILES:
+        raise SettingError(f"{folder / INDEX}: it names {len(files):,} files; expected at most {_MOST_FILES:,}")
+    return files
 
 
 def _open(path: Path, stack: ExitStack) -> Iterator[tuple[str, Tensor]]:
@@ -87,24 +102,46 @@ def _open(path: Path, stack: ExitStack) -> Iterator[tuple[str, Tensor]]:
         stack.callback(os.close, file)
         size = os.fstat(file).st_size
         length = int.from_bytes(os.pread(file, 8, 0), "little")
-        if not 0 < length <= min(size - 8, _LONGEST_HEADER):
+        if not 0 < length <= size - 8:
             raise ValueError(f"{size} bytes are too few for its header")
-        header = json.loads(os.pread(file, length, 8))
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(os.pread(file, length, 8), object_pairs_hook=_unique)
         header.pop("__metadata__", None)
-        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        if size != end:
-            raise ValueError(f"{size} bytes of {end}")
-        for name, entry in header.items():
-            yield name, _tensor(path, file, 8 + length, name, entry)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, error) from None
+        tensors = [(name, _tensor(path, file, 8 + length, name, entry)) for name, entry in header.items()]
+        _check_spans(tensors, 8 + length, size)
+        yield from tensors
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(path, " ".join(str(error).split())[:200] or type(error).__name__) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice in its header")
+    return found
 
 
 def _tensor(path: Path, file: int, base: int, name: str, entry: Mapping[str, Any]) -> Tensor:
     kind, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    if not isinstance(kind, str) or len(shape) > _MOST_AXES:
+        raise ValueError(f"{name[:100]}: dtype {str(kind)[:20]} with {len(shape)} axes")
+    if any(type(number) is not int or not 0 <= number < 1 << 63 for number in (*shape, begin, end)):
+        raise ValueError(f"{name[:100]}: a shape or an offset that is no size")
     if kind in DTYPES and end - begin != math.prod(shape) * np.dtype(DTYPES[kind]).itemsize:
-        raise ValueError(f"{name}: {end - begin} bytes for {shape} {kind}")
-    return Tensor(path=path, file=file, offset=base + begin, shape=shape, kind=kind)
+        raise ValueError(f"{name[:100]}: {end - begin} bytes for {shape} {kind}")
+    return Tensor(path=path, file=file, offset=base + begin, shape=shape, kind=kind, end=base + end)
+
+
+def _check_spans(tensors: list[tuple[str, Tensor]], start: int, size: int) -> None:
+    """Raise ValueError unless the tensors fill the file, one after the other."""
+    place = start
+    for name, tensor in sorted(tensors, key=lambda pair: (pair[1].offset, pair[1].end)):
+        if tensor.offset != place or tensor.end < place:
+            raise ValueError(f"{name[:100]} begins at byte {tensor.offset}, where {place} is expected")
+        place = tensor.end
+    if place != size:
+        raise ValueError(f"{size} bytes of {place}")
 
 
 def write_shard(

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dar_jax.errors import SettingError
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.config import MAX_LAYERS, DecoderConfig
 from dar_jax.models.families import gemma2, gemma3, llama, mistral, olmo2, olmo3, phi3, qwen2, qwen3, rope
 from dar_jax.models.families.family import GLOBAL, LOCAL, Family
 
@@ -35,14 +35,12 @@ _FIELDS: tuple[tuple[Any, ...], ...] = (
 def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
     """Read an HF config.json. Raises SettingError, naming `source`, for what cannot be honoured."""
     family = _family(hf, source)
-    for key, allowed in family.refuse.items():
-        if key in hf and hf[key] not in allowed:
-            raise _unsupported(source, key, hf[key], f"{allowed[0]!r}")
-    kinds = set(hf.get("layer_types") or ())
-    if kinds - {GLOBAL, LOCAL} or (LOCAL in kinds and hf.get("sliding_window") is None):
-        raise _unsupported(source, "layer_types", hf["layer_types"], f"{GLOBAL!r}, and {LOCAL!r} with a sliding_window")
-    full = _completed(family, hf)
     try:
+        for key, allowed in family.refuse.items():
+            if key in hf and hf[key] not in allowed:
+                raise _unsupported(source, key, hf[key], f"{allowed[0]!r}")
+        _check_layers(hf, source)
+        full = _completed(family, hf)
         fields = {ours: full.get(key, *default) if default else full[key] for ours, key, *default in _FIELDS}
         fields |= {**family.switches(full), **rope.read(family, hf, source)}
         return DecoderConfig(family=family.model_type, **fields)
@@ -51,9 +49,9 @@ def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "sizes"
-        raise SettingError(f"{source}: {where}: {first['msg']}, got {first['input']!r}") from None
+        raise SettingError(f"{source}: {where}: {first['msg']}, got {_shown(first['input'])}") from None
     except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
-        raise SettingError(f"{source}: a value is of the wrong kind: {error}") from None
+        raise SettingError(f"{source}: a value is of the wrong kind: {str(error)[:200]}") from None
 
 
 def write(config: DecoderConfig) -> dict[str, Any]:
@@ -71,12 +69,29 @@ def write(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _family(hf: Mapping[str, Any], source: str) -> Family:
-    names = hf.get("architectures") or [hf.get("model_type")]
+    stated = hf.get("architectures") or [hf.get("model_type")]
+    names = [each for each in (stated if isinstance(stated, list) else [stated]) if isinstance(each, str)]
     for family in FAMILIES.values():
         if {family.architecture, family.model_type} & set(names):
             return family
     known = ", ".join(family.architecture for family in FAMILIES.values())
-    raise SettingError(f"{source}: architecture {', '.join(map(str, names))} is not supported; supported: {known}")
+    found = ", ".join(names)[:200] or _shown(stated)
+    raise SettingError(f"{source}: architecture {found} is not supported; supported: {known}")
+
+
+def _check_layers(hf: Mapping[str, Any], source: str) -> None:
+    """Raise SettingError for layers of unknown kinds, or more of them than may be counted one by one."""
+    count, listed = hf.get("num_hidden_layers"), hf.get("layer_types") or ()
+    if isinstance(count, int) and count > MAX_LAYERS:
+        raise SettingError(f"{source}: num_hidden_layers {_shown(count)}; expected at most {MAX_LAYERS}")
+    local = LOCAL in listed
+    if any(kind not in (GLOBAL, LOCAL) for kind in listed) or (local and hf.get("sliding_window") is None):
+        raise _unsupported(source, "layer_types", listed, f"{GLOBAL!r}, and {LOCAL!r} with a sliding_window")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _completed(family: Family, hf: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,5 +104,5 @@ def _completed(family: Family, hf: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unsupported(source: str, key: str, value: Any, expected: str) -> SettingError:
     return SettingError(
-        f"{source}: {key} {value!r} is not supported, only {expected}; ignoring it would change the model"
+        f"{source}: {key} {_shown(value)} is not supported, only {expected}; ignoring it would change the model"
     )

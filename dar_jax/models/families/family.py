@@ -179,7 +179,6 @@ NORM_BOTH_ROWS = (
 LLAMA_ROWS = OUTER_ROWS + NORM_BEFORE_ROWS + MATRIX_ROWS
 
 REFUSE: Mapping[str, tuple[Any, ...]] = {
-    "attention_dropout": (0, None),
     "attention_bias": (False, None),
     "mlp_bias": (False, None),
     "quantization_config": (None,),

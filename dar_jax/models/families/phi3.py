@@ -16,6 +16,6 @@ FAMILY = Family(
     rows=OUTER_ROWS + NORM_BEFORE_ROWS + FUSED_ROWS,
     switches=lambda hf: {"head_size": head_size(hf), **local_layers(hf, lambda layer: True)},
     keys=lambda config: {"head_dim": config.head_size, "sliding_window": config.window, "attention_bias": False},
-    refuse={**SILU, "embd_pdrop": (0, None), "resid_pdrop": (0, None), "lm_head_bias": (False, None)},
+    refuse={**SILU, "lm_head_bias": (False, None)},
     defaults={"num_key_value_heads": None, "rope_theta": 10_000.0, "rms_norm_eps": 1e-5},
 )
