@@ -64,7 +64,6 @@ def test_a_model_type_alone_and_several_eos_are_enough():
         ({"architectures": None, "model_type": None}, "is not supported"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
         ({"attention_bias": True}, "attention_bias True"),
-        ({"attention_dropout": 0.1}, "attention_dropout 0.1"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported, only 'silu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         (
