@@ -142,6 +142,9 @@ class RunConfig:
 
     @model_validator(mode="after")
     def _rooms_agree(self) -> Self:
+        if getattr(self.data, "pairs", False) and "pairs" not in self.algorithm.needs:
+            ignored = f"algorithm {self.algorithm.name} would not learn from the recorded pairs"
+            raise _at("data.pairs", f"{ignored}; leave it out, or set algorithm.name=offline_dpo")
         if self.online and self.judge is None:
             raise _at("judge", f"algorithm {self.algorithm.name} learns from rewards; state who gives them")
         if self.evaluation and self.evaluation.judge is None and self.judge is None:

@@ -22,7 +22,7 @@ from dar_jax import heads, models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
 from dar_jax.heads import HeadState
-from dar_jax.models import DecoderConfig, Params
+from dar_jax.models import DecoderConfig, Params, families
 from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
 from dar_jax.scoring import completion_logprobs
 from dar_jax.settings import STRICT, Count, Positive, one_of
@@ -120,7 +120,7 @@ class Learner:
         self.settings, self.config, self.algorithm, self.mesh = settings, config, algorithm, mesh
         axes, shapes = models.logical_axes(config), models.abstract(config)
         self._moving_shapes, _ = models.split(shapes, config.lora)
-        self.optimizer = settings.optimizer.build(models.split(axes, config.lora)[0])
+        self.optimizer = settings.optimizer.build(models.split(axes, config.lora)[0], families.fused(config))
         self.param_shardings = parallel.shardings(shapes, axes, mesh)
         self._moving_shardings, self.frozen_shardings = models.split(self.param_shardings, config.lora)
         decode_places = decode_places or parallel.shardings(shapes, axes, parallel.decode_mesh(mesh, config.kv_heads))

@@ -1,16 +1,19 @@
 """The optimizers: Adafactor as the paper's runs had it, and AdamW.
 
 Adafactor's factors and norms belong to one weight matrix. Our layers are stacked and our heads are axes of their
-own, so each leaf is seen as the matrices it holds: one layer at a time, heads merged with their head size.
+own, so each leaf is seen as the matrices it holds: one layer at a time, heads merged with their head size, and what
+Hugging Face stores as one matrix (Phi-3's query, key and value; its gate and up) put together.
 The update then equals that of the unstacked Hugging Face weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -18,6 +21,7 @@ from dar_jax.models import at, put
 from dar_jax.settings import STRICT, CountOrZero, Positive, PositiveOrZero, Share
 
 Axes = tuple[str | None, ...]
+Fused = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,15 +40,15 @@ class Adafactor:
     weight_decay: PositiveOrZero = 0.0
     max_grad_norm: Positive | None = None
 
-    def build(self, axes: Any) -> "Updater":
-        """Make the optimizer of params whose logical axes are `axes`."""
-        return Updater(self._transformation, axes, self.max_grad_norm)
+    def build(self, axes: Any, fused: Fused = ()) -> "Updater":
+        """Build the optimizer of params whose logical axes are `axes`; each group of paths in `fused` is one matrix."""
+        return Updater(lambda axes: self._transformation(axes, fused), axes, self.max_grad_norm)
 
-    def _transformation(self, axes: Any) -> optax.GradientTransformation:
+    def _transformation(self, axes: Any, fused: Fused) -> optax.GradientTransformation:
         parts = [optax.scale_by_factored_rms(decay_rate=self.decay_exponent, min_dim_size_to_factor=2, epsilon=1e-30)]
         if self.clipping_threshold:
             parts.append(optax.clip_by_block_rms(self.clipping_threshold))
-        return _finish(self, as_matrices(optax.chain(*parts), axes), axes)
+        return _finish(self, as_matrices(optax.chain(*parts), axes, fused), axes)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,8 +64,8 @@ class AdamW:
     weight_decay: PositiveOrZero = 0.0
     max_grad_norm: Positive | None = None
 
-    def build(self, axes: Any) -> "Updater":
-        """Make the optimizer of params whose logical axes are `axes`."""
+    def build(self, axes: Any, fused: Fused = ()) -> "Updater":
+        """Build the optimizer of params whose logical axes are `axes`; elementwise, it needs no `fused` matrices."""
         return Updater(self._transformation, axes, self.max_grad_norm)
 
     def _transformation(self, axes: Any) -> optax.GradientTransformation:
@@ -139,17 +143,44 @@ def _moved(
     return optax.apply_updates(params, updates), state
 
 
-def as_matrices(inner: optax.GradientTransformation, axes: Any) -> optax.GradientTransformation:
-    """Show `inner` every weight as Hugging Face stores it: heads and their head size are one axis."""
+def as_matrices(inner: optax.GradientTransformation, axes: Any, fused: Fused = ()) -> optax.GradientTransformation:
+    """Return `inner` applied to every weight as Hugging Face stores it, transposed.
+
+    Heads and their head size are one axis. The parameters of a group in `fused`, paths with slashes, are one matrix,
+    side by side along their last (output) axis, under the path of the first.
+    """
 
     def shaped(tree: Any) -> Any:
         return jax.tree.map(lambda leaf, names: leaf.reshape(_matrix_shape(names, leaf.shape)), tree, axes)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        changed, state = inner.update(shaped(updates), state, shaped(params))
-        return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), changed, updates), state
+        matrices = shaped(updates)
+        changed, state = inner.update(_fuse(matrices, fused), state, _fuse(shaped(params), fused))
+        apart = _split(changed, matrices, fused)
+        return jax.tree.map(lambda leaf, like: leaf.reshape(like.shape), apart, updates), state
 
-    return optax.GradientTransformation(lambda params: inner.init(shaped(params)), update)
+    return optax.GradientTransformation(lambda params: inner.init(_fuse(shaped(params), fused)), update)
+
+
+def _fuse(tree: Any, fused: Fused) -> Any:
+    flat = flatten_dict(tree, sep="/")
+    for first, *rest in _present(flat, fused):
+        flat[first] = jnp.concatenate([flat[first], *(flat.pop(path) for path in rest)], axis=-1)
+    return unflatten_dict(flat, sep="/")
+
+
+def _split(tree: Any, like: Any, fused: Fused) -> Any:
+    """Undo `_fuse`; `like` is the tree before it."""
+    flat, sizes = flatten_dict(tree, sep="/"), flatten_dict(like, sep="/")
+    for group in _present(sizes, fused):
+        ends = np.cumsum([sizes[path].shape[-1] for path in group])[:-1]
+        flat |= dict(zip(group, jnp.split(flat[group[0]], ends, axis=-1), strict=True))
+    return unflatten_dict(flat, sep="/")
+
+
+def _present(flat: Any, fused: Fused) -> Fused:
+    # Adapters move in place of what is fused, and what is stacked moves apart from the rest.
+    return [group for group in fused if all(path in flat for path in group)]
 
 
 def _is_axes(node: Any) -> bool:

@@ -231,3 +231,10 @@ def test_a_judge_that_compares_needs_two_completions_a_prompt():
     with pytest.raises(SettingError, match=r"group_size: judge\.labels=preference"):
         _parse("judge.labels=preference", "group_size=1", alone)
     assert _parse("judge.labels=preference", "group_size=2").judge.labels == "preference"
+
+
+def test_recorded_pairs_that_an_algorithm_would_ignore_are_refused():
+    text = "{policy: {path: p}, data: {name: minitldr, pairs: true}, judge: {name: scripted}}"
+    with pytest.raises(SettingError, match=r"data.pairs: algorithm dual_dpo would not learn from the recorded pairs"):
+        _parse("algorithm.name=dual_dpo", text=text)
+    assert _parse("algorithm.name=offline_dpo", "judge=null", text=text).data.pairs

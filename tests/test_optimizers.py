@@ -7,8 +7,13 @@ import optax
 import pytest
 from pydantic import ValidationError
 
+from dar_jax import models
+from dar_jax.algorithms import DAR
+from dar_jax.learner import Learner, Learning
+from dar_jax.models import families
 from dar_jax.optimizers import Adafactor, AdamW, learning_rate
 from dar_jax.parallel import MeshShape, shardings
+from tests.nano import NANO
 
 AXES = {
     "embed": ("vocab", "vocab_width"),
@@ -57,8 +62,8 @@ def hf(leaves):
     return {name: np.array(weight) for name, weight in weights.items()}
 
 
-def run(settings, params, gradients, axes=AXES):
-    optimizer = settings.build(axes)
+def run(settings, params, gradients, axes=AXES, fused=()):
+    optimizer = settings.build(axes, fused)
     step = jax.jit(lambda params, state, gradient: optimizer.apply(params, gradient, state, jnp.ones(()))[:2])
     state = jax.jit(optimizer.init)(params)
     for gradient in gradients:
@@ -113,6 +118,47 @@ def test_adafactor_is_the_hugging_face_trainers(options, theirs):
         optimizer.step()
     ours = hf(run(Adafactor(learning_rate=0.05, warmup_updates=0, **options), params, gradients))
     assert_close(ours, {name: weight.detach().numpy() for name, weight in weights.items()}, rtol=2e-5, atol=2e-6)
+
+
+def test_what_hugging_face_stores_as_one_matrix_has_one_set_of_factors_and_one_norm():
+    """Phi-3's query, key and value, rows of unlike size: apart they move by up to their own size otherwise."""
+    random, sizes = np.random.default_rng(0), {"query": (4, 1.0), "key": (2, 30.0), "value": (2, 0.01)}
+    axes = dict.fromkeys(sizes, ("layers", "width", "heads", "head_size"))
+    trees = [
+        {
+            name: jnp.asarray(scale * random.normal(size=(3, 6, heads, 2)), jnp.float32)
+            for name, (heads, scale) in sizes.items()
+        }
+        for _ in range(5)
+    ]
+    params, *gradients = ({"layers": tree} for tree in trees)
+    together = [
+        {"layers": {"qkv": jnp.concatenate([leaf.reshape(3, 6, -1) for leaf in tree.values()], axis=-1)}}
+        for tree in trees
+    ]
+    settings = Adafactor(learning_rate=0.05, warmup_updates=0)
+    whole = run(settings, together[0], together[1:], {"layers": {"qkv": ("layers", "width", "mlp")}})["layers"]["qkv"]
+    fused = [[f"layers/{name}" for name in sizes], ["layers/gate", "layers/up"]]
+    ours = run(settings, params, gradients, {"layers": axes}, fused)["layers"]
+    found = np.concatenate([ours[name].reshape(3, 6, -1) for name in sizes], axis=-1)
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-7)
+    apart = run(settings, params, gradients, {"layers": axes})["layers"]
+    assert np.abs(apart["value"] - ours["value"]).max() > 0.01
+
+
+def test_the_fused_matrices_of_a_family_are_those_of_its_files():
+    phi3, qwen2 = (
+        models.DecoderConfig(**{**vars(NANO), "family": family, "qkv_bias": False}) for family in ("phi3", "qwen2")
+    )
+    attention, mlp = families.fused(phi3)
+    assert attention == tuple(f"layers/attention/{name}/kernel" for name in ("query", "key", "value"))
+    assert mlp == ("layers/mlp/gate/kernel", "layers/mlp/up/kernel")
+    assert families.fused(qwen2) == ()
+    state = jax.eval_shape(
+        Learner(Learning(), phi3, DAR(), MeshShape(devices=1).build()).optimizer.init, models.abstract(phi3)
+    )
+    factors = {leaf.shape for leaf in jax.tree.leaves(state)}
+    assert {(2, (4 + 2 + 2) * 8), (2, 2 * 64)} <= factors
 
 
 def test_adafactor_is_the_papers_update():

@@ -61,7 +61,7 @@ MATRIX: dict[str, dict[str, dict]] = {
     },
     "gemma3_text": {
         "tied-window": TIED | WINDOW | {"sliding_window_pattern": 2, "query_pre_attn_scalar": 7},
-        "untied": UNTIED | {"rope_local_base_freq": 50.0},
+        "untied-caps": UNTIED | {"rope_local_base_freq": 50.0, "attn_logit_softcapping": 1.0},
         "all-heads-linear": ALL_HEADS | WINDOW | LINEAR | {"sliding_window_pattern": 3},
     },
     "olmo2": {"tied": TIED, "untied": UNTIED, "all-heads-yarn": ALL_HEADS | YARN},

@@ -47,6 +47,13 @@ def test_both_spellings_of_the_rope_base():
         assert families.read(plain | spelling).rope.base == 5e5
 
 
+def test_gemma_3_knows_no_cap_of_attention_scores():
+    """transformers keeps the key and never applies it; Gemma 2 does."""
+    caps = {"attn_logit_softcapping": 1.0, "query_pre_attn_scalar": 6}
+    assert families.read(hf_config("gemma3_text", **caps)).score_cap is None
+    assert families.read(hf_config("gemma2", **caps)).score_cap == 1.0
+
+
 def test_a_model_type_alone_and_several_eos_are_enough():
     config = families.read({**QWEN3, "architectures": None, "eos_token_id": [2, 5]})
     assert config.family == "qwen3"

@@ -68,6 +68,12 @@ def write(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
+def fused(config: DecoderConfig) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of parameters that Hugging Face stores as one matrix, by their paths with slashes."""
+    groups = dict.fromkeys(row.beside for row in FAMILIES[config.family].rows if row.beside)
+    return tuple(tuple("/".join(path) for path in group) for group in groups)
+
+
 def _family(hf: Mapping[str, Any], source: str) -> Family:
     stated = hf.get("architectures") or [hf.get("model_type")]
     names = [each for each in (stated if isinstance(stated, list) else [stated]) if isinstance(each, str)]

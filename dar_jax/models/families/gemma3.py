@@ -1,5 +1,7 @@
 """Gemma 3, its text models: Gemma 2 with normed heads for soft caps, five local layers to a global one, and rotary
 positions of their own for local layers.
+
+transformers 5 keeps `attn_logit_softcapping` in Gemma 3's config and never applies it; neither does this family.
 """
 
 from dar_jax.models.families import gemma2
@@ -9,7 +11,11 @@ FAMILY = Family(
     model_type="gemma3_text",
     architecture="Gemma3ForCausalLM",
     rows=gemma2.ROWS + QK_NORM_ROWS,
-    switches=lambda hf: {"qk_norm": "head", **gemma2.switches(hf, period=hf.get("sliding_window_pattern", 6))},
+    switches=lambda hf: {
+        **gemma2.switches(hf, period=hf.get("sliding_window_pattern", 6)),
+        "qk_norm": "head",
+        "score_cap": None,
+    },
     keys=gemma2.keys,
     refuse=gemma2.REFUSED,
     defaults={
