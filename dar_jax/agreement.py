@@ -108,6 +108,8 @@ def _measured(
 ) -> Measured:
     with settings.open(folder / f"{name}-{labels}.ledger.sqlite") as judge:
         console.note(f"{name}: {judge.describe()}; {len(pairs):,} pairs, by {labels}")
+        for remark in judge.remarks:
+            console.warn(remark)
         console.note(
             f"{name}, about, less what the ledger holds: {_forecast(settings, pairs).describe()} at 2 s a call"
         )

@@ -5,7 +5,6 @@ appears at the end, whole.
 """
 
 import functools
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -58,6 +57,8 @@ def relabel(
     opened = functools.partial(_by_batch, settings, given, console, interrupts) if batch else settings.open
     with interrupts.caught(), new_file(output) as scratch, opened(ledger) as judge:
         console.note(f"{total:,} completions; judge: {judge.describe()}; ledger: {ledger}")
+        for remark in judge.remarks:
+            console.warn(remark)
         about = None
         if not batch:
             prompt, completion = (each / total / BYTES_PER_TOKEN for each in (size.prompts, size.completions))
@@ -70,7 +71,6 @@ def relabel(
         except SettingError:
             raise
         except DarError as stop:
-            work.settle(settings.attempt_timeout_s)
             kept = f"no output was written; the answers are kept in {ledger}: the same command goes on from there"
             stop.args = (f"{stop}\n  {kept}",)
             raise
@@ -122,12 +122,6 @@ class _Work:
         if len(self._verdicts) != self._total:
             raise SettingError("--input: its rows changed meanwhile; name a file that nobody writes, and start again")
         check_failures(self._verdicts, self._share, self._judge.describe())
-
-    def settle(self, within_s: float) -> None:
-        """Let what is under way reach the ledger, for so long at most: it is billed all the same."""
-        until = time.monotonic() + within_s
-        for _, pending in self._under_way:
-            pending.ready(max(0.0, until - time.monotonic()))
 
     def summary(self) -> str:
         """Return what came of the rows and what it cost."""

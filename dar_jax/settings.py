@@ -19,7 +19,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
-STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+# An input may be a key in the wrong field: pydantic's own text of an error does not repeat it.
+STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 LARGEST_INT = 2**31 - 1
 SMALLEST, LARGEST = 1e-15, 1e15

@@ -88,6 +88,8 @@ def _open(
         opening.warn_of_lost_answers(judge, folder, console)
         if judge:
             console.note(f"judge: {judge.describe()}")
+            for remark in judge.remarks:
+                console.warn(remark)
         console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
         yield Run(session, folder, console, saved, (judge, evaluator), start(saved), interrupts)
 
@@ -232,7 +234,7 @@ class Run:
         """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""
         if self.progress.evaluation_due and self.held_out:
             assert self.evaluator is not None
-            outcome = self.held_out.evaluate(self.evaluator, self._decoding, self._decoding_start)
+            outcome = self.held_out.evaluate(self.evaluator, self._decoding, self._decoding_start, self.leave_if_asked)
             self.reporter.evaluation(self.progress.step, outcome)
         self.progress.evaluation_due = False
 

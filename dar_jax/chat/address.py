@@ -27,8 +27,12 @@ def key_for(url: str, vendor_url: str, vendor_variable: str, file: Path | None, 
 
     So a key exported for the vendor never reaches another server unless `variable` names it.
     """
-    is_vendor = urlsplit(url).hostname == urlsplit(vendor_url).hostname
-    return find_key(file, variable or (vendor_variable if is_vendor else None))
+    return find_key(file, variable or (vendor_variable if same_host(url, vendor_url) else None))
+
+
+def same_host(url: str, other: str) -> bool:
+    """Return whether two addresses are of one host."""
+    return urlsplit(url).hostname == urlsplit(other).hostname
 
 
 def _hidden(url: str) -> str:

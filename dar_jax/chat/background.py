@@ -26,12 +26,29 @@ class BackgroundLoop:
         """Begin a coroutine; return its future at once."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def close(self, last: Coroutine[Any, Any, None] | None = None, timeout_s: float = 10.0) -> None:
-        """Cancel every task, run `last`, end the thread. Closing twice does nothing."""
+    def close(
+        self,
+        last: Coroutine[Any, Any, None] | None = None,
+        timeout_s: float = 10.0,
+        *,
+        drain: Coroutine[Any, Any, None] | None = None,
+        drain_s: float = 0.0,
+    ) -> None:
+        """Run `drain` for up to `drain_s` seconds, cancel every task, run `last`, end the thread.
+
+        Closing twice does nothing. Ctrl-C ends the draining alone.
+        """
         if self.closed:
-            if last is not None:
-                last.close()
+            for unused in filter(None, (last, drain)):
+                unused.close()
             return
+        try:
+            if drain is not None:
+                wait([self.start(drain)], drain_s)
+        finally:
+            self._cancel(last, timeout_s)
+
+    def _cancel(self, last: Coroutine[Any, Any, None] | None, timeout_s: float) -> None:
         ending = self.start(self._end(last))
         try:
             done, _ = wait([ending], timeout_s)

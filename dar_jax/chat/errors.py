@@ -3,11 +3,15 @@
     ChatError
     +-- Rejected            this request, or this key, will never be answered: no retry
     |   +-- Blocked         a filter refused the request: 400 with the code of one
+    |   +-- Unauthorized    401: the key is not, or no longer, one of this server
     |   +-- Unsupported     it is the kind of request that the server does not know, or will not take
+    +-- Closing             the judge takes nothing new: this call was not made
     +-- Transient           worth asking again; `retry_after_s` is what the server asked for, or None
         +-- RateLimited     429 that is not a spent quota
         +-- ServerFault     408, 409, 5xx but 501
-        +-- ConnectionLost  no connection, or a connection cut before the answer was whole
+        +-- ConnectionLost  a connection cut before the answer was whole
+        |   +-- NotConnected    no connection: nothing was sent, so it costs no attempt
+        |       +-- OutOfFiles      this process may open no more files
         +-- TooSlow         no answer within the time of one attempt, or of the whole call
         +-- NotAnAnswer     status 200 around something that is no chat answer (HTML, broken JSON)
 
@@ -38,6 +42,16 @@ class Unsupported(Rejected):
     """The server does not take this kind of request: 400, 404, 405, 422, 501. Another kind may be answered."""
 
 
+class Unauthorized(Rejected):
+    """The server does not know the key (401)."""
+
+
+class Closing(ChatError):
+    """The judge takes nothing new; nothing was sent."""
+
+    attempts = 0
+
+
 class Transient(ChatError):
     """The same request may well be answered a little later."""
 
@@ -55,7 +69,15 @@ class ServerFault(Transient):
 
 
 class ConnectionLost(Transient):
-    """The connection could not be made, or broke before the answer was whole."""
+    """The connection broke before the answer was whole."""
+
+
+class NotConnected(ConnectionLost):
+    """No connection could be made; nothing was sent."""
+
+
+class OutOfFiles(NotConnected):
+    """Too many files are open for now; a connection in use becomes free in time."""
 
 
 class TooSlow(Transient):

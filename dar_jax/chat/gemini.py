@@ -16,11 +16,11 @@ from dar_jax.chat import usage
 from dar_jax.chat.address import Address, key_for
 from dar_jax.chat.errors import NotAnAnswer
 from dar_jax.chat.json_body import Misfit, read_by
-from dar_jax.chat.keys import Key
+from dar_jax.chat.keys import Key, SecretFile, VariableName
 from dar_jax.chat.status import short
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT, File, Integer, Name
+from dar_jax.settings import STRICT, Integer, Name
 
 VENDOR_URL = "https://generativelanguage.googleapis.com"
 SDK = Literal["auto", "google-genai", "google-generativeai"]
@@ -57,8 +57,8 @@ class GeminiWire:
     sdk: SDK = "auto"
     base_url: Address = VENDOR_URL
     api_version: Name = "v1beta"
-    api_key_env: Name | None = None
-    api_key_file: File | None = None
+    api_key_env: VariableName = None
+    api_key_file: SecretFile = None
     thinking_budget: Integer | None = None
     safety: Threshold = "BLOCK_NONE"
 

@@ -13,15 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
-from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow, Unsupported
-from dar_jax.chat.gemini import (
-    GeminiWire,
-    generation_config,
-    read_reply,
-    safety_settings,
-    split_system,
+from dar_jax.chat.errors import (
+    ChatError,
+    ConnectionLost,
+    NotAnAnswer,
+    NotConnected,
+    Rejected,
+    TooSlow,
+    Unauthorized,
+    Unsupported,
 )
+from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
 from dar_jax.chat.keys import Key
+from dar_jax.chat.ramp import Ramp
 from dar_jax.chat.status import short, status_error
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import SettingError
@@ -44,10 +48,9 @@ class LegacyGeminiChat:
             raise SettingError(
                 f"judge.api_version: google-generativeai speaks v1beta only, not {settings.api_version!r}"
             )
-        self._settings, self._key, self._sdk = settings, key, _sdk()
-        self._sdk.configure(api_key=key.reveal(), transport="rest", client_options={"api_endpoint": settings.base_url})
+        self._settings, self._key, self._sdk, self.ramp = settings, key, _sdk(), Ramp()
+        self._configure()
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="gemini-legacy")
-        self._models: dict[str | None, Any] = {}
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
@@ -55,8 +58,15 @@ class LegacyGeminiChat:
             raise Unsupported(
                 "google-generativeai has no typed decisions; set judge.sdk=google-genai, or another judge.mode"
             )
-        work = functools.partial(self._ask, request, timeout_s)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        work, loop = functools.partial(self._ask, request, timeout_s), asyncio.get_running_loop()
+        version = self._key.version
+        try:
+            return await loop.run_in_executor(self._threads, work)
+        except Unauthorized:
+            if not self._key.renew(version):
+                raise
+            self._configure()
+            return await loop.run_in_executor(self._threads, work)
 
     async def close(self) -> None:
         """See `wire.Chat`. Threads that still wait for the server after a while end with their own timeout."""
@@ -65,6 +75,11 @@ class LegacyGeminiChat:
         for model in self._models.values():
             if model._client is not None:
                 model._client.transport.close()
+
+    def _configure(self) -> None:
+        options = {"api_endpoint": self._settings.base_url}
+        self._sdk.configure(api_key=self._key.reveal(), transport="rest", client_options=options)
+        self._models: dict[str | None, Any] = {}
 
     def _ask(self, request: Request, timeout_s: float) -> Answer:
         import requests
@@ -81,10 +96,12 @@ class LegacyGeminiChat:
             )
         except exceptions.GoogleAPICallError as error:
             raise self._status_error(error) from None
-        except requests.Timeout:
-            raise TooSlow("the server did not answer in time") from None
         except requests.JSONDecodeError as error:
             return self._kept(error)
+        except requests.ConnectTimeout as error:
+            raise NotConnected(f"the connection failed: {self._shown(error)}") from None
+        except requests.Timeout:
+            raise TooSlow("the server did not answer in time") from None
         except requests.RequestException as error:
             raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
         except Exception as error:

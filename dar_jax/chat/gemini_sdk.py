@@ -2,14 +2,29 @@
 
 import json
 from collections.abc import Awaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dar_jax.chat import decisions
-from dar_jax.chat.errors import ChatError, ConnectionLost, NotAnAnswer, Rejected, TooSlow
+from dar_jax.chat.connections import paced
+from dar_jax.chat.errors import (
+    ChatError,
+    ConnectionLost,
+    NotAnAnswer,
+    NotConnected,
+    OutOfFiles,
+    Rejected,
+    TooSlow,
+    Unauthorized,
+)
 from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
 from dar_jax.chat.keys import Key
+from dar_jax.chat.open_files import out_of_files
+from dar_jax.chat.ramp import KEPT_S, Ramp
 from dar_jax.chat.status import short, status_error
 from dar_jax.chat.wire import Answer, Request
+
+if TYPE_CHECKING:
+    from google import genai
 
 
 class GeminiChat:
@@ -17,14 +32,21 @@ class GeminiChat:
 
     def __init__(self, settings: GeminiWire, key: Key, connections: int) -> None:
         import httpx2
+
+        self._settings, self._key, self.ramp = settings, key, Ramp()
+        # A client of our own: the SDK would take aiohttp wherever it is installed, with retries and exceptions
+        # of its own, and httpx2's default pool of 100 is too small for a large batch.
+        limits = httpx2.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEPT_S
+        )
+        self._http = httpx2.AsyncClient(limits=limits, event_hooks={"request": [paced(self.ramp)]})
+        self._client = self._opened()
+
+    def _opened(self) -> "genai.Client":
         from google import genai
         from google.genai import types
 
-        self._settings, self._key = settings, key
-        # A client of our own: the SDK would take aiohttp wherever it is installed, with retries and exceptions
-        # of its own, and httpx2's default pool of 100 is too small for a large batch.
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx2.AsyncClient(limits=limits)
+        settings = self._settings
         options = types.HttpOptions(
             base_url=settings.base_url,
             api_version=settings.api_version,
@@ -32,10 +54,20 @@ class GeminiChat:
             retry_options=types.HttpRetryOptions(attempts=1),
         )
         # Said here, so that no environment variable turns the client to another service.
-        self._client = genai.Client(vertexai=False, api_key=key.reveal(), http_options=options)
+        return genai.Client(vertexai=False, api_key=self._key.reveal(), http_options=options)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
+        version = self._key.version
+        try:
+            return await self._ask(request, timeout_s)
+        except Unauthorized:
+            if not self._key.renew(version):
+                raise
+            self._client = self._opened()
+            return await self._ask(request, timeout_s)
+
+    async def _ask(self, request: Request, timeout_s: float) -> Answer:
         if request.scores:
             return decisions.read_mapped(self._key.redact(await self._body(self._decide(request, timeout_s))), request)
         return read_reply(await self._body(self._generate(request, timeout_s)), self._key)
@@ -46,10 +78,8 @@ class GeminiChat:
 
         try:
             return await call
-        except httpx2.TimeoutException:
-            raise TooSlow("the server did not answer in time") from None
         except (httpx2.RequestError, OSError) as error:
-            raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
+            raise self._lost(error) from None
         except Exception as error:
             raise self._typed(error) from None
 
@@ -92,14 +122,23 @@ class GeminiChat:
         budget = self._settings.thinking_budget
         return None if budget is None else {"thinking_budget": budget}
 
+    def _lost(self, error: Exception) -> ChatError:
+        import httpx2
+
+        if out_of_files(error):
+            return OutOfFiles("no more files can be opened; raise the limit by ulimit -n, or lower judge.concurrency")
+        if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
+            return NotConnected(f"the connection failed: {self._shown(error)}")
+        if isinstance(error, httpx2.TimeoutException):
+            return TooSlow("the server did not answer in time")
+        return ConnectionLost(f"the connection failed: {self._shown(error)}")
+
     def _typed(self, error: Exception) -> ChatError:
         """Type what the SDK raised. Decisions have errors of their own, in a private module: known by their parts."""
         import httpx2
 
-        if isinstance(below := error.__cause__, httpx2.TimeoutException):
-            return TooSlow("the server did not answer in time")
-        if isinstance(below, (httpx2.RequestError, OSError)):
-            return ConnectionLost(f"the connection failed: {self._shown(below)}")
+        if isinstance(below := error.__cause__, (httpx2.RequestError, OSError)):
+            return self._lost(below)
         code = getattr(error, "code", None) or getattr(error, "status_code", None) or 0
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         if isinstance(code, int) and 400 <= code < 600:

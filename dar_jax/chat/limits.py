@@ -7,14 +7,20 @@ slows the pace to half; answers quicken it again, a little at a time, up to what
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+from dar_jax.chat.errors import Closing
+from dar_jax.chat.timings import Timings
 
 _SLOWER = 0.5
 # Gained in a second of answers: what half was lost of is back in 35 s.
 _FASTER = 0.02
 _WINDOW_S = 5.0
+# What is left of a limit at the least, and the requests a second where none is set: a pace never comes to nothing.
+_LEAST_SHARE, _LEAST = 1 / 64, 1 / 60
 # Of so many calls such a share has to be turned away: some servers turn away a few whatever the pace.
 _LOOKED_AT, _MANY = 32, 0.2
 
@@ -26,6 +32,7 @@ class Pace:
 
     def __init__(self, most: float = math.inf) -> None:
         self.most = self.rate = most
+        self._least = most * _LEAST_SHARE if most < math.inf else _LEAST
         self._open_at = 0.0
         self._started: deque[tuple[float, float]] = deque()
 
@@ -47,8 +54,8 @@ class Pace:
         return sum(amount for _, amount in self._started) / max(1.0, now - self._started[0][0])
 
     def slow(self, now: float) -> None:
-        """Take half of the pace that there was."""
-        self.rate = _SLOWER * min(self.rate, self.observed(now))
+        """Halve the pace that there was, down to a floor."""
+        self.rate = max(self._least, _SLOWER * min(self.rate, self.observed(now)))
 
     def quicken(self, amount: float) -> None:
         """Be a little faster than before, after so much went well."""
@@ -66,6 +73,7 @@ class Slot:
     placed: float
     tokens: float
     used: float | None = None
+    answered: bool = False
 
 
 class Limits:
@@ -83,6 +91,10 @@ class Limits:
         self._paused_until = self._slowed_at = -math.inf
         self._estimated = self._billed = 0.0
         self._turned_away: deque[bool] = deque(maxlen=_LOOKED_AT)
+        self._paused_at = -math.inf
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._shut = False
+        self.timings = Timings()
 
     @property
     def learnt_per_minute(self) -> float | None:
@@ -92,26 +104,70 @@ class Limits:
     @asynccontextmanager
     async def slot(self, tokens: float = 0.0) -> AsyncIterator[Slot]:
         """Wait until one more request, of so many tokens by estimate, may be under way."""
-        async with self._free:
-            slot = await self._turn(self._likely(tokens))
-            yield slot
-            if slot.used is not None:
-                # Answers tell how far the estimates are off: those of calls under way are not yet corrected.
-                self._estimated, self._billed = self._estimated + tokens, self._billed + slot.used
-                self.tokens.correct(slot.used - slot.tokens)
+        with self._queueing():
+            await self._free.acquire()
+        try:
+            with self._queueing():
+                slot = await self._turn(self._likely(tokens))
+            try:
+                yield slot
+            finally:
+                self._settle(slot, tokens)
+        finally:
+            self._free.release()
 
     async def again(self, slot: Slot, tokens: float = 0.0) -> None:
         """Wait until a call that was turned away may start once more, in the place that it has: it took no tokens."""
-        self.tokens.correct(-slot.tokens)
-        slot.tokens = 0.0
-        turn = await self._turn(self._likely(tokens))
+        self._give_back(slot)
+        with self._queueing():
+            turn = await self._turn(self._likely(tokens))
         slot.placed, slot.tokens = turn.placed, turn.tokens
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait before another attempt."""
+        with self._queueing():
+            await asyncio.sleep(seconds)
+
+    def shut(self) -> None:
+        """Start nothing from now on: calls that wait here are cancelled, later ones raise Closing. What is under way
+        goes on.
+        """
+        self._shut = True
+        for task in tuple(self._waiting):
+            task.cancel()
+
+    @contextmanager
+    def _queueing(self) -> Iterator[None]:
+        """Mark the current call as one that has nothing under way."""
+        if self._shut:
+            raise Closing("the judge takes nothing new")
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+    def _settle(self, slot: Slot, tokens: float) -> None:
+        if slot.used is not None:
+            # Answers tell how far the estimates are off: those of calls under way are not yet corrected.
+            self._estimated, self._billed = self._estimated + tokens, self._billed + slot.used
+            self.tokens.correct(slot.used - slot.tokens)
+        elif not slot.answered:
+            self._give_back(slot)
+
+    def _give_back(self, slot: Slot) -> None:
+        """Return the tokens of a call that failed; those reserved before a pause are forgotten already."""
+        if slot.placed > self._paused_at:
+            self.tokens.correct(-slot.tokens)
+        slot.tokens = 0.0
 
     def pause(self, seconds: float) -> None:
         """Start nothing for so long: the server said that everyone comes too fast."""
-        until = asyncio.get_running_loop().time() + seconds
-        if until > self._paused_until:
-            self._paused_until = until
+        now = asyncio.get_running_loop().time()
+        if (until := now + seconds) > self._paused_until:
+            self._paused_at, self._paused_until = now, until
             self.requests.restart(until)
             self.tokens.restart(until)
 
@@ -130,7 +186,7 @@ class Limits:
 
     def answered(self, slot: Slot, tokens: float | None) -> None:
         """Note what an answer took, None where the server does not say; go faster again."""
-        slot.used = tokens
+        slot.used, slot.answered = tokens, True
         self._turned_away.append(False)
         self.requests.quicken(1.0)
         self.tokens.quicken(slot.tokens)

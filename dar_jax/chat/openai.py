@@ -12,12 +12,13 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat import decisions
 from dar_jax.chat.address import Address, key_for
 from dar_jax.chat.errors import Blocked
-from dar_jax.chat.keys import Key
+from dar_jax.chat.keys import Credentials, HeaderVariables, Key, SecretFile, VariableName
+from dar_jax.chat.openai_client import open_client
 from dar_jax.chat.openai_reply import blocked_answer, read_reply
 from dar_jax.chat.sending import Sender
 from dar_jax.chat.token_ids import TokenIds
 from dar_jax.chat.wire import SCORE, Answer, Request
-from dar_jax.settings import STRICT, File, Free, Name
+from dar_jax.settings import STRICT, Free, Name
 
 VENDOR_URL = "https://api.openai.com/v1"
 # A bare `off` is False to YAML.
@@ -32,7 +33,9 @@ class OpenAIWire:
     """Any server that speaks OpenAI's chat completions: OpenAI, vLLM, SGLang, llama.cpp, transformers serve.
 
     The key comes from the variable `api_key_env` or the file `api_key_file`; by default OPENAI_API_KEY for
-    OpenAI's own address, and none for any other. `closed` is how the server is made to answer with one of the
+    OpenAI's own address, and none for any other. A gateway's own headers come from variables, `headers_env: {api-key:
+    AZURE_KEY}`, or from lines `name: value` of the file `headers_file`; the SDK's OPENAI_ORG_ID, OPENAI_PROJECT_ID and
+    OPENAI_CUSTOM_HEADERS go to OpenAI's own address alone. `closed` is how the server is made to answer with one of the
     choices: OpenAI's `json_schema` (not sent with log-probabilities, which are those of a bare digit), vLLM's
     `structured_outputs` (sent always), or `off`. `decisions` is where typed decisions are asked for, below `base_url`:
     `auto` takes OpenAI's `decisions` at its own address and `systemone` (transformers serve, vLLM) at any other.
@@ -44,8 +47,10 @@ class OpenAIWire:
     name: Literal["openai"] = "openai"
     model: Name
     base_url: Address = VENDOR_URL
-    api_key_env: Name | None = None
-    api_key_file: File | None = None
+    api_key_env: VariableName = None
+    api_key_file: SecretFile = None
+    headers_env: HeaderVariables = Field(default_factory=dict)
+    headers_file: SecretFile = None
     closed: Closed = "json_schema"
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     reasoning_effort: Name | None = None
@@ -80,29 +85,30 @@ class OpenAIWire:
         return "decisions" if self.base_url == VENDOR_URL else "systemone"
 
     def connect(self, connections: int) -> "OpenAIChat":
-        """Open the wire. Raises SettingError where the key is missing."""
-        return OpenAIChat(self, self.key())
+        """Open the wire. Raises SettingError where the key or a header is missing."""
+        return OpenAIChat(self, self.credentials())
 
     def check(self) -> None:
         """See `wire.WireSettings`."""
-        self.key()
+        self.credentials()
 
-    def key(self) -> Key:
-        """Find the key. Raises SettingError where it is missing."""
+    def credentials(self) -> Credentials:
+        """Find the key and the headers. Raises SettingError where one is missing."""
+        return Credentials(self._key(), self.headers_env, self.headers_file)
+
+    def _key(self) -> Key:
         return key_for(self.base_url, VENDOR_URL, "OPENAI_API_KEY", self.api_key_file, self.api_key_env)
 
 
 class OpenAIChat:
     """The wire, open. One attempt a call."""
 
-    def __init__(self, settings: OpenAIWire, key: Key) -> None:
-        from openai import AsyncOpenAI, DefaultAioHttpClient
-
-        self._settings, http = settings, DefaultAioHttpClient()
-        # Its own retries are off, should anything be asked of it by itself.
-        base_url, api_key = settings.base_url, key.reveal()
-        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=http)
-        self._sender, self._ids = Sender(self._client, http, key), TokenIds(self._tokenize)
+    def __init__(self, settings: OpenAIWire, credentials: Credentials) -> None:
+        self._settings = settings
+        self._client = open_client(settings.base_url, VENDOR_URL, credentials)
+        headers = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
+        self._sender = Sender(settings.base_url, headers, credentials)
+        self.ramp, self._ids = self._sender.ramp, TokenIds(self._tokenize)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""
@@ -120,6 +126,7 @@ class OpenAIChat:
 
     async def close(self) -> None:
         """See `wire.Chat`."""
+        await self._sender.close()
         await self._client.close()
 
     async def _decide(self, request: Request, timeout_s: float) -> Answer:

@@ -13,7 +13,8 @@ import pydantic
 from pydantic import TypeAdapter
 
 from dar_jax.chat.errors import Blocked, ChatError, ConnectionLost, Rejected, TooSlow
-from dar_jax.chat.openai import OpenAIWire, chat_body
+from dar_jax.chat.openai import VENDOR_URL, OpenAIWire, chat_body
+from dar_jax.chat.openai_client import open_client
 from dar_jax.chat.openai_reply import blocked_answer, read_reply
 from dar_jax.chat.status import filter_code, short, status_error
 from dar_jax.chat.wire import Answer, Request
@@ -50,15 +51,8 @@ class OpenAIBatches:
     """The batches of one account. All methods raise ChatError; none tries again."""
 
     def __init__(self, settings: OpenAIWire) -> None:
-        from openai import AsyncOpenAI, DefaultAioHttpClient
-
-        self._settings, self._key = settings, settings.key()
-        self._client = AsyncOpenAI(
-            base_url=settings.base_url,
-            api_key=self._key.reveal(),
-            max_retries=0,
-            http_client=DefaultAioHttpClient(),
-        )
+        self._settings, self._key = settings, settings.credentials()
+        self._client = open_client(settings.base_url, VENDOR_URL, self._key)
 
     def line(self, name: str, request: Request) -> bytes:
         """Write a question as a row of a batch's file."""

@@ -4,8 +4,9 @@ import asyncio
 import random
 from dataclasses import dataclass
 
-from dar_jax.chat.errors import ChatError, RateLimited, TooSlow, Transient
+from dar_jax.chat.errors import ChatError, NotConnected, OutOfFiles, RateLimited, TooSlow, Transient
 from dar_jax.chat.limits import Limits, Slot
+from dar_jax.chat.ramp import CONNECTING
 from dar_jax.chat.wire import Answer, Chat, Request
 
 # An attempt with less time than this before the deadline would be billed and thrown away.
@@ -15,7 +16,9 @@ _TOO_LATE_S = 0.1
 @dataclass(frozen=True, kw_only=True)
 class Patience:
     """How long to insist. Times are seconds; `attempts` does not count those a 429 turned away, which only
-    `deadline_s`, the time of the whole call from its first attempt on, brings to an end.
+    `deadline_s`, the time of the whole call from its first attempt on, brings to an end. A connection that cannot be
+    made is no attempt: there are as many tries to connect again; while no more files can be opened, only `deadline_s`
+    counts.
     """
 
     attempts: int = 6
@@ -51,12 +54,12 @@ async def ask(
             said = await _said(chat, request, call, limits, slot)
             while isinstance(said, _TurnedAway):
                 # In its place: behind thousands that have not begun, its deadline would pass.
-                await asyncio.sleep(said.wait_s)
+                await limits.sleep(said.wait_s)
                 await limits.again(slot, tokens)
                 said = await _said(chat, request, call, limits, slot)
         if isinstance(said, Answer):
             return said, call.attempts
-        await asyncio.sleep(said.wait_s)
+        await limits.sleep(said.wait_s)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class _TurnedAway(_Failed):
 
 async def _said(chat: Chat, request: Request, call: "_Call", limits: Limits, slot: Slot) -> Answer | _Failed:
     """Make an attempt. Raises ChatError when it was the last."""
-    timeout_s = call.begin()
+    timeout_s, begun = call.begin(), asyncio.get_running_loop().time()
     try:
         answer = await _attempt(chat, request, timeout_s)
     except ChatError as error:
@@ -80,10 +83,12 @@ async def _said(chat: Chat, request: Request, call: "_Call", limits: Limits, slo
         if turned_away:
             limits.turned_away(slot)
         reason = call.failed(error, timeout_s)
+        limits.timings.failed(not isinstance(error, NotConnected) and call.attempts > 1)
         wait_s = call.wait_s(reason)
         if isinstance(reason, RateLimited) and reason.retry_after_s:
             limits.pause(reason.retry_after_s)
         return _TurnedAway(wait_s) if turned_away else _Failed(wait_s)
+    limits.timings.answered(asyncio.get_running_loop().time() - begun, call.attempts > 1)
     used = answer.usage
     limits.answered(slot, used.input_tokens + used.output_tokens if used else None)
     return answer
@@ -95,16 +100,17 @@ class _Call:
     def __init__(self, patience: Patience, start_by: float) -> None:
         self._patience, self._start_by = patience, start_by
         self._now = asyncio.get_running_loop().time
-        self._deadline, self._failures = 0.0, 0
+        self._deadline, self._failures, self._unconnected = 0.0, 0, 0
+        self._begun = False
         self._reason: ChatError | None = None
         self.attempts = 0
 
     def begin(self) -> float:
         """Count an attempt; return the seconds it has. Raises the last reason when there are hardly any."""
-        if not self.attempts:
+        if not self._begun:
             if self._now() > self._start_by:
                 raise self._final(TooSlow("its turn did not come before the batch's deadline"))
-            self._deadline = self._now() + self._patience.deadline_s
+            self._begun, self._deadline = True, self._now() + self._patience.deadline_s
         left_s = self._deadline - self._now()
         if self._reason is not None and left_s < _TOO_LATE_S:
             raise self._final(self._reason)
@@ -117,27 +123,37 @@ class _Call:
         cut_short = isinstance(error, TooSlow) and timeout_s < self._patience.attempt_timeout_s
         if self._reason is None or not cut_short:
             self._reason = error
-        self._failures += not isinstance(error, RateLimited)
+        if isinstance(error, NotConnected):
+            self.attempts -= 1
+            self._unconnected += not isinstance(error, OutOfFiles)
+        else:
+            self._failures += not isinstance(error, RateLimited)
         return self._reason
 
     def wait_s(self, reason: ChatError) -> float:
         """Return how long to wait before the next attempt; raise the reason when there shall be none."""
-        if not isinstance(reason, Transient) or self._failures >= self._patience.attempts:
+        most = self._patience.attempts
+        if not isinstance(reason, Transient) or max(self._failures, self._unconnected) >= most:
             raise self._final(reason)
-        wait_s = self._patience.wait_s(self.attempts, reason)
+        wait_s = self._patience.wait_s(self.attempts + self._unconnected, reason)
         if self._now() + wait_s + _TOO_LATE_S > self._deadline:
             raise self._final(reason)
         return wait_s
 
     def _final(self, reason: ChatError) -> ChatError:
         reason.attempts = self.attempts
+        if self._unconnected > 1:
+            reason.args = (f"{reason} ({self._unconnected} tries to connect)",)
         return reason
 
 
 async def _attempt(chat: Chat, request: Request, timeout_s: float) -> Answer:
+    CONNECTING.set(False)
     try:
         # The SDK's own timeout covers single reads; this one covers a server that drips.
         async with asyncio.timeout(timeout_s):
             return await chat.ask(request, timeout_s)
     except TimeoutError:
+        if CONNECTING.get():
+            raise NotConnected(f"no connection within {timeout_s:.3g} s") from None
         raise TooSlow(f"no answer within {timeout_s:.3g} s") from None

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax import __version__
 from dar_jax.chat.envelope import unseal
 from dar_jax.chat.errors import Rejected
+from dar_jax.chat.ramp import Ramp
 from dar_jax.chat.scorers import SCORERS, Scorer
 from dar_jax.chat.scorers.noise import noisy
 from dar_jax.chat.scorers.overlap import HIGHEST, LOWEST
@@ -129,7 +130,7 @@ class ScriptedChat:
     """The wire to a model in this process."""
 
     def __init__(self, model: ScriptedModel) -> None:
-        self._model = model
+        self._model, self.ramp = model, Ramp()
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """See `wire.Chat`."""

@@ -1,94 +1,152 @@
-"""Requests of OpenAI's protocol, sent by the SDK's own HTTP client with the SDK's own headers: one attempt each.
+"""Requests of OpenAI's protocol, sent with the headers of the openai SDK: one attempt each.
 
 `AsyncOpenAI` takes half of a judgement's CPU time to copy, merge and check what is the same in every request of a
 judge; thousands of judgements a step would pay for it beside the training loop (`benchmarks/judging.py`).
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
-from dar_jax.chat.errors import ChatError, ConnectionLost, Rejected, TooSlow
-from dar_jax.chat.keys import Key
-from dar_jax.chat.status import short, status_error
+from dar_jax.chat.connections import open_session, proxy_of, timeout
+from dar_jax.chat.errors import ChatError, ConnectionLost, NotConnected, OutOfFiles, Rejected, TooSlow, Unauthorized
+from dar_jax.chat.keys import Credentials
+from dar_jax.chat.open_files import out_of_files
+from dar_jax.chat.ramp import CONNECT_S, Ramp
+from dar_jax.chat.status import redirected, short, status_error
 
 if TYPE_CHECKING:
-    import httpx2
-    import openai
+    import aiohttp
+
+_MOST_REDIRECTS = 3
 
 
 class Sender:
-    """Sends to where an SDK's client would, as that client would; `http` is the client that it has been given."""
+    """Sends to paths below a base URL, with the headers given and those of the credentials."""
 
-    def __init__(self, client: "openai.AsyncOpenAI", http: "httpx2.AsyncClient", key: Key) -> None:
-        self._http, self._key = http, key
-        self._base_url = str(client.base_url).rstrip("/")
-        headers = {**client.default_headers, **client.auth_headers}
-        self._headers = http.headers.copy()
-        # Some of them are marks of the SDK for what it leaves out.
-        self._headers.update({name: value for name, value in headers.items() if isinstance(value, str)})
-        self._urls: dict[str, httpx2.URL] = {}
-
-    async def post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> str:
-        """Send a body to a path below the base URL, or to a whole URL; return what came, the key blotted out.
-
-        Raises ChatError, typed by what happened.
-        """
-        import aiohttp
+    def __init__(self, base_url: str, headers: Mapping[str, str], credentials: Credentials) -> None:
         import httpx2
 
+        self.ramp = Ramp()
+        self._base_url, self._credentials = base_url.rstrip("/"), credentials
+        self._common = dict(headers)
+        self._headers = self._merged()
+        # httpx's choice of certificates, as in the SDK: also where the system has none.
+        self._tls = httpx2.create_ssl_context() if base_url.startswith("https:") else None
+        self._proxy = proxy_of(self._base_url)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> str:
+        """Send a body to a path below the base URL, or to a whole URL; return the response, secrets blotted out.
+
+        Where the server refuses a key whose file holds another one by now, that one is tried. Raises ChatError, typed
+        by what happened.
+        """
+        url = path if "://" in path else f"{self._base_url}{path}"
+        version = self._credentials.version
         try:
-            reply = await self._http.send(self._request(path, body, timeout_s))
-        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            return await self._sent(url, body, timeout_s)
+        except Unauthorized:
+            if not self._credentials.renew(version):
+                raise
+            self._headers = self._merged()
+            return await self._sent(url, body, timeout_s)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _sent(self, url: str, body: Mapping[str, Any], timeout_s: float) -> str:
+        import aiohttp
+
+        try:
+            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            for _ in range(_MOST_REDIRECTS):
+                async with self._request(url, content, timeout_s) as reply:
+                    text = (await reply.read()).decode("utf-8", "replace")
+                if reply.status < 300:
+                    return self._credentials.redact(text)
+                if (kept := _same_server(url, reply)) is None:
+                    raise self._refused(reply, text)
+                url = kept
+        except ChatError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
             raise self._lost(error) from None
         except Exception as error:
             # Whatever else goes wrong below costs one verdict, not the run.
             raise Rejected(f"the request could not be sent: {self._shown(error)}") from None
-        if not reply.is_success:
-            raise self._refused(reply)
-        return self._key.redact(reply.content.decode("utf-8", "replace"))
+        raise Rejected(f"the server redirects {_MOST_REDIRECTS} times; set judge.base_url to where that leads")
 
-    def _request(self, path: str, body: Mapping[str, Any], timeout_s: float) -> "httpx2.Request":
-        """Write a request as the client's own `build_request` does, but with headers that were merged beforehand."""
-        import httpx2
-
-        return httpx2.Request(
-            "POST",
-            self._url(path),
+    def _request(self, url: str, content: bytes, timeout_s: float) -> Any:
+        if self._session is None:
+            self._session = open_session(self.ramp, self._tls)
+        return self._session.post(
+            url,
+            data=content,
             headers=self._headers,
-            cookies=self._http.cookies,
-            content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
-            extensions={"timeout": httpx2.Timeout(timeout_s).as_dict()},
+            timeout=timeout(timeout_s),
+            # A redirect to another server would carry the headers there; one of status 302 turns POST into GET.
+            allow_redirects=False,
+            **self._proxy,
         )
 
-    def _url(self, path: str) -> "httpx2.URL":
-        import httpx2
-
-        if path not in self._urls:
-            self._urls[path] = httpx2.URL(path if "://" in path else f"{self._base_url}{path}")
-        return self._urls[path]
+    def _merged(self) -> dict[str, str]:
+        """Merge the headers once, not for each request; later ones replace earlier ones, whatever their case."""
+        merged: dict[str, str] = {}
+        authorization = {"Authorization": f"Bearer {self._credentials.key.reveal()}"}
+        for headers in (self._common, authorization, self._credentials.headers()):
+            names = {name.lower() for name in headers}
+            merged = {name: value for name, value in merged.items() if name.lower() not in names} | headers
+        return merged
 
     def _lost(self, error: Exception) -> ChatError:
         import aiohttp
-        import httpx2
 
-        below = error.__cause__
-        # The transport calls a connection that the server closed a connect timeout.
-        closed = isinstance(below, aiohttp.ClientConnectionError) and not isinstance(below, TimeoutError)
-        if isinstance(error, httpx2.TimeoutException | TimeoutError) and not closed:
+        if out_of_files(error):
+            return OutOfFiles("no more files can be opened; raise the limit by ulimit -n, or lower judge.concurrency")
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return NotConnected(f"the connection failed: no connection within {CONNECT_S:g} s")
+        if isinstance(error, TimeoutError):
             return TooSlow("the server did not answer in time")
-        return ConnectionLost(f"the connection failed: {self._shown(below or error)}")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return Rejected(f"the server's certificate is not trusted; set SSL_CERT_FILE: {self._shown(error)}")
+        kind = NotConnected if isinstance(error, aiohttp.ClientConnectorError) else ConnectionLost
+        return kind(f"the connection failed: {self._shown(error)}")
 
-    def _refused(self, reply: "httpx2.Response") -> ChatError:
+    def _refused(self, reply: "aiohttp.ClientResponse", text: str) -> ChatError:
         """Find what the server said: OpenAI's message, else its whole body."""
-        text = self._key.redact(reply.content.decode("utf-8", "replace"))
+        if 300 <= reply.status < 400:
+            return redirected(reply.status, self._credentials.redact(reply.headers.get("location", "")))
         try:
             body = json.loads(text)
         except ValueError:
             body = None
         inner = body.get("error", body) if isinstance(body, dict) else None
         told = inner.get("message") if isinstance(inner, dict) else None
-        return status_error(reply.status_code, str(told or text or reply.reason_phrase), reply.headers, text)
+        # What was decoded is looked through too: a key may be written with escapes in the body.
+        message = self._credentials.redact(str(told or text or reply.reason))
+        details = self._credentials.redact(text)
+        return status_error(reply.status, message, reply.headers, details, address_hint(reply.status, self._base_url))
 
     def _shown(self, error: BaseException) -> str:
-        return short(self._key.redact(f"{type(error).__name__} {error}"))
+        return short(self._credentials.redact(f"{type(error).__name__} {error}"))
+
+
+def address_hint(status: int, base_url: str) -> str:
+    """Return what may be wrong with a base URL where the server knows no such path."""
+    if status not in (404, 405):
+        return ""
+    if (path := urlsplit(base_url).path).endswith("/completions"):
+        return "leave /chat/completions out of judge.base_url; it is added"
+    return "" if re.search(r"/v\d", path) else f"judge.base_url ends in /v1 at most servers: {base_url}/v1"
+
+
+def _same_server(url: str, reply: "aiohttp.ClientResponse") -> str | None:
+    """Return the address that a redirect keeps POST for, on the same server only."""
+    target = urljoin(url, reply.headers.get("location", ""))
+    same = urlsplit(target)[:2] == urlsplit(url)[:2]
+    return target if reply.status in (307, 308) and same and target != url else None

@@ -1,12 +1,13 @@
 """From an HTTP status to the error that says whether to ask again."""
 
 import email.utils
+import html
 import json
 import re
 import time
 from collections.abc import Mapping
 
-from dar_jax.chat.errors import Blocked, ChatError, RateLimited, Rejected, ServerFault, Unsupported
+from dar_jax.chat.errors import Blocked, ChatError, RateLimited, Rejected, ServerFault, Unauthorized, Unsupported
 
 _LONGEST = 300
 # A 429 that waiting will not cure: OpenAI's code for a spent balance, Gemini's name for a spent day.
@@ -17,12 +18,15 @@ _FILTERED = frozenset({"content_filter", "content_policy_violation", "Responsibl
 _DELAY = re.compile(r"[\"']retryDelay[\"']\s*:\s*[\"'](?P<seconds>\d+(?:\.\d+)?)s[\"']")
 
 
-def status_error(status: int, message: str, headers: Mapping[str, str], details: str = "") -> ChatError:
-    """Return the error of an HTTP status that is no success.
+def status_error(status: int, message: str, headers: Mapping[str, str], details: str = "", hint: str = "") -> ChatError:
+    """Build the error of an HTTP status that is no success.
 
-    `message` must already be free of keys; `details` is the whole error body, searched but never shown.
+    `message` must already be free of keys; `details` is the whole error body, searched but never shown; `hint` is a way
+    out.
     """
-    shown = f"HTTP {status}: {short(message)}"
+    page = page_words(message)
+    shown = f"HTTP {status}: {short(message) if page is None else f'a web page, {short(page)!r}'}"
+    shown += f"; {hint}" if hint else ""
     if status == 429 and not _SPENT.search(f"{message} {details}"):
         return RateLimited(shown, retry_after_s(headers, details))
     # 501 is the answer of a server that will never know how.
@@ -30,8 +34,11 @@ def status_error(status: int, message: str, headers: Mapping[str, str], details:
         return ServerFault(shown, retry_after_s(headers, details))
     if 400 <= status < 500 and (code := filter_code(details)):
         return Blocked(f"{code}: {short(message)}", details)
-    if status in (401, 403):
+    # A page of words comes from a firewall or a proxy, which knows nothing of keys.
+    if status in (401, 403) and page is None:
         shown += "; set judge.api_key_env or judge.api_key_file to a key of this server"
+    if status == 401:
+        return Unauthorized(shown)
     return Unsupported(shown) if status in _UNSUPPORTED else Rejected(shown)
 
 
@@ -48,6 +55,25 @@ def filter_code(body: str) -> str:
         codes.append(str(inner.get("code")))
         inner = next((inner[name] for name in ("error", "innererror", "inner_error") if inner.get(name)), None)
     return next((code for code in codes if code in _FILTERED), "")
+
+
+def redirected(status: int, location: str) -> ChatError:
+    """Build the error of a redirect that is not followed; `location` must already be free of keys."""
+    where = location.partition("?")[0] or "nowhere"
+    return Rejected(
+        f"HTTP {status}: the server redirects to {short(where)}, and a question is not sent on to another address; set"
+        " judge.base_url to the server itself"
+    )
+
+
+def page_words(text: str) -> str | None:
+    """Return the title of a web page, else its words; None where a text is no web page."""
+    if not re.match(r"\s*<(!doctype html|html|head|body)\b", text, re.IGNORECASE):
+        return None
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    text = re.sub(r"<(script|style)\b.*?</\1\s*>", " ", text, flags=re.IGNORECASE | re.DOTALL)
+    words = title[1] if title and title[1].strip() else re.sub(r"<[^>]*>", " ", text)
+    return " ".join(html.unescape(words).split())
 
 
 def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import TypeAdapter
 
+from dar_jax.chat.ramp import Ramp
 from dar_jax.records import Message, Usage
 
 # "unknown" is any name this package does not know: never read as a success.
@@ -142,7 +143,9 @@ _ANSWER = TypeAdapter(Answer)
 
 
 class Chat(Protocol):
-    """An open wire. Used from one event loop only."""
+    """An open wire. Used from one event loop only. `ramp` is how its connections are opened."""
+
+    ramp: Ramp
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """Send the request once. Raises `errors.ChatError`; never retries."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from dar_jax.chat.errors import ChatError
 from dar_jax.chat.retry import ask
+from dar_jax.chat.timings import Waits
 from dar_jax.chat.wire import Answer, Chat, Request
 from dar_jax.judging.budget import Budget
 from dar_jax.judging.last_look import LastLook
@@ -100,6 +101,18 @@ class Asker:
             return all(verdict.status == "ok" for verdict in await judged(self.terms, group, self._remembered))
         except NotKept:
             return False
+
+    def take_waits(self) -> Waits:
+        """Return what requests waited for since this was last called."""
+        pace = self.limits.learnt_per_minute or 0.0
+        connecting = Waits(connect_wait_s=self._chat.ramp.take_longest_s(), slowed_to_per_minute=pace)
+        return self.limits.timings.take() + connecting
+
+    async def drain(self) -> None:
+        """Ask nothing new; wait until what is under way is in the ledger."""
+        self.limits.shut()
+        while under_way := tuple(self._asking.values()):
+            await asyncio.wait(under_way)
 
     def abandon(self) -> None:
         """Cancel what is under way."""

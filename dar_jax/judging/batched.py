@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dar_jax.chat.errors import Rejected
+from dar_jax.chat.ramp import Ramp
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.judging.batches import Asked, Batches, batch_price
 from dar_jax.judging.dollars import dollars
@@ -79,7 +80,7 @@ class _Asked:
 
 class _Answered:
     def __init__(self, reasons: Mapping[Request, str]) -> None:
-        self._reasons = reasons
+        self._reasons, self.ramp = reasons, Ramp()
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         """Say why the batch has no answer."""

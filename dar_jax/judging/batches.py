@@ -203,7 +203,6 @@ class Batches:
         while (left := until - asyncio.get_running_loop().time()) > 0:
             if signal := self._signal():
                 kept = f"{self._state_place} remembers them: the same command waits for them"
-                kept = f"{self._state_place} remembers them: the same command waits for them"
                 raise Interrupted(f"{signal} received; the batches go on, {kept}")
             await asyncio.sleep(min(_LOOK_S, left))
 

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Protocol
 
 from dar_jax.chat.background import BackgroundLoop
-from dar_jax.errors import DarError
+from dar_jax.chat.timings import Waits
+from dar_jax.errors import DarError, Interrupted
 from dar_jax.judging.asking import Asker, Tally
 from dar_jax.judging.budget import Budget
 from dar_jax.judging.combining import panel
@@ -23,6 +24,8 @@ from dar_jax.records import Completion, Verdict
 
 # Over the batch's own deadline: how long `result` waits for a loop that does not answer at all.
 _GRACE_S = 30.0
+# A machine that is taken away is often given 30 s from the signal on.
+_LEAVING_S = 20.0
 # So many judgements are begun at once, or twice as many as calls may be under way: a whole step's, written out and
 # waiting, would be in the memory of the training process and in the way of its garbage collector.
 _AT_ONCE = 256
@@ -75,7 +78,8 @@ class Pending:
 class Judge:
     """Gives rewards: one wire, or a panel of several. A context manager; `close` ends its thread.
 
-    Each seat has one asker, or those of several modes, of which `settle` keeps one.
+    Each seat has one asker, or those of several modes, of which `settle` keeps one. `remarks` are for people. Leaving
+    the context by an error that ends a run, or without one, waits for the requests under way: they are billed.
     """
 
     def __init__(
@@ -87,10 +91,12 @@ class Judge:
         *,
         terms: Terms,
         price: Price | Prices | None,
+        remarks: Sequence[str] = (),
     ) -> None:
         self._seats, self._askers = seats, tuple(seat[0] for seat in seats)
         self._ledger, self._budget, self._tally = ledger, budget, tally
-        self._terms, self._price = terms, price
+        self._terms, self._price, self.remarks = terms, price, tuple(remarks)
+        self._closing = False
         self._labels = self._askers[0].terms.labels
         self._late: set[asyncio.Task[None]] = set()
         self._loop = BackgroundLoop("judge")
@@ -101,7 +107,11 @@ class Judge:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        longest_s = max(asker.terms.attempt_timeout_s for asker in self._askers)
+        if isinstance(error, Interrupted):
+            self.close(min(_LEAVING_S, longest_s))
+        else:
+            self.close(longest_s if error is None or isinstance(error, DarError) else 0.0)
 
     @property
     def totals(self) -> Totals:
@@ -128,6 +138,10 @@ class Judge:
         """The requests a minute that the slowest server's 429s have taught, None where none has."""
         learnt = [asker.limits.learnt_per_minute for asker in self._askers]
         return min((rate for rate in learnt if rate is not None), default=None)
+
+    def take_waits(self) -> Waits:
+        """Return what requests waited for since this was last called."""
+        return sum((asker.take_waits() for asker in self._askers), Waits())
 
     @property
     def max_failure_share(self) -> float:
@@ -157,17 +171,23 @@ class Judge:
 
     def submit(self, completions: Sequence[Completion]) -> Pending:
         """Begin to judge; return at once."""
-        if self._loop.closed:
+        if self._closing or self._loop.closed:
             raise DarError("the judge is closed")
         future = self._loop.start(self._batch(tuple(completions)))
         return Pending(future, len(completions), self._terms.batch_deadline_s + _GRACE_S)
 
-    def close(self) -> None:
-        """Give up what is under way, close every connection and the ledger. Closing twice does nothing."""
+    def close(self, drain_s: float = 0.0) -> None:
+        """Take nothing new, wait up to `drain_s` seconds for the requests under way, whose answers go to the ledger,
+        and give the rest up; then close every connection and the ledger. Closing twice does nothing.
+        """
+        self._closing = True
         try:
-            self._loop.close(self._close_wires())
+            self._loop.close(self._close_wires(), drain=self._drain() if drain_s else None, drain_s=drain_s)
         finally:
             self._ledger.close()
+
+    async def _drain(self) -> None:
+        await asyncio.gather(*(asker.drain() for asker in self._askers))
 
     async def _close_wires(self) -> None:
         for asker in self._askers:
@@ -184,7 +204,7 @@ class Judge:
             for group in open_groups:
                 verdicts = await self._judge([completions[index] for index in group], start_by)
                 found.update(zip(group, verdicts, strict=True))
-                if now() > start_by:
+                if now() > start_by or self._closing:
                     return
 
         at_once = max(_AT_ONCE, *(2 * asker.terms.concurrency for asker in self._askers))

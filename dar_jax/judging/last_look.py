@@ -13,7 +13,7 @@ class LastLook:
     """
 
     def __init__(self, chat: Chat, ledger: Ledger, key: str) -> None:
-        self._chat, self._ledger, self._key = chat, ledger, key
+        self._chat, self._ledger, self._key, self.ramp = chat, ledger, key, chat.ramp
         self.found: Answer | None = None
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, get_args
 
+from dar_jax.chat.open_files import room_for_connections
 from dar_jax.chat.wire import Chat, WireSettings
 from dar_jax.judging.asking import Asker, Tally
 from dar_jax.judging.budget import Budget, budget
@@ -58,10 +59,11 @@ def open_judge(seats: Sequence[Seat], whole: Whole, place: Place, bought: Collec
     ledger, price = Ledger(place.ledger, place.others), panel_price(seats)
     purse = budget(whole.budget_annotations, whole.budget_usd, price, ledger.spent, place.index, place.count)
     tally = Tally()
+    seats, remarks = _within_open_files(seats)
     try:
         chats = _connected(seats)
         askers = [_askers(seat, chat, ledger, purse, tally, bought) for seat, chat in zip(seats, chats, strict=True)]
-        judge = Judge(askers, ledger, purse, tally, terms=whole, price=price)
+        judge = Judge(askers, ledger, purse, tally, terms=whole, price=price, remarks=remarks)
     except BaseException:
         ledger.close()
         raise
@@ -89,6 +91,20 @@ def _modes(terms: Judging) -> list[Judging]:
     if terms.mode != "auto":
         return [terms]
     return [dataclasses.replace(terms, mode=mode) for mode in MODES]
+
+
+def _within_open_files(seats: Sequence[Seat]) -> tuple[Sequence[Seat], list[str]]:
+    """Lower the concurrency of seats whose connections this process may not open; return the seats, and a remark."""
+    room, wanted = room_for_connections(), sum(terms.concurrency for terms, _ in seats)
+    if room is None or wanted <= room:
+        return seats, []
+    lowered = [max(1, terms.concurrency * room // wanted) for terms, _ in seats]
+    remark = (
+        f"judge.concurrency: got {wanted}, but this process may open {room} more files; asking {sum(lowered)} at once."
+        " Raise the limit (ulimit -n), or lower judge.concurrency"
+    )
+    pairs = zip(seats, lowered, strict=True)
+    return [(dataclasses.replace(terms, concurrency=calls), wire) for (terms, wire), calls in pairs], [remark]
 
 
 def _connected(seats: Sequence[Seat]) -> list[Chat]:

@@ -11,16 +11,12 @@ from dar_jax.records import Verdict
 Metrics = Mapping[str, Any]
 
 
-def judge_metrics(
-    verdicts: Sequence[Verdict], beside: Sequence[Verdict] = (), paces: Sequence[float] = ()
-) -> dict[str, float]:
+def judge_metrics(verdicts: Sequence[Verdict], beside: Sequence[Verdict] = ()) -> dict[str, float]:
     """Compute a step's judge metrics: rewards, failures by kind, answers billed, requests, tokens, dollars.
 
     Dollars are absent where a cost is unknown. The `judge/billed_*` figures and `judge/requests` are of this step, of
-    what was judged `beside` it too; a request that the server turned away is no answer billed. `paces` are the requests
-    a minute that servers' 429s have taught each host, 0 where none has; the slowest is shown.
+    what was judged `beside` it too; a request that the server turned away is no answer billed.
     """
-    slowest = min(filter(None, paces), default=None)
     failures = Counter(verdict.status for verdict in verdicts if verdict.status != "ok")
     rewards, unfinished = len(verdicts) - failures.total(), sum(map(is_unfinished, verdicts))
     masses = [v.distribution.mass for v in verdicts if v.distribution]
@@ -35,7 +31,6 @@ def judge_metrics(
         **({"judge/consistency": sum(agreed) / len(agreed)} if agreed else {}),
         **({"judge/gap": sum(gaps) / len(gaps)} if gaps else {}),
         "judge/from_ledger": sum(verdict.from_ledger for verdict in verdicts),
-        **({"judge/slowed_to_per_minute": slowest} if slowest else {}),
         **_billed([*verdicts, *beside], rewards),
     }
 

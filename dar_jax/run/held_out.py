@@ -26,11 +26,21 @@ class HeldOut:
         self._session, self._sampler = session, session.sampler(settings.temperature)
         self._of_start: dict[int, Completion] | None = None
 
-    def evaluate(self, judge: SharedJudge, policy: Callable[[], Params], start: Callable[[], Params]) -> Outcome:
-        """Have the judge compare the policy with its start. Raises BudgetSpent."""
+    def evaluate(
+        self,
+        judge: SharedJudge,
+        policy: Callable[[], Params],
+        start: Callable[[], Params],
+        leave_if_asked: Callable[[], None],
+    ) -> Outcome:
+        """Have the judge compare the policy with its start; `leave_if_asked` is called while it works.
+
+        Raises BudgetSpent.
+        """
         completions = self.completions(policy, start)
         # One submission: a judge that compares is to compare the two.
         submitted = judge.submit(completions)
+        judge.wait([submitted], leave_if_asked)
         lengths = {row: completion.token_count for row, completion in completions.items()}
         length, verdicts = hosts.union("lengths", lengths, int), judge.verdicts([submitted])
         judge.check_spend(verdicts)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dar_jax import hosts
+from dar_jax.chat.timings import Waits
 from dar_jax.judging import Judge, Pending, Spent, canary_metrics, check_budget, check_failures
 from dar_jax.judging.canaries import Canaries
 from dar_jax.records import Completion, Verdict
@@ -61,9 +62,10 @@ class SharedJudge:
         """
         verdicts, of_canaries = self.verdicts(submitted), self.verdicts(canaries) if canaries else []
         paid = self.check_spend([*verdicts, *of_canaries])
-        paces = hosts.gather("paces", self.judge.learnt_per_minute or 0.0, float)
+        waits = sum(hosts.gather("judge waits", self.judge.take_waits(), Waits), Waits())
         check_failures(verdicts, self.judge.max_failure_share, self.judge.describe())
-        return Judged(verdicts, judge_metrics(verdicts, of_canaries, paces) | canary_metrics(of_canaries) | paid)
+        of_step = judge_metrics(verdicts, of_canaries) | waits.metrics() | canary_metrics(of_canaries)
+        return Judged(verdicts, of_step | paid)
 
     def verdicts(self, submitted: Sequence[Submitted]) -> list[Verdict]:
         """Wait for the verdicts on this host's completions; return those of all hosts, in row order."""

@@ -7,7 +7,7 @@ from collections import Counter, deque
 
 import pytest
 
-from dar_jax.chat.errors import RateLimited
+from dar_jax.chat.errors import Closing, RateLimited, ServerFault
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience, ask
 from dar_jax.chat.wire import Answer, Request
@@ -178,3 +178,70 @@ def test_after_a_pause_those_who_waited_leave_one_after_the_other():
     after = [now for now, _ in server.answered if now > 2]
     assert min(after) >= 21.05
     assert max(a_second(server.answered).values()) <= 11
+
+
+def test_a_pace_never_comes_to_nothing():
+    """A server that reports no usage and turns many away: the rate of tokens became 0, the next call a traceback."""
+    draw = random.Random(0)
+    server = Server()
+
+    class Moody(Server):
+        async def ask(self, request, timeout_s):
+            if draw.random() < 0.35:
+                raise RateLimited("429", retry_after_s=0.01)
+            return await server.ask(request, timeout_s)
+
+    gates = []
+
+    def limits():
+        gates.append(Limits(32, tokens_per_minute=60_000))
+        return gates[0]
+
+    judged(Moody(), limits, 300, tokens=500)
+    assert len(server.answered) == 300
+    assert gates[0].tokens.rate > 0
+
+
+def test_a_call_that_fails_gives_its_tokens_back():
+    """After an outage the pace lagged behind by what never happened."""
+
+    async def outage():
+        limits = Limits(8, tokens_per_minute=60_000)
+        for _ in range(20):
+            with contextlib.suppress(ServerFault):
+                async with limits.slot(10_000):
+                    raise ServerFault("503")
+        async with limits.slot(10_000):
+            return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        assert runner.run(outage()) < 1.0
+
+
+def test_an_answer_that_does_not_say_its_usage_keeps_what_was_reserved():
+    async def answered():
+        limits = Limits(8, tokens_per_minute=60_000)
+        for _ in range(3):
+            async with limits.slot(1_000) as slot:
+                limits.answered(slot, None)
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        assert runner.run(answered()) == pytest.approx(2.0)
+
+
+def test_a_gate_that_is_shut_lets_what_is_under_way_end_and_nothing_else_begin():
+    async def shut():
+        server, limits = Server(latency_s=1.0), Limits(2)
+        calls = [asyncio.create_task(ask(server, REQUEST, Patience(), limits)) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        limits.shut()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        with pytest.raises(Closing):
+            await ask(server, REQUEST, Patience(), limits)
+        return found
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        found = runner.run(shut())
+    assert [isinstance(each, tuple) for each in found] == [True, True, False, False, False]
+    assert all(isinstance(each, asyncio.CancelledError) for each in found[2:])

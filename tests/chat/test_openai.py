@@ -9,6 +9,7 @@ from dar_jax.chat import dialects
 from dar_jax.chat.envelope import seal
 from dar_jax.chat.errors import NotAnAnswer, Rejected, Unsupported
 from dar_jax.chat.openai import OpenAIWire
+from dar_jax.chat.openai_batches import OpenAIBatches
 from dar_jax.chat.openai_reply import read_reply
 from dar_jax.chat.server import serve
 from dar_jax.chat.wire import Request
@@ -215,13 +216,52 @@ def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
         asyncio.run(ask())
 
 
-def test_requests_go_out_as_the_sdks_own(monkeypatch):
-    """Its headers, the key and the organisation among them, and its version for those who run the server."""
+def sent_headers(wire):
+    """The headers of a request, names in small letters."""
+    chat = wire.connect(1)
+    asyncio.run(chat.close())
+    return {name.lower(): value for name, value in chat._sender._headers.items()}
+
+
+@pytest.fixture
+def of_openai(monkeypatch):
+    """An environment of somebody who works with OpenAI."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-vendor")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
-    monkeypatch.setenv("SOME_KEY", "sk-1")
-    sdk = AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key="sk-1")
-    sender = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1", api_key_env="SOME_KEY").connect(1)._sender
-    assert sender._headers["Authorization"] == "Bearer sk-1"
-    assert sender._headers["OpenAI-Organization"] == "org-1"
-    assert sender._headers["User-Agent"] == sdk.user_agent
-    assert sender._base_url == "http://127.0.0.1:9/v1"
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Api-Key: planted-gateway-key\nAuthorization: Bearer planted")
+
+
+def test_requests_to_the_vendor_go_out_as_the_sdks_own(of_openai):
+    """Its headers, the key and the organisation among them, and its version for those who run the server."""
+    headers = sent_headers(OpenAIWire(model="m"))
+    assert headers["authorization"] == "Bearer sk-vendor"
+    assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj-1")
+    assert headers["x-api-key"] == "planted-gateway-key"
+    assert headers["user-agent"] == AsyncOpenAI(api_key="sk-1").user_agent
+
+
+def test_no_header_of_the_environment_goes_to_another_server(of_openai):
+    headers = sent_headers(OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1"))
+    assert "planted" not in str(headers)
+    assert "sk-vendor" not in str(headers)
+    assert not [name for name in headers if name.startswith("openai-")]
+
+
+def test_a_gateways_own_headers_are_named_by_the_settings(of_openai, monkeypatch, tmp_path):
+    monkeypatch.setenv("AZURE_KEY", "azure-key-1234")
+    file = tmp_path / "headers"
+    file.write_text("# of the gateway\nx-portkey-config: pc-12345678\n")
+    wire = OpenAIWire(
+        model="m", base_url="http://127.0.0.1:9/v1", headers_env={"api-key": "AZURE_KEY"}, headers_file=file
+    )
+    headers = sent_headers(wire)
+    assert (headers["api-key"], headers["x-portkey-config"]) == ("azure-key-1234", "pc-12345678")
+    assert "azure-key-1234" not in repr(wire) + repr(wire.credentials())
+
+
+def test_batches_send_no_header_of_the_environment_to_another_server(of_openai):
+    client = OpenAIBatches(OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1"))._client
+    asyncio.run(client.close())
+    assert "planted" not in str(client.default_headers)
+    assert (client.organization, client.project) == (None, None)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dar_jax.chat.errors import ChatError, RateLimited, Rejected, ServerFault, TooSlow
+from dar_jax.chat.errors import ChatError, NotConnected, OutOfFiles, RateLimited, Rejected, ServerFault, TooSlow
 from dar_jax.chat.limits import Limits
+from dar_jax.chat.ramp import CONNECTING
 from dar_jax.chat.retry import Patience, ask
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.records import Message
@@ -159,3 +160,51 @@ def test_rate_limits_without_a_delay_are_waited_out_longer_each_time():
     run(chat, Patience(attempts=1, first_wait_s=0.02, deadline_s=5.0))
     gaps = [later - earlier for earlier, later in zip(chat.times, chat.times[1:], strict=False)]
     assert gaps[3] > 2 * gaps[0]
+
+
+def test_a_connection_that_cannot_be_made_costs_no_attempt():
+    chat = Failing(NotConnected("refused"), ServerFault("500"), NotConnected("refused"))
+    assert run(chat, Patience(attempts=3, first_wait_s=0.01)) == (ANSWER, 2)
+
+
+def test_a_server_that_is_down_ends_with_its_reason():
+    chat = Failing(*(NotConnected("nobody listens") for _ in range(9)))
+    with pytest.raises(NotConnected, match=r"nobody listens \(4 tries to connect\)") as caught:
+        run(chat)
+    assert caught.value.attempts == 0
+    assert len(chat.times) == 4
+
+
+def test_a_want_of_files_is_waited_out_until_the_deadline():
+    chat = Failing(*(OutOfFiles("no more files") for _ in range(6)))
+    assert run(chat, Patience(attempts=2, first_wait_s=0.01, longest_wait_s=0.02)) == (ANSWER, 1)
+    chat = Failing(*(OutOfFiles("no more files") for _ in range(1000)))
+    with pytest.raises(OutOfFiles):
+        run(chat, Patience(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=0.3))
+
+
+def test_an_attempt_that_got_no_connection_in_its_time_was_none():
+    class Unconnected(Failing):
+        async def ask(self, request: Request, timeout_s: float) -> Answer:
+            CONNECTING.set(True)
+            return await super().ask(request, timeout_s)
+
+    chat = Unconnected(latency_s=60.0)
+    with pytest.raises(NotConnected, match=r"no connection within 0\.05 s") as caught:
+        run(chat, Patience(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
+    assert caught.value.attempts == 0
+
+
+def test_answers_and_repeats_are_timed():
+    limits: list[Limits] = []
+
+    def gate() -> Limits:
+        limits.append(Limits(1))
+        return limits[0]
+
+    run(Failing(ServerFault("500"), NotConnected("refused"), latency_s=0.01), limits=gate)
+    waits = limits[0].timings.take()
+    assert waits.retries == 1
+    assert len(waits.latencies) == 1
+    assert waits.latencies[0] >= 0.01
+    assert limits[0].timings.take().latencies == ()

@@ -1,6 +1,8 @@
+import contextlib
 import gc
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ import pytest
 from dar_jax.chat.faults import FAULTS, ReplyFault
 from dar_jax.chat.server import ServerSettings, serve
 from dar_jax.chat.wire import Answer
-from dar_jax.errors import DarError, SettingError
+from dar_jax.errors import DarError, Interrupted, JudgeStopped, SettingError
 from dar_jax.judging import JUDGES, OpenAIJudge, ScriptedJudge
 from dar_jax.judging.ledger import Question
 from dar_jax.judging.prices import Price
@@ -303,7 +305,8 @@ def test_a_server_that_is_away_ends_soon(ledger):
     (verdict,), _ = verdicts(settings, ledger, ["One."])
     assert verdict.status == "failed"
     assert "the connection failed" in verdict.reason
-    assert "2 attempts" in verdict.reason
+    assert "2 tries to connect" in verdict.reason
+    assert verdict.calls == 0
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -321,6 +324,57 @@ def test_closing_in_the_middle_is_clean(wire, ledger):
         with pytest.raises(DarError, match="closed"):
             judge.submit(completions(["Three."]))
     assert "judge" not in {thread.name for thread in threading.enumerate()}
+
+
+def stored(ledger):
+    with contextlib.closing(sqlite3.connect(ledger)) as database:
+        return database.execute("SELECT count(*) FROM answers").fetchone()[0]
+
+
+@pytest.mark.parametrize(("error", "kept"), [(Interrupted, 16), (JudgeStopped, 16), (KeyError, 0)])
+def test_who_leaves_waits_for_what_is_under_way_and_begins_nothing(error, kept, ledger):
+    """16 calls were under way, and billed, when a signal came; the ledger had none of them."""
+    with serve(ServerSettings(port=0, latency_s=0.5)) as server:
+        settings = judge_settings("openai", server, concurrency=16)
+
+        def leave():
+            with settings.open(ledger) as judge:
+                pending.append(judge.submit(completions([f"Text {i}." for i in range(40)])))
+                while server.asked.total() < 16:
+                    time.sleep(0.01)
+                raise error
+
+        pending = []
+        with pytest.raises(error):
+            leave()
+        assert server.asked.total() == 16
+        assert stored(ledger) == kept
+        with pytest.raises(DarError, match="closed"):
+            pending[0].result()
+
+
+def test_what_does_not_end_in_time_is_given_up(ledger):
+    with serve(ServerSettings(port=0, latency_s=5.0)) as server:
+        judge = judge_settings("openai", server).open(ledger)
+        judge.submit(completions(["One."]))
+        while not server.asked.total():
+            time.sleep(0.01)
+        start = time.monotonic()
+        judge.close(drain_s=0.2)
+        assert time.monotonic() - start < 3
+    assert stored(ledger) == 0
+
+
+def test_a_judge_tells_what_its_requests_waited_for(ledger):
+    faults = {"server_error": 1.0}
+    settings = ServerSettings(port=0, latency_s=0.02, faults=faults, fault_attempts=1)
+    with serve(settings) as server, judge_settings("openai", server).open(ledger) as judge:
+        judge.submit(completions(["One.", "Two."])).result()
+        waits = judge.take_waits()
+        assert judge.take_waits().latencies == ()
+    assert (len(waits.latencies), waits.retries) == (2, 2)
+    assert min(waits.latencies) >= 0.02
+    assert waits.connect_wait_s > 0
 
 
 def test_a_ledger_that_fails_stops_the_run(ledger, monkeypatch):

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from dar_jax.chat.timings import Waits
 from dar_jax.records import Completion, Distribution, Prompt, Usage, Verdict
 from dar_jax.reporting import (
     averaged,
@@ -51,10 +52,23 @@ def test_an_unknown_price_is_no_price():
 
 
 def test_the_slowest_host_s_pace_is_told_where_one_was_slowed():
-    slowed = judge_metrics([OK], paces=[0.0, 120.0, 90.0])
+    hosts = [Waits(), Waits(slowed_to_per_minute=120.0), Waits(slowed_to_per_minute=90.0)]
+    slowed = judge_metrics([OK]) | sum(hosts, Waits()).metrics()
     assert slowed["judge/slowed_to_per_minute"] == 90.0
     assert shown(slowed)["judge_slowed"] == "90/min"
-    assert "judge/slowed_to_per_minute" not in judge_metrics([OK], paces=[0.0, 0.0])
+    assert "judge/slowed_to_per_minute" not in Waits().metrics()
+
+
+def test_the_waits_of_all_hosts_are_one_distribution():
+    fast = Waits(latencies=(0.1,) * 18, retries=1, connect_wait_s=0.5)
+    slow = Waits(latencies=(2.0, 3.0), retries=2, connect_wait_s=0.1)
+    assert (fast + slow).metrics() == {
+        "judge/retries": 3,
+        "judge/latency_p50_s": 0.1,
+        "judge/latency_p95_s": 2.0,
+        "judge/connect_wait_s": 0.5,
+    }
+    assert Waits().metrics() == {"judge/retries": 0}
 
 
 def test_a_failed_judgement_is_logged_without_a_reward():

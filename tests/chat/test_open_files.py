@@ -1,0 +1,52 @@
+import errno
+import resource
+
+import pytest
+
+from dar_jax.chat.open_files import out_of_files, room_for_connections
+from dar_jax.judging import OpenAIJudge, PanelJudge
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """Set the limits of open files as the system would; return what was asked of it."""
+    limits, asked = [256, 4096], []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: asked.append(wanted))
+    monkeypatch.setattr("dar_jax.chat.open_files._open", lambda: 20)
+    return limits, asked
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(limited):
+    assert room_for_connections() == 4096 - 20 - 128
+    assert limited[1] == [(4096, 4096)]
+
+
+def test_a_system_that_refuses_leaves_the_limit_it_has(limited, monkeypatch):
+    def refuse(*_):
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert room_for_connections() == 256 - 20 - 128
+
+
+def test_a_judge_that_may_not_open_its_connections_asks_fewer_at_once_and_says_so(limited, tmp_path):
+    limited[0][1] = 256
+    wire = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    with OpenAIJudge(**wire, concurrency=100).open(tmp_path / "a.sqlite") as judge:
+        assert judge.remarks == ()
+    with OpenAIJudge(**wire, concurrency=300).open(tmp_path / "b.sqlite") as judge:
+        (remark,) = judge.remarks
+        assert judge._askers[0].terms.concurrency == 108
+    assert "got 300, but this process may open 108 more files" in remark
+    other = OpenAIJudge(model="n", base_url=wire["base_url"], concurrency=60)
+    panel = PanelJudge(judges=(OpenAIJudge(**wire, concurrency=300), other))
+    with panel.open(tmp_path / "c.sqlite") as judge:
+        assert [asker.terms.concurrency for asker in judge._askers] == [90, 18]
+
+
+def test_a_want_of_files_is_found_below_other_errors():
+    error = RuntimeError("cannot connect")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    assert out_of_files(error)
+    assert not out_of_files(OSError(errno.ECONNREFUSED, "refused"))

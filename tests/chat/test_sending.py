@@ -1,0 +1,141 @@
+"""What a server answers with its status, and with the headers it was sent, over a real socket."""
+
+import asyncio
+import json
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from dar_jax.chat.errors import Rejected, Unsupported
+from dar_jax.chat.openai import OpenAIWire
+from dar_jax.chat.wire import Request
+from dar_jax.records import Message
+from tests.http_servers import COMPLETION, http_server
+
+REQUEST = Request(messages=(Message(role="user", content="?"),), max_tokens=1)
+KEY = 'sk-planted/7f3"9c41d6e5-and-more'
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers by `reply(handler)`, which returns a status, headers and a body."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        status, headers, body = type(self).reply(self)
+        self.send_response(status)
+        for name, value in {"content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.send_error(405)
+
+    def log_message(self, *_):
+        return
+
+
+def asked(reply, path="/v1", times=1, **settings):
+    """Ask a server that replies so; return the answers."""
+    handler = type("Handler", (Scripted,), {"reply": staticmethod(reply)})
+
+    async def ask(url):
+        chat = OpenAIWire(model="m", base_url=url, **settings).connect(1)
+        try:
+            return [await chat.ask(REQUEST, 5.0) for _ in range(times)]
+        finally:
+            await chat.close()
+
+    with http_server(handler) as url:
+        return asyncio.run(ask(f"{url}{path}"))
+
+
+def told(reply, **settings):
+    with pytest.raises(Rejected) as caught:
+        asked(reply, **settings)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "way_out"),
+    [
+        ("", "judge.base_url ends in /v1 at most servers"),
+        ("/v1/chat/completions", "leave /chat/completions out of judge.base_url"),
+    ],
+)
+def test_an_unknown_path_says_what_may_be_wrong_with_the_address(path, way_out):
+    reason = told(lambda _: (404, {}, b"<html><body>404 Not Found</body></html>"), path=path)
+    assert way_out in reason
+    assert "a web page, '404 Not Found'" in reason
+    assert "judge.base_url" not in told(lambda _: (404, {}, b'{"error": {"message": "no such model"}}'))
+
+
+def test_a_redirect_that_turns_a_question_into_a_get_is_named():
+    reason = told(lambda _: (302, {"location": "http://elsewhere/login?token=x"}, b""))
+    assert reason.startswith("HTTP 302: the server redirects to http://elsewhere/login,")
+    assert "set judge.base_url" in reason
+
+
+def test_headers_go_to_no_other_server_by_a_redirect():
+    assert "redirects to http://127.0.0.1:9/v1" in told(lambda _: (307, {"location": "http://127.0.0.1:9/v1"}, b""))
+
+
+def test_a_redirect_on_the_same_server_is_followed():
+    def reply(handler):
+        if handler.path.endswith("/"):
+            return 200, {}, COMPLETION
+        return 307, {"location": f"{handler.path}/"}, b""
+
+    assert [answer.choices[0].text for answer in asked(reply)] == ["7"]
+
+
+def test_a_firewalls_page_is_no_question_of_the_key():
+    page = b"<!DOCTYPE html><html><head><title>Access &amp; Denied</title></head><body>Ray ID 7</body></html>"
+    assert told(lambda _: (403, {}, page)) == "HTTP 403: a web page, 'Access & Denied'"
+    assert "judge.api_key_env" in told(lambda _: (403, {}, b'{"error": {"message": "forbidden"}}'))
+
+
+@pytest.mark.parametrize("write", [str, json.dumps, lambda key: "".join(f"\\u{ord(each):04x}" for each in key)])
+def test_a_key_that_is_said_back_is_blotted_out_after_decoding(write, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setenv("GATEWAY", "gateway-secret-1")
+    body = json.dumps({"error": {"message": f"bad key {write(KEY)} of {write('gateway-secret-1')}"}}).encode()
+    reason = told(lambda _: (401, {}, body), api_key_env="MY_KEY", headers_env={"x-key": "GATEWAY"})
+    assert json.loads(json.dumps(reason)).count("***") == 2
+    assert "planted" not in reason
+    assert "gateway" not in reason
+
+
+def test_an_answer_holds_no_key_however_it_is_written(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    escaped = "".join(f"\\u{ord(each):04x}" for each in KEY).encode()
+    answers = asked(lambda _: (200, {}, COMPLETION.replace(b'"7"', b'"' + escaped + b'"')), api_key_env="MY_KEY")
+    assert answers[0].choices[0].text == "***"
+    assert "***" in answers[0].raw
+
+
+def test_a_key_file_is_read_again_when_its_key_is_refused(tmp_path):
+    file, shown = tmp_path / "key", []
+    file.write_text("key-of-this-hour")
+
+    def reply(handler):
+        shown.append(handler.headers["authorization"])
+        if shown[-1] == "Bearer key-of-next-hour":
+            return 200, {}, COMPLETION
+        file.write_text("key-of-next-hour")
+        return 401, {}, b"{}"
+
+    assert len(asked(reply, times=2, api_key_file=file)) == 2
+    assert shown == ["Bearer key-of-this-hour", "Bearer key-of-next-hour", "Bearer key-of-next-hour"]
+
+
+def test_a_key_file_that_holds_the_same_key_is_no_reason_to_ask_again(tmp_path):
+    file, shown = tmp_path / "key", []
+    file.write_text("key-of-this-hour")
+    assert "HTTP 401" in told(lambda handler: shown.append(1) or (401, {}, b"{}"), api_key_file=file)
+    assert len(shown) == 1
+
+
+def test_a_wrong_kind_of_request_is_still_one():
+    with pytest.raises(Unsupported):
+        asked(lambda _: (404, {}, b"{}"))
