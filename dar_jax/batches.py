@@ -123,6 +123,16 @@ def _named_arrays(record: Any) -> Iterator[tuple[str, list[str], jax.Array]]:
 
 
 def masked_mean(value: jax.Array, mask: jax.Array) -> jax.Array:
-    """Average over the True entries, 0.0 where there is none. The one mean over a mask."""
+    """Return the mean over the True entries, 0.0 where there is none. Metrics take `measured_mean`."""
     total = jnp.sum(jnp.where(mask, value, 0.0))
     return total / jnp.maximum(jnp.sum(mask), 1)
+
+
+def measured_mean(value: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return the mean over the True entries, NaN where there is none: nothing was measured."""
+    return measured(masked_mean(value, mask), mask)
+
+
+def measured(value: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return a figure of the True entries, NaN where there is none."""
+    return jnp.where(mask.any(), value, jnp.nan)

@@ -27,6 +27,7 @@ from dar_jax.tokens import TokenizerSettings
 # `run.origin` compares weights, tokens and ends.
 FREE_ON_RESUME = (
     "steps",
+    "max_tied_steps",
     "policy.path",
     "data.path",
     "tokenizer.path",
@@ -82,7 +83,8 @@ class RunConfig:
     judged, and learns from them.
 
     `seed` addresses all randomness: data order, samples, minibatches. `on_bad_prompt` says what becomes of
-    an empty or overlong prompt. `judge` may be null for an algorithm that learns from recorded completions. `ledger`
+    an empty or overlong prompt. After `max_tied_steps` steps in a row whose rewards left nothing to learn (null: after
+    none) the run saves and ends. `judge` may be null for an algorithm that learns from recorded completions. `ledger`
     is a folder for the judges' answers, null the run's own: of runs on one machine that share it none pays for what
     another has finished buying, and what it held before counts in the budgets of each and in its judge/spent_*.
     """
@@ -95,6 +97,7 @@ class RunConfig:
     prompts_per_step: Count = 128
     group_size: Count = 4
     seed: CountOrZero = 0
+    max_tied_steps: Count | None = 5
     on_bad_prompt: OnBad = "error"
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     sampling: Sampling = Field(default_factory=Sampling)

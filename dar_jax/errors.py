@@ -2,10 +2,11 @@
 
     DarError                1   anything this package raises on purpose
     +-- SettingError        2   the user's setting, file or command: one line, no traceback, no run folder
-    +-- JudgeStopped        3   the judge failed too often: checkpointed, resumable
+    +-- JudgeStopped        3   the judge failed too often, or only tied: checkpointed, resumable
     +-- BudgetSpent         4   what the judge may cost is spent: checkpointed, resumable with more
     +-- Interrupted         5   a signal asked the run to leave: checkpointed, resumable
     +-- HostLost            6   another host of the run is gone, or never came: as last checkpointed, resumable
+    +-- NotFinite           7   loss, gradient norm or parameters are not finite: as last checkpointed
 
 Add one only when a caller must tell it apart; the message names the setting, what came, what was
 expected and the way out.
@@ -25,7 +26,7 @@ class SettingError(DarError):
 
 
 class JudgeStopped(DarError):
-    """Too large a share of judgements failed to go on learning from the rest."""
+    """The judge gives too little to learn from: too many judgements failed, or too many steps were tied."""
 
     exit_status = 3
 
@@ -47,3 +48,9 @@ class HostLost(DarError):
     """A host of the run does not answer; without it the others cannot go on."""
 
     exit_status = 6
+
+
+class NotFinite(DarError):
+    """Loss, gradient norm or parameters of an update are not finite; it was not applied, and nothing saved after it."""
+
+    exit_status = 7

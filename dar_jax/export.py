@@ -86,7 +86,9 @@ def _tokenizer_class(folder: Path, tokenizer: Tokenizer) -> str:
 
     text = tokenizer.decode(range(min(tokenizer.vocab_size, 1000))) + _PROBE
     try:
-        theirs = AutoTokenizer.from_pretrained(folder).encode(text, add_special_tokens=False)
+        auto = AutoTokenizer.from_pretrained(folder)
+        auto.model_max_length = int(1e30)  # the probe is longer than some models' limit, of which it would warn
+        theirs = auto.encode(text, add_special_tokens=False)
     except Exception:  # the library raises what its many readers raise; ours has read it
         theirs = None
     return _AUTO if theirs == tokenizer.encode_text(text) else "PreTrainedTokenizerFast"

@@ -6,7 +6,6 @@ regress   one optimizer update on a part of the batch, its gradient summed over 
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -21,13 +20,15 @@ from pydantic.dataclasses import dataclass as settings
 from dar_jax import heads, models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
-from dar_jax.heads import HeadState
+from dar_jax.learner_state import Abstract, State
 from dar_jax.models import DecoderConfig, Params, families
-from dar_jax.optimizers import OPTIMIZERS, Adafactor, learning_rate
+from dar_jax.optimizers import OPTIMIZERS, Adafactor, all_finite, chosen, learning_rate
 from dar_jax.scoring import completion_logprobs
 from dar_jax.settings import STRICT, Count, Positive, one_of
 
 Metrics = dict[str, jax.Array]
+# Among the metrics of an update: 1, or 0 where it was left out.
+APPLIED = "optimizer/applied"
 Scores = tuple[jax.Array, jax.Array | None]
 
 
@@ -66,44 +67,6 @@ class Reference:
     """
 
     placement: Literal["device", "host"] = "device"
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """What training changes: float32 parameters, the optimizer's state, optimizer updates made. With adapters these
-    are the parameters, and `frozen` is the rest of the policy in the compute dtype; else it is empty. `head` is the
-    algorithm's own, parameters and moments; most have none.
-    """
-
-    params: Params
-    optimizer: Any
-    update: jax.Array
-    frozen: Params = field(default_factory=dict)
-    head: HeadState = field(default_factory=HeadState)
-
-    def trees(self) -> dict[str, Any]:
-        """Divide into the parts a checkpoint keeps by name; what is frozen lies where the run started from."""
-        own = {"head": self.head} if self.head.params else {}
-        return {"params": self.params, "optimizer": (self.optimizer, self.update), **own}
-
-    @classmethod
-    def of(cls, trees: dict[str, Any], frozen: Params) -> "State":
-        """Unite what `trees` divided."""
-        optimizer, update = trees["optimizer"]
-        head = trees.get("head", HeadState())
-        return cls(params=trees["params"], optimizer=optimizer, update=update, frozen=frozen, head=head)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Abstract:
-    """What a run holds, as shapes with their places: the state, the parameters in the compute dtype as they are scored
-    (the reference lies alike), and as they are sampled from.
-    """
-
-    state: State
-    computing: Params
-    decode: Params
 
 
 class Learner:
@@ -208,7 +171,11 @@ class Learner:
         return self._take(batch, parallel.replicated(order_E, self.mesh))
 
     def regress(self, state: State, part: Batch) -> tuple[State, Metrics]:
-        """Make one optimizer update; the old state is donated. Metrics are means over the counted examples."""
+        """Make one optimizer update; the old state is donated. Metrics are means over the counted examples.
+
+        An update that is not finite is not applied: the state comes back as it was, and `APPLIED` among the metrics
+        is 0 in place of 1.
+        """
         moved, metrics = self._update(dataclasses.replace(state, frozen={}), state.frozen, part)
         return dataclasses.replace(moved, frozen=state.frozen), metrics
 
@@ -367,13 +334,20 @@ class Learner:
     def _moved(
         self, state: State, sums: tuple[Params, Any], metrics: Metrics, counted: jax.Array
     ) -> tuple[State, Metrics]:
-        """Update by the sums. One division for the whole update: means of means would depend on how it was cut."""
-        params, optimizer, norm = self.optimizer.apply(state.params, sums[0], state.optimizer, 1.0 / counted)
-        head = heads.moved(self.algorithm.head, state.head, sums[1], 1.0 / counted)
-        rate = learning_rate(self.settings.optimizer)(state.update)
+        """Update by the sums, unless loss, gradient norm or new parameters are not finite: then the state is unchanged.
+
+        One division for the whole update: means of means would depend on how it was cut.
+        """
         metrics = {name: total / counted for name, total in metrics.items()}
-        metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate}
-        return State(params=params, optimizer=optimizer, update=state.update + 1, head=head), metrics
+        head = heads.moved(self.algorithm.head, state.head, sums[1], 1.0 / counted)
+        wanted = jnp.isfinite(metrics["loss"]) & all_finite(head.params)
+        params, optimizer, norm, applied = self.optimizer.apply(
+            state.params, sums[0], state.optimizer, 1.0 / counted, wanted
+        )
+        rate = learning_rate(self.settings.optimizer)(state.update)
+        metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate, APPLIED: applied.astype(jnp.float32)}
+        head, update = chosen(applied, (head, state.update + 1), (state.head, state.update))
+        return State(params=params, optimizer=optimizer, update=update, head=head), metrics
 
 
 def _without_layers(place: NamedSharding | Format) -> NamedSharding:

@@ -110,24 +110,58 @@ class Updater:
         rest, layers = _divide(params)
         return self._rest.init(rest), jax.vmap(self._layer.init)(layers)
 
-    def apply(self, params: Any, gradients: Any, state: Any, scale: jax.Array) -> tuple[Any, Any, jax.Array]:
+    def apply(
+        self, params: Any, gradients: Any, state: Any, scale: jax.Array, wanted: jax.Array | bool = True
+    ) -> tuple[Any, Any, jax.Array, jax.Array]:
         """Make one update by `scale` times the gradients, which may be of a smaller dtype.
 
-        Return params, state, and the norm of the scaled gradients over all weights before any clipping.
+        Return params, state, the norm of the scaled gradients over all weights before any clipping, and whether the
+        update was applied. Unless it is `wanted` and the norm and all new params are finite, params and state come
+        back as they are, to the bit.
         """
         norm = scale * optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
         if self._limit:
             scale *= self._limit / jnp.maximum(norm, self._limit)
+        applied = jnp.isfinite(norm) & wanted & self._stays_finite(params, gradients, state, scale)
         (rest, layers), (rest_gradients, layer_gradients) = _divide(params), _divide(gradients)
-        rest, rest_state = _moved(self._rest, rest, rest_gradients, state[0], scale)
+        rest, rest_state = _moved(self._rest, rest, rest_gradients, state[0], scale, applied)
 
         def move(index: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             layer, before = at(carry, index)
-            return put(carry, _moved(self._layer, layer, at(layer_gradients, index), before, scale), index)
+            return put(carry, _moved(self._layer, layer, at(layer_gradients, index), before, scale, applied), index)
 
-        count = len(jax.tree.leaves(layers)[0])
-        layers, layer_state = jax.lax.fori_loop(0, count, move, (layers, state[1]))
-        return {**rest, **layers}, (rest_state, layer_state), norm
+        layers, layer_state = jax.lax.fori_loop(0, _count(layers), move, (layers, state[1]))
+        return {**rest, **layers}, (rest_state, layer_state), norm, applied
+
+    def _stays_finite(self, params: Any, gradients: Any, state: Any, scale: jax.Array) -> jax.Array:
+        """Return whether all params are finite after the update, which is computed for this and not kept.
+
+        To keep it until the answer is known would take the room of a second state.
+        """
+        # Without the barrier XLA takes this update and the applied one for the same, and holds it beside the old state.
+        gradients = jax.lax.optimization_barrier(gradients)
+        (rest, layers), (rest_gradients, layer_gradients) = _divide(params), _divide(gradients)
+
+        def look(index: int, finite: jax.Array) -> jax.Array:
+            layer, before = at((layers, state[1]), index)
+            return finite & all_finite(_moved(self._layer, layer, at(layer_gradients, index), before, scale)[0])
+
+        finite = all_finite(_moved(self._rest, rest, rest_gradients, state[0], scale)[0])
+        return jax.lax.fori_loop(0, _count(layers), look, finite)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Return whether every number of a tree is finite; True for an empty one."""
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)], bool).all()
+
+
+def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
+    """Return the tree `new` where the condition holds, else `old`."""
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
+
+
+def _count(layers: Any) -> int:
+    return len(jax.tree.leaves(layers)[0])
 
 
 def _divide(tree: Any) -> tuple[Any, Any]:
@@ -136,11 +170,18 @@ def _divide(tree: Any) -> tuple[Any, Any]:
 
 
 def _moved(
-    optimizer: optax.GradientTransformation, params: Any, gradients: Any, state: Any, scale: jax.Array
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    gradients: Any,
+    state: Any,
+    scale: jax.Array,
+    applied: jax.Array | None = None,
 ) -> tuple[Any, Any]:
+    """Return params and state after the update; as they are where `applied` is False."""
     scaled = jax.tree.map(lambda leaf: scale * leaf.astype(jnp.float32), gradients)
-    updates, state = optimizer.update(scaled, state, params)
-    return optax.apply_updates(params, updates), state
+    updates, new_state = optimizer.update(scaled, state, params)
+    new = optax.apply_updates(params, updates), new_state
+    return new if applied is None else chosen(applied, new, (params, state))
 
 
 def as_matrices(inner: optax.GradientTransformation, axes: Any, fused: Fused = ()) -> optax.GradientTransformation:

@@ -201,6 +201,20 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
+def uneven(setting: str, count: int, what: str, sizes: Mapping[str, int]) -> str | None:
+    """Return why these rows do not fit a mesh of these sizes, None where they divide among its devices.
+
+    What does not divide is replicated (`spec`), so that devices compute the same.
+    """
+    shards = sizes["data"] * sizes["fsdp"]
+    if count % shards == 0:
+        return None
+    return (
+        f"{setting}: {count} {what} cannot be shared out over the {shards} chips of data x fsdp, so that they compute"
+        f" the same; choose a multiple of {shards}, or a larger mesh.tensor"
+    )
+
+
 def _check_hosts(devices: Sequence[Any]) -> None:
     if jax.process_count() != hosts.count():
         raise SettingError(

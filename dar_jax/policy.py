@@ -12,7 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from dar_jax import models
-from dar_jax.checkpoints import huggingface, load_params, saved_numbers
+from dar_jax.checkpoints import huggingface, load_params, not_finite, saved_numbers, some
 from dar_jax.config import RunConfig
 from dar_jax.config_file import parse_config
 from dar_jax.console import Console
@@ -83,6 +83,10 @@ def _of_run(path: Path | str, step: int | None, console: Console) -> Policy:
     places, base_places = models.split(_places(decoder, mesh), decoder.lora)
     shapes, _ = models.split(models.abstract(decoder), decoder.lora)
     params = load_params(folder.checkpoints, number, placed(shapes, places))
+    if broken := not_finite(params, mesh):
+        raise SettingError(
+            f"{folder.checkpoints}/{number}: NaN or infinite numbers in {some(broken)}; take an earlier step (--step)"
+        )
     if decoder.lora:
         with console.reading(config.policy.path) as progress:
             base = huggingface.load(config.policy.path, base_places, progress=progress)[1]

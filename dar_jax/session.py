@@ -5,7 +5,7 @@ Nothing here writes to disk: a mistake in the settings or the data ends a run be
 
 import dataclasses
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import metadata
@@ -155,7 +155,7 @@ def _open(config: RunConfig, console: Console) -> Session:
     decoder = read_decoder(config, mesh)
     tokenizer = config.tokenizer.open(config.policy.path)
     _check_sizes(config, decoder, tokenizer)
-    _check_rows(config, mesh)
+    _check_rows(config, mesh, console)
     prompts = _prompts(config, config.data, tokenizer, console)
     if len(prompts.ids) < config.prompts_per_step:
         console.warn(
@@ -247,7 +247,19 @@ def _check_variety(config: RunConfig) -> None:
         )
 
 
-def _check_rows(config: RunConfig, mesh: Mesh) -> None:
+def uneven_rows(config: RunConfig, sizes: Mapping[str, int]) -> list[str]:
+    """Return what to say of the rows of a run that do not divide among the devices of a mesh of these sizes."""
+    rows = [("learning.micro_batch_size", config.learning.micro_batch_size or config.rows_per_update, "rows")]
+    if config.online:
+        chunked = " a chunk" * (config.sampling.chunks > 1)
+        rows.append(("prompts_per_step", config.prompts_per_chunk, f"prompts{chunked}"))
+    found = (parallel.uneven(*each, sizes) for each in rows)
+    return [each for each in found if each]
+
+
+def _check_rows(config: RunConfig, mesh: Mesh, console: Console) -> None:
+    for warning in uneven_rows(config, mesh.shape):
+        console.warn(warning)
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if hosts.count() > 1 and config.prompts_per_chunk % parts:
         chunked = f", in {config.sampling.chunks} chunks (sampling.chunks)," * (config.sampling.chunks > 1)

@@ -26,11 +26,13 @@ from dar_jax.judging import Judge
 from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
 from dar_jax.records import Prompt
+from dar_jax.run.finite import FiniteUpdates
 from dar_jax.run.held_out import HeldOut
 from dar_jax.run.origin import origin
 from dar_jax.run.reporter import Reporter
 from dar_jax.run.restoring import Start, begin, restore
 from dar_jax.run.shared_judge import SharedJudge, Submitted, united
+from dar_jax.run.ties import check_ties, tied_steps
 from dar_jax.sampling import rewards
 from dar_jax.session import Purpose, Session, open_session
 from dar_jax.timeline import Timeline
@@ -111,7 +113,7 @@ class Run:
         self.folder, self.console, self.saved = folder, console, saved
         self.judge, self.evaluator = (SharedJudge(judge) if judge else None for judge in judges)
         self.reporter = Reporter(self.config, folder, console)
-        self.interrupts = interrupts
+        self.finite, self.interrupts = FiniteUpdates(session, folder, saved), interrupts
         self.sampler = session.sampler()
         self.held_out = HeldOut(session) if self.config.evaluation else None
         self.state, self.reference, self.progress, self.batch = start
@@ -146,7 +148,8 @@ class Run:
         self.timeline.begin()
         if self.batch is None:
             self.batch = self.gather()
-        self.learn(self.batch)
+        if not self.progress.tied_steps:
+            self.learn(self.batch)
         self.batch = None
         memory = self.config.algorithm.learnt(self.progress.memory, self.report())
         done, last = self.progress.step + 1, self.config.steps
@@ -156,6 +159,7 @@ class Run:
         if done % self.config.checkpoints.every_steps == 0 or done == last:
             self.save()
         self.leave_if_asked()
+        check_ties(self.progress, self.config)
 
     def gather(self) -> Batch:
         """Sample, judge, weigh: from pi_t to what pi_theta shall learn."""
@@ -181,6 +185,7 @@ class Run:
             )
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
             self.progress.measured = _floats(metrics) | judged
+            self.progress.tied_steps = tied_steps(self.progress.tied_steps, columns["advantage"])
         for each in submitted:
             self.timeline.beside("judge", each.pending.began, each.pending.ended)
         self.reporter.completions(step + 1, united(submitted), verdicts, columns)
@@ -219,7 +224,7 @@ class Run:
                 if not (self._asked() or last or self.config.checkpoints.within_step):
                     continue
                 # Fetching waits for the device, so it happens only where something is to be saved.
-                self.progress.updates += map(_floats, pending)
+                self.progress.updates += self.finite.checked([*map(_floats, pending)], batch, self.progress)
                 pending.clear()
                 if not last:
                     if self.config.checkpoints.within_step:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from dar_jax import models, parallel
 from dar_jax.algorithms import DAR, SFT
+from dar_jax.algorithms.ppo import PPO
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts, check
-from dar_jax.learner import Learner, Learning
+from dar_jax.learner import APPLIED, Learner, Learning
 from dar_jax.optimizers import Adafactor, AdamW
 from dar_jax.parallel import MeshShape, to_host
 from tests.nano import NANO
@@ -280,6 +281,26 @@ def test_the_old_state_is_donated_and_the_reference_lives_on(learner, params, ba
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((reference, new)))
     assert_same(to_host(reference), params, rtol=0, atol=0)
     assert int(new.update) == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "spoilt"), [(DAR(), "weight_E"), (PPO(), "return_ERT")], ids=["dar", "ppo, which has a head"]
+)
+def test_an_update_whose_loss_is_not_finite_changes_no_bit_of_the_state(algorithm, spoilt, params, batch):
+    learner = build(algorithm=algorithm, micro_batch_size=8)
+    per_token = {name: np.ones_like(batch.sampling_logprob_ERT) for name in ("advantage_ERT", "return_ERT")}
+    sound = dataclasses.replace(batch, **per_token)
+    values = getattr(sound, spoilt).copy()
+    values[np.flatnonzero(batch.mask_E)[3]] = np.nan
+    with jax.set_mesh(learner.mesh):
+        state, metrics = learner.regress(learner.init(put(params)), parallel.rows(sound, learner.mesh))
+        assert metrics[APPLIED] == 1
+        before = to_host(state)
+        bad = dataclasses.replace(sound, **{spoilt: values})
+        state, metrics = learner.regress(state, parallel.rows(bad, learner.mesh))
+    assert metrics[APPLIED] == 0
+    assert np.isnan(metrics["loss"])
+    assert_same(to_host(state), before, rtol=0, atol=0)
 
 
 def test_bf16_weights_do_not_move_at_lr_1e_6_the_float32_masters_do(params, batch):

@@ -283,7 +283,7 @@ def test_gradients_of_a_smaller_dtype_are_scaled_in_float32(settings):
     params, optimizer = tree(0), settings.build(AXES)
     sums = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree(1))
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) / 3, sums)
-    moved, _, norm = optimizer.apply(params, sums, optimizer.init(params), jnp.asarray(1 / 3))
+    moved, _, norm, _ = optimizer.apply(params, sums, optimizer.init(params), jnp.asarray(1 / 3))
     assert_close(moved, run(settings, params, [wide]), rtol=1e-6)
     assert float(norm) == pytest.approx(np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(wide))), rel=1e-5)
 
@@ -295,6 +295,37 @@ def test_max_grad_norm_clips_the_norm_over_all_weights():
     settings = {"learning_rate": 0.1, "warmup_updates": 0, "epsilon": 1.0}
     clipped = run(AdamW(**settings, max_grad_norm=1.0), params, [gradient])
     assert_close(clipped, run(AdamW(**settings), params, [scaled]), rtol=1e-6)
+
+
+def _gradient(value):
+    gradient = tree(1)
+    gradient["layers"]["up"] = gradient["layers"]["up"].at[1, 0, 0].set(value)
+    return gradient
+
+
+def _nearly_too_large():
+    params = tree(0)
+    params["layers"]["up"] = params["layers"]["up"].at[1, 0, 0].set(3e38)
+    return params
+
+
+@pytest.mark.parametrize("kind", [Adafactor, AdamW])
+@pytest.mark.parametrize(
+    ("params", "gradient", "wanted"),
+    [
+        pytest.param(tree(0), _gradient(jnp.nan), True, id="a gradient is NaN"),
+        pytest.param(tree(0), _gradient(1e30), True, id="the norm overflows"),
+        pytest.param(_nearly_too_large(), tree(1), True, id="a parameter overflows"),
+        pytest.param(tree(0), tree(1), False, id="unwanted"),
+    ],
+)
+def test_an_update_that_is_not_finite_changes_no_bit(kind, params, gradient, wanted):
+    optimizer = kind(learning_rate=1.0, warmup_updates=0, weight_decay=1e3).build(AXES)
+    before = params, optimizer.init(params)
+    apply = jax.jit(lambda wanted, *given: optimizer.apply(*given, jnp.ones(()), wanted))
+    *after, _, applied = apply(wanted, params, gradient, before[1])
+    assert not applied
+    jax.tree.map(np.testing.assert_array_equal, tuple(after), before)
 
 
 @pytest.mark.parametrize(

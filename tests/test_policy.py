@@ -4,6 +4,7 @@ import json
 import shutil
 
 import jax
+import numpy as np
 import pytest
 
 from dar_jax.checkpoints import huggingface
@@ -14,6 +15,7 @@ from dar_jax.records import Prompt
 from dar_jax.runlog import RunFolder
 from dar_jax.tokens import Tokenizer
 from tests.kept_runs import expected, keep_run, same
+from tests.models.score import draw
 from tests.small_tokenizers import IM_TEMPLATE, hf
 
 
@@ -42,6 +44,18 @@ def test_the_newest_may_lie_within_a_step(tmp_path):
     assert open_policy(run.path, 1).number == 4
     with pytest.raises(SettingError, match=r"these steps: 1$"):
         open_policy(run.path, 2)
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused_by_the_names_of_its_arrays(tmp_path, monkeypatch):
+    def spoilt(decoder, seed):
+        params = jax.tree.map(np.array, draw(decoder, seed=seed))
+        params["layers"]["mlp"]["up"]["kernel"][1, 0, 0] = np.nan
+        return params
+
+    monkeypatch.setattr("tests.kept_runs.draw", spoilt)
+    run = keep_run(tmp_path, (4,))
+    with pytest.raises(SettingError, match=r"checkpoints/4: NaN or infinite .* layers/mlp/up/kernel \(layers 1\); "):
+        open_policy(run.path)
 
 
 def test_a_run_without_a_checkpoint_is_said(tmp_path):

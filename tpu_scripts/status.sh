@@ -4,7 +4,7 @@
 #   tpu_scripts/status.sh
 #
 # A host says: its name, then absent (nothing started), running, done or ended, then the run's last exit status (2 a
-# setting, 3 the judge, 4 its budget, 5 a signal, 6 a host lost) and how often it was started again.
+# setting, 3 the judge, 4 its budget, 5 a signal, 6 a host lost, 7 not finite) and how often it was started again.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=settings.sh

@@ -10,7 +10,7 @@
 #
 # It remembers nothing: end it and start it again as you like, on a machine that stays awake. When the run is over, its
 # TPU is deleted and its exit status is that of watch.sh: 0 done, 2 a setting cannot be used, 3 the judge failed too
-# often, 4 its budget is spent, another one where it could not be kept up. After stop.sh the TPU is left, and the status is that of a signal.
+# often or only tied, 4 its budget is spent, 7 numbers are no longer finite, another one where it could not be kept up. After stop.sh the TPU is left, and the status is that of a signal.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=settings.sh

@@ -8,6 +8,7 @@ two_kl          alpha and beta, each raised while its KL is above what is wanted
 The first two solve for tau in every batch and carry nothing; the third carries alpha and beta.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -113,10 +114,18 @@ class TwoKL:
         return memory["alpha"] / tau, tau
 
     def learnt(self, memory: Memory, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Raise each coefficient whose KL came out above its target, lower it below, by a fifth of the gain at most."""
-        measured = {"alpha": metrics["objective/kl_k3"], "beta": metrics["kl/sampling_k3"]}
+        """Raise each coefficient whose KL came out above its target, lower it below, by a fifth of the gain at most.
+
+        One whose KL was not measured, or is not a number, stays.
+        """
+        measured = {"alpha": metrics.get("objective/kl_k3"), "beta": metrics.get("kl/sampling_k3")}
         wanted = {"alpha": self.reference_kl, "beta": self.sampling_kl}
-        moved = {name: self._moved(memory, name, measured[name] / wanted[name] - 1) for name in wanted}
+        moved = {
+            name: self._moved(memory, name, kl / wanted[name] - 1)
+            for name, kl in measured.items()
+            # A step without updates has no KL to pi_t. NaN would pass through min and max, and stay.
+            if kl is not None and not math.isnan(kl)
+        }
         return {**memory, **moved}
 
     def _moved(self, memory: Memory, name: str, error: float) -> float:

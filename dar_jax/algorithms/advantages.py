@@ -30,11 +30,11 @@ def advantages(
     used_PG = valid_PG & (valid_PG.sum(1, keepdims=True) >= needed)
     reward_PG = jnp.where(used_PG, reward_PG, 0.0)
     centred_PG = jnp.where(used_PG, reward_PG - _baseline(reward_PG, used_PG, baseline), 0.0)
-    if normalize == "none":
-        return centred_PG, used_PG
-    axis = 1 if normalize == "prompt" else None
     # Rewards that agree to rounding carry no signal: dividing their noise by itself would invent one.
     noise = 8 * jnp.finfo(reward_PG.dtype).eps * jnp.abs(reward_PG).max() + 1e-8
+    if normalize == "none":
+        return jnp.where(jnp.abs(centred_PG) <= noise, 0.0, centred_PG), used_PG
+    axis = 1 if normalize == "prompt" else None
     return _standardize(centred_PG, used_PG, axis, deviation, noise), used_PG
 
 

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax.algorithms.advantages import advantages
 from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch, Rewards, Rollouts, measured
 from dar_jax.settings import STRICT
 
 
@@ -41,7 +41,7 @@ class BestOfN(Online):
         everything = batch_of(rollouts, jnp.ones(prompts * group_size), used_PG.reshape(-1))
         return everything.take(jnp.arange(prompts) * group_size + best_P), {
             **online_metrics(rollouts, rewards),
-            "best_of_n/gain": jnp.where(used_PG, advantage_PG, -jnp.inf).max(1, initial=0.0).mean(),
+            "best_of_n/gain": measured(jnp.where(used_PG, advantage_PG, -jnp.inf).max(1, initial=0.0).mean(), used_PG),
             "completion/advantage": advantage_PG,
             "completion/weight": jax.nn.one_hot(best_P, group_size) * used_PG,
         }

@@ -22,7 +22,7 @@ from dar_jax.algorithms.notation import RhoAndTau
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import Weighing
-from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
+from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean, measured
 from dar_jax.settings import STRICT, Positive, one_of
 
 
@@ -110,7 +110,7 @@ class DAR(RhoAndTau, Online):
         return batch, {
             **online_metrics(rollouts, rewards),
             **weighing.metrics(),
-            "advantages/abs_max": jnp.abs(advantage_PG).max(),
+            "advantages/abs_max": measured(jnp.abs(advantage_PG).max(), weighing.used_PG),
             "completion/advantage": advantage_PG,
             "completion/weight": weight_PG,
         }

@@ -17,7 +17,7 @@ from dar_jax.algorithms.advantages import advantages
 from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, k3, log_ratio, masked_total, sampling_kl
 from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch, Rewards, Rollouts, measured
 from dar_jax.settings import STRICT, Positive, PositiveOrZero
 
 
@@ -42,7 +42,7 @@ class GRPO(Online):
         batch = batch_of(rollouts, advantage_PG.reshape(-1), used_PG.reshape(-1), reference=True)
         return batch, {
             **online_metrics(rollouts, rewards),
-            "advantages/abs_max": jnp.abs(advantage_PG).max(),
+            "advantages/abs_max": measured(jnp.abs(advantage_PG).max(), used_PG),
             "advantages/used_fraction": used_PG.mean(dtype=jnp.float32),
             "completion/advantage": advantage_PG,
             "completion/weight": advantage_PG,

@@ -4,19 +4,19 @@ import jax
 import jax.numpy as jnp
 
 from dar_jax.algorithms.regression import Metrics, k3
-from dar_jax.batches import Rewards, Rollouts, masked_mean
+from dar_jax.batches import Rewards, Rollouts, measured_mean
 
 
 def reward_metrics(rewards: Rewards) -> Metrics:
     """Describe the rewards of the scored completions, in the rubric's units."""
     valid_PG = rewards.valid_PG
     reward_PG = jnp.where(valid_PG, rewards.reward_PG, 0.0)
-    mean = masked_mean(reward_PG, valid_PG)
+    mean = measured_mean(reward_PG, valid_PG)
     group_mean_P1 = reward_PG.sum(1, keepdims=True) / jnp.maximum(valid_PG.sum(1, keepdims=True), 1)
     return {
         "rewards/mean": mean,
-        "rewards/std": jnp.sqrt(masked_mean((reward_PG - mean) ** 2, valid_PG)),
-        "rewards/within_group_std": jnp.sqrt(masked_mean((reward_PG - group_mean_P1) ** 2, valid_PG)),
+        "rewards/std": jnp.sqrt(measured_mean((reward_PG - mean) ** 2, valid_PG)),
+        "rewards/within_group_std": jnp.sqrt(measured_mean((reward_PG - group_mean_P1) ** 2, valid_PG)),
         "rewards/valid_fraction": valid_PG.mean(dtype=jnp.float32),
     }
 
@@ -39,7 +39,7 @@ def sampler_gap_metrics(rollouts: Rollouts) -> Metrics:
     mask_BT = rollouts.mask_completion_BT
     gap_BT = jnp.abs(rollouts.sampler_logprob_BT - rollouts.sampling_logprob_BT)
     gap_BT = jnp.where(mask_BT, gap_BT, 0.0)
-    return {"sampler/gap_mean": masked_mean(gap_BT, mask_BT), "sampler/gap_max": gap_BT.max()}
+    return {"sampler/gap_mean": measured_mean(gap_BT, mask_BT), "sampler/gap_max": gap_BT.max()}
 
 
 def reference_kl_metrics(rollouts: Rollouts) -> Metrics:

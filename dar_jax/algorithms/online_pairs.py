@@ -12,7 +12,7 @@ from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.pairs import margin_of, pair_metrics, pairs_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import squared
 from dar_jax.algorithms.regression import Metrics
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch, Rewards, Rollouts, measured
 from dar_jax.settings import STRICT
 
 
@@ -62,7 +62,7 @@ class RewardDifferences(OnlinePairs):
         return batch, {
             **online_metrics(rollouts, rewards),
             **pair_metrics(batch),
-            "advantages/abs_max": jnp.abs(advantage_PG).max(),
+            "advantages/abs_max": measured(jnp.abs(advantage_PG).max(), used_PG),
             "completion/advantage": advantage_PG,
             "completion/weight": gain_PG,
         }

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dar_jax.algorithms.regression import Metrics, batch_of, completion_logprob, masked_total, sampling_kl
-from dar_jax.batches import Batch, Rollouts, masked_mean
+from dar_jax.batches import Batch, Rollouts, measured_mean
 
 
 def pairs_of(rollouts: Rollouts, reward_PG: jax.Array, valid_PG: jax.Array) -> Batch:
@@ -66,6 +66,6 @@ def pair_metrics(batch: Batch) -> Metrics:
     tie_E = (batch.weight_E == 0).astype(jnp.float32)
     return {
         "pairs/valid_fraction": batch.mask_E.mean(dtype=jnp.float32),
-        "pairs/tie_fraction": masked_mean(tie_E, batch.mask_E),
-        "pairs/gain": masked_mean(batch.weight_E, batch.mask_E),
+        "pairs/tie_fraction": measured_mean(tie_E, batch.mask_E),
+        "pairs/gain": measured_mean(batch.weight_E, batch.mask_E),
     }

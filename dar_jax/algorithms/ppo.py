@@ -25,7 +25,7 @@ from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.own import Head, HeadParams
 from dar_jax.algorithms.regression import Metrics, batch_of, masked_total, sampling_kl
 from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
-from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean
+from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean, measured, measured_mean
 from dar_jax.settings import STRICT, Positive, PositiveOrZero, Share
 
 
@@ -68,8 +68,8 @@ class PPO(Online):
         mean_PG = mean_B.reshape(reward_PG.shape)
         return batch, {
             **online_metrics(rollouts, rewards),
-            "value/mean": masked_mean(value_BT, counted_BT),
-            "value/explained_variance": _explained(return_BT, value_BT, counted_BT),
+            "value/mean": measured_mean(value_BT, counted_BT),
+            "value/explained_variance": measured(_explained(return_BT, value_BT, counted_BT), counted_BT),
             "completion/advantage": mean_PG,
             "completion/weight": mean_PG,
         }

@@ -15,7 +15,7 @@ from dar_jax.algorithms.advantages import Baseline, Normalize, advantages
 from dar_jax.algorithms.measures import log_ref_over_sampling
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch, Rewards, Rollouts, measured
 from dar_jax.settings import STRICT, PositiveOrZero
 
 
@@ -41,7 +41,7 @@ class Reinforce(Online):
         )
         return batch_of(rollouts, advantage_PG.reshape(-1), used_PG.reshape(-1)), {
             **online_metrics(rollouts, rewards),
-            "advantages/abs_max": jnp.abs(advantage_PG).max(),
+            "advantages/abs_max": measured(jnp.abs(advantage_PG).max(), used_PG),
             "advantages/used_fraction": used_PG.mean(dtype=jnp.float32),
             "completion/advantage": advantage_PG,
             "completion/weight": advantage_PG,

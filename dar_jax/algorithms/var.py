@@ -18,7 +18,7 @@ from dar_jax.algorithms.measures import log_ref_over_sampling
 from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import effective_sample_size
-from dar_jax.batches import Batch, Rewards, Rollouts
+from dar_jax.batches import Batch, Rewards, Rollouts, measured
 from dar_jax.settings import STRICT, Positive, Share
 
 Pool = Literal["batch", "prompt"]
@@ -48,7 +48,7 @@ class VAR(Online):
         return batch_of(rollouts, weight_PG.reshape(-1), used_PG.reshape(-1)), {
             **online_metrics(rollouts, rewards),
             "var/effective_sample_size": effective_sample_size(weight_PG),
-            "var/weight_max": weight_PG.max(),
+            "var/weight_max": measured(weight_PG.max(), used_PG),
             "completion/advantage": advantage_PG,
             "completion/weight": weight_PG,
         }

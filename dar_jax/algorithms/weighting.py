@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dar_jax.batches import masked_mean
+from dar_jax.batches import measured, measured_mean
 
 _NEAR_ZERO = 0.05
 
@@ -41,21 +41,23 @@ class Weighing:
         reference's part of their sum.
         """
         used_PG, weight_PG = self.used_PG, self.weight_PG
-        reference = masked_mean(jnp.abs(self.from_reference_PG), used_PG)
-        advantage = masked_mean(jnp.abs(self.from_advantage_PG), used_PG)
+        reference = measured_mean(jnp.abs(self.from_reference_PG), used_PG)
+        advantage = measured_mean(jnp.abs(self.from_advantage_PG), used_PG)
         both, size = reference + advantage, effective_sample_size(weight_PG)
         clipped_PG = self.log_weight_PG >= jnp.log(self.weight_clip)
         return {
             **{name: jnp.asarray(value) for name, value in self.coefficients.items()},
-            "dar/clip_fraction": masked_mean(clipped_PG.astype(jnp.float32), used_PG),
-            "dar/near_zero_fraction": masked_mean((weight_PG < _NEAR_ZERO).astype(jnp.float32), used_PG),
-            "dar/weight_mean": masked_mean(weight_PG, used_PG),
-            "dar/weight_max": weight_PG.max(),
+            "dar/clip_fraction": measured_mean(clipped_PG.astype(jnp.float32), used_PG),
+            "dar/near_zero_fraction": measured_mean((weight_PG < _NEAR_ZERO).astype(jnp.float32), used_PG),
+            "dar/weight_mean": measured_mean(weight_PG, used_PG),
+            "dar/weight_max": measured(weight_PG.max(), used_PG),
             "dar/effective_sample_size": size,
-            "dar/effective_sample_share": size / jnp.maximum(used_PG.sum(), 1),
+            "dar/effective_sample_share": measured(size / jnp.maximum(used_PG.sum(), 1), used_PG),
             "dar/log_weight_reference": reference,
             "dar/log_weight_advantage": advantage,
-            "dar/reference_share": jnp.where(both > 0, reference / jnp.where(both > 0, both, 1.0), 0.0),
+            "dar/reference_share": measured(
+                jnp.where(both > 0, reference / jnp.where(both > 0, both, 1.0), 0.0), used_PG
+            ),
             "dar/used_fraction": used_PG.mean(dtype=jnp.float32),
         }
 

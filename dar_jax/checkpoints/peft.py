@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
-from dar_jax.checkpoints.huggingface import Dtype, write_json
+from dar_jax.checkpoints.huggingface import Dtype, check_finite, write_json
 from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params, families
 from dar_jax.models.lora import Lora
@@ -19,7 +19,7 @@ from dar_jax.models.lora import Lora
 def write_adapter(folder: Path, config: DecoderConfig, params: Params, base: str, dtype: Dtype) -> None:
     """Write the adapters of `params` over the model called `base`.
 
-    Raises SettingError where the family keeps an adapted matrix in one tensor with others.
+    Raises SettingError where the family keeps an adapted matrix in one tensor with others, or a tensor is not finite.
     """
     assert config.lora is not None
     tensors: dict[str, np.ndarray] = {}
@@ -36,6 +36,8 @@ def write_adapter(folder: Path, config: DecoderConfig, params: Params, base: str
             name = "base_model.model." + row.name.format(layer).removesuffix(".weight")
             tensors[f"{name}.lora_A.weight"] = _flat(low, (-1, config.lora.rank), dtype)
             tensors[f"{name}.lora_B.weight"] = _flat(high, (config.lora.rank, -1), dtype)
+    for name, tensor in tensors.items():
+        check_finite(name, tensor)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     write_json(folder / "adapter_config.json", _adapter_config(config.lora, base))
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
+from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, NotFinite, SettingError
 from dar_jax.hosts import minder
 from dar_jax.hosts.joining import Joining
 from dar_jax.hosts.meeting import Meeting, Store
@@ -156,7 +156,7 @@ def _in_order(parts: list[dict[int, T]]) -> list[T]:
 
 def _shared(error: BaseException) -> bool:
     """Whether the other hosts raise it too."""
-    return isinstance(error, JudgeStopped | BudgetSpent | Interrupted) or error is _meeting.shared
+    return isinstance(error, JudgeStopped | BudgetSpent | Interrupted | NotFinite) or error is _meeting.shared
 
 
 def _of_the_runtime(error: BaseException | None) -> bool:

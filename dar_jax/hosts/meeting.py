@@ -16,12 +16,13 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
-from dar_jax.errors import BudgetSpent, DarError, HostLost, Interrupted, JudgeStopped, SettingError
+from dar_jax.errors import BudgetSpent, DarError, HostLost, Interrupted, JudgeStopped, NotFinite, SettingError
 
 T = TypeVar("T")
 
 _ERRORS = {
-    kind.exit_status: kind for kind in (DarError, SettingError, JudgeStopped, BudgetSpent, Interrupted, HostLost)
+    kind.exit_status: kind
+    for kind in (DarError, SettingError, JudgeStopped, BudgetSpent, Interrupted, HostLost, NotFinite)
 }
 # How often all hosts together look whether the others have answered.
 _LOOKS_PER_S = 1000

@@ -15,7 +15,7 @@ from dar_jax.planning.costs import Costs
 from dar_jax.planning.judging import Assumptions, judge_costs
 from dar_jax.planning.residents import holdings, nbytes, resident, resuming
 from dar_jax.planning.topologies import Chip, Topology
-from dar_jax.session import read_decoder
+from dar_jax.session import read_decoder, uneven_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +108,8 @@ class Plan:
 
     @property
     def warning(self) -> str | None:
-        """Say where rows cannot be shared out, so that chips compute the same."""
-        shards = self.mesh["data"] * self.mesh["fsdp"]
-        size = self.config.learning.micro_batch_size or self.config.rows_per_update
-        if size % shards == 0:
-            return None
-        return (
-            f"learning.micro_batch_size: {size} rows cannot be shared out over the {shards} chips of data x fsdp, so"
-            f" that they compute the same; choose a multiple of {shards}, or a larger mesh.tensor"
-        )
+        """Return which rows do not divide among the chips, so that these compute the same; None where all do."""
+        return "; ".join(uneven_rows(self.config, self.mesh)) or None
 
     @property
     def device_s(self) -> float | None:

@@ -1,5 +1,6 @@
 """One step in words: its log rows, its line on the screen, what deserves a warning."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,15 +10,16 @@ from dar_jax.judging.thoughts import Thinking, answer_text
 from dar_jax.records import Completion, Verdict
 
 Columns = Mapping[str, Any]
+_UPDATES = "optimizer/updates"
 
 _SHOWN: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "loss": ("loss", "{:.3f}".format),
     "rewards/mean": ("reward", "{:.3f}".format),
     "objective/kl": ("kl_ref", "{:.3f}".format),
     "kl/sampling_k3": ("kl_step", "{:.4f}".format),
-    "dar/clip_fraction": ("clipped", "{:.0%}".format),
+    "dar/clip_fraction": ("w_clipped", "{:.0%}".format),
     "completions/mean_length": ("length", "{:.1f}".format),
-    "completions/clipped_ratio": ("no_eos", "{:.0%}".format),
+    "completions/clipped_ratio": ("truncated", "{:.0%}".format),
     "judge/failed": ("judge_failed", "{:.0f}".format),
     "judge/slowed_to_per_minute": ("judge_slowed", "{:.0f}/min".format),
     "judge/cost_usd": ("usd", amount),
@@ -63,10 +65,13 @@ def _judged(completion: Completion, terms: Thinking | None) -> dict[str, str]:
 
 
 def averaged(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest."""
-    means = {key: sum(each[key] for each in updates) / len(updates) for key in updates[0]}
+    """Average the updates' metrics; the KL to pi_t is the last update's, when it has drifted furthest.
+
+    Of a step without updates there is only their number, 0.
+    """
+    means = {key: sum(each[key] for each in updates) / len(updates) for key in (updates[0] if updates else ())}
     drift = "kl/sampling_k3"
-    return means | ({drift: updates[-1][drift]} if drift in means else {})
+    return means | ({drift: updates[-1][drift]} if drift in means else {}) | {_UPDATES: float(len(updates))}
 
 
 def speed(seconds: Mapping[str, float], measured: Mapping[str, float], rows: int) -> dict[str, float]:
@@ -85,19 +90,27 @@ def shown(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
         label: form(metrics[key])
         for key, (label, form) in _SHOWN.items()
-        if metrics.get(key) is not None and key not in hidden
+        if _known(metrics.get(key)) and key not in hidden
     }
+
+
+def _known(value: float | None) -> bool:
+    """Return whether a figure was measured: NaN stands for none in a step, null in the log."""
+    return value is not None and not math.isnan(value)
 
 
 def warnings(metrics: Mapping[str, Any], modes: Collection[str] = ()) -> list[str]:
     """Return what a person should know of a step before the next ten; `modes` are those the judge is asked in."""
     found = []
-    if metrics.get("rewards/valid_fraction") and metrics.get("rewards/within_group_std") == 0:
+    skipped = "; no update was made" * (metrics.get(_UPDATES) == 0)
+    if metrics.get("rewards/valid_fraction") == 0:
+        found.append(f"no completion was scored: there is nothing to learn from{skipped}; see judge/failed_*")
+    elif metrics.get("rewards/within_group_std") == 0:
         finer = "use a judge mode with finer answers (judge.mode=logprobs or samples) or another judge"
         other = "its answers are fine enough; use a rubric that tells more apart, or another judge"
         found.append(
-            "the judge gave all completions of each prompt the same reward: there is nothing to learn from;"
-            f" {finer if 'single' in modes or not modes else other}"
+            "the judge gave all completions of each prompt the same reward: there is nothing to learn from"
+            f"{skipped}; {finer if 'single' in modes or not modes else other}"
         )
     thinking, judged = metrics.get("judge/unfinished_thoughts", 0), metrics.get("judge/ok", 0)
     if thinking > judged:
@@ -136,7 +149,7 @@ def closing(
 ) -> list[str]:
     """Return the lines at the end of a run: what it came to, what it `costs`, where things are, what to do next."""
     lines = []
-    if rows and rows[0].get("rewards/mean") is not None:
+    if rows and "rewards/mean" in rows[0]:
         first, last = rows[0], rows[-1]
         lines.append(
             f"reward {_of(first, 'rewards/mean', 2)} at step {first['step']}, {_of(last, 'rewards/mean', 2)} at step"
@@ -154,4 +167,4 @@ def closing(
 
 def _of(row: Mapping[str, Any], key: str, decimals: int) -> str:
     value = row.get(key)
-    return "none" if value is None else f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f}" if value is not None and _known(value) else "none"

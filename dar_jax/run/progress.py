@@ -9,7 +9,8 @@ class RunProgress:
     """Steps completed, updates completed of the current step, and what that step has measured.
 
     `evaluation_due`: the last whole step is still to be evaluated. `memory` is what the algorithm carries from step to
-    step. `start_checksum` is that of the parameters that the run started from.
+    step. `start_checksum` is that of the parameters that the run started from. `tied_steps` counts the
+    tied steps (`run.ties`) in a row, up to the one judged last.
     """
 
     step: int = 0
@@ -19,6 +20,7 @@ class RunProgress:
     start_checksum: str = ""
     evaluation_due: bool = False
     memory: dict[str, float] = field(default_factory=dict)
+    tied_steps: int = 0
 
     def next_step(self, *, evaluation_due: bool, memory: dict[str, float]) -> "RunProgress":
         """Return the progress after the current step."""
@@ -27,4 +29,5 @@ class RunProgress:
             start_checksum=self.start_checksum,
             evaluation_due=evaluation_due,
             memory=memory,
+            tied_steps=self.tied_steps,
         )

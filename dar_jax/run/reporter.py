@@ -25,6 +25,7 @@ from dar_jax.reporting import (
     warnings,
 )
 from dar_jax.run.progress import RunProgress
+from dar_jax.run.recurring import RecurringWarnings
 from dar_jax.run.shared_judge import SharedJudge
 from dar_jax.timeline import Timeline
 
@@ -34,7 +35,7 @@ class Reporter:
 
     def __init__(self, config: RunConfig, folder: Folder, console: Console) -> None:
         self.config, self.folder, self.console = config, folder, console
-        self._estimated = False
+        self._estimated, self._recurring = False, RecurringWarnings()
 
     def step(self, progress: RunProgress, timeline: Timeline, judge: SharedJudge | None) -> dict[str, Any]:
         """Log the current step and show its line; return its metrics."""
@@ -46,7 +47,7 @@ class Reporter:
         self.console.step(step, self.config.steps, shown(metrics), metrics)
         found = warnings(metrics, judge.modes if judge else ())
         alarm = canary_alarm(metrics, self.config.judge) if self.config.judge else []
-        for warning in [*found, *alarm, *(judge.notices() if judge else [])]:
+        for warning in self._recurring.due(step, [*found, *alarm, *(judge.notices() if judge else [])]):
             self.console.warn(f"step {step}: {warning}")
         self._estimate_rest(metrics, self.config.steps - step)
         return metrics

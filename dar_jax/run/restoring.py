@@ -4,13 +4,15 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from jax.sharding import Mesh
+
 from dar_jax import hosts, opening
 from dar_jax.batches import Batch
-from dar_jax.checkpoints import DamagedCheckpoint, RunState
+from dar_jax.checkpoints import DamagedCheckpoint, RunState, not_finite, some
 from dar_jax.checkpoints.checksums import checksum
 from dar_jax.console import Console
 from dar_jax.errors import SettingError
-from dar_jax.learner import State
+from dar_jax.learner_state import State
 from dar_jax.models import Params
 from dar_jax.run.origin import check_origin
 from dar_jax.run.progress import RunProgress
@@ -56,12 +58,20 @@ def restore(
     reference, frozen = _first(session, kept["start_checksum"], console)
     abstract = session.learner.abstract().state.trees()
     candidates = [each for each in numbers if each <= number]
-    number, (trees, kept, batch) = newest(candidates, lambda each: saved.load(each, abstract, session.mesh))
+    number, (trees, kept, batch) = newest(candidates, lambda each: _load(saved, each, abstract, session.mesh, folder))
     _set_aside(saved, [each for each in numbers if each > number], console)
     progress = RunProgress(**{name: value for name, value in kept.items() if name != "origin"})
     _cut_logs(folder, progress)
     console.note(f"resumed {folder.path} after step {progress.step}, update {progress.update}")
     return Start(State.of(trees, frozen), reference, progress, batch)
+
+
+def _load(saved: RunState, number: int, abstract: Any, mesh: Mesh, folder: opening.Folder) -> Any:
+    """Load a checkpoint. Raises DamagedCheckpoint where it is damaged, or an array of it is not finite."""
+    loaded = saved.load(number, abstract, mesh)
+    if broken := not_finite(loaded[0], mesh):
+        raise DamagedCheckpoint(f"{folder.checkpoints}/{number}: NaN or infinite numbers in {some(broken)}")
+    return loaded
 
 
 def _newest_good(

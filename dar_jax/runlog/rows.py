@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from dar_jax.errors import SettingError
 from dar_jax.json_text import plain
 
-LOGS = ("metrics", "completions", "evaluations", "timeline")
+LOGS = ("metrics", "completions", "evaluations", "timeline", "not_finite")
 
 
 class Line(NamedTuple):

@@ -73,6 +73,14 @@ def test_equal_rewards_have_no_advantage(baseline, normalize):
         np.testing.assert_array_equal(advantage_PG, 0.0)
 
 
+@pytest.mark.parametrize("baseline", ["prompt", "leave_one_out", "batch"])
+def test_equal_rewards_have_no_advantage_of_their_rounding(baseline):
+    advantage_PG, _ = given_rewards(
+        np.full((2, 3), 0.1, np.float32), np.ones((2, 3), bool), baseline=baseline, normalize="none"
+    )
+    np.testing.assert_array_equal(advantage_PG, 0.0)
+
+
 def test_nothing_scored_gives_zeros():
     advantage_PG, used_PG = given_rewards(np.full((2, 4), np.nan, np.float32), np.zeros((2, 4), bool))
     assert (advantage_PG == 0).all()

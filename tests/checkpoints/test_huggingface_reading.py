@@ -60,6 +60,33 @@ def test_every_family_comes_back_bit_for_bit_on_every_mesh(tmp_path, family):
         assert jax.tree.map(lambda leaf: leaf.sharding, again) == wanted
 
 
+def _spoil(folder, name, value):
+    file = folder / "model.safetensors"
+    tensors = {each: array.copy() for each, array in load_file(file).items()}
+    tensors[name].flat[-1] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_tensor_that_is_not_finite_is_named(tmp_path, dtype, value):
+    config, name = small("qwen3"), "model.layers.1.mlp.down_proj.weight"
+    huggingface.save(tmp_path / "out", config, draw(config), dtype)
+    _spoil(tmp_path / "out", name, value)
+    with pytest.raises(SettingError, match=rf"out: NaN or infinite numbers in {name}; "):
+        huggingface.load(tmp_path / "out", dtype=jnp.bfloat16)
+
+
+def test_a_number_too_large_for_the_dtype_is_not_exported(tmp_path):
+    config = small("qwen3")
+    params = jax.tree.map(np.array, draw(config))
+    params["layers"]["mlp"]["up"]["kernel"][1, 0, 0] = np.finfo(np.float32).max
+    huggingface.save(tmp_path / "wide", config, params)
+    with pytest.raises(SettingError, match=r"layers\.1\.mlp\.up_proj\.weight: NaN or infinite numbers as bfloat16"):
+        huggingface.save(tmp_path / "narrow", config, params, "bfloat16")
+    assert not (tmp_path / "narrow").exists()
+
+
 def test_the_import_divides_what_it_divides():
     """What the test above relies on: the small decoders really lie in pieces."""
     wanted = places(small("phi3"), data=2, fsdp=2, tensor=2)
@@ -86,7 +113,7 @@ def test_a_process_reads_what_its_devices_hold(tmp_path, bytes_read, spec, share
     leaf.allocate()
     with ExitStack() as stack:
         tensor = shards.open_tensors(tmp_path / "out", stack)["model.embed_tokens.weight"]
-        filled = reading._fill(leaf.parts[0], tensor, leaf.targets(leaf.parts[0]))
+        filled = reading._fill(leaf.parts[0], tensor, leaf.targets(leaf.parts[0]), set())
     assert filled == sum(bytes_read) == 48 * 16 * 4 // share
 
 

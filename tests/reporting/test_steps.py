@@ -84,7 +84,7 @@ def test_a_failed_judgement_is_logged_without_a_reward():
 
 def test_updates_are_averaged_but_drift_is_the_last():
     updates = [{"loss": 1.0, "kl/sampling_k3": 0.0}, {"loss": 3.0, "kl/sampling_k3": 0.5}]
-    assert averaged(updates) == {"loss": 2.0, "kl/sampling_k3": 0.5}
+    assert averaged(updates) == {"loss": 2.0, "kl/sampling_k3": 0.5, "optimizer/updates": 2}
 
 
 def test_speed_counts_completion_tokens():
@@ -167,3 +167,24 @@ def test_closing_words_take_what_no_step_has_measured():
     lines = closing("runs/x", ["metrics.jsonl"], [row(1) | {"objective/kl": None}], ["judge: ..."])
     assert "KL to the reference none nats" in lines[0]
     assert lines[1] == "judge: ..."
+
+
+def test_a_figure_that_was_not_measured_is_not_shown():
+    assert shown({"loss": 1.0, "rewards/mean": float("nan")}) == {"loss": "1.000"}
+
+
+def test_a_share_of_weights_at_the_clip_reads_like_no_length():
+    assert shown({"dar/clip_fraction": 0.5, "completions/clipped_ratio": 0.25}) == {
+        "w_clipped": "50%",
+        "truncated": "25%",
+    }
+
+
+def test_a_step_without_updates_has_no_means():
+    assert averaged([]) == {"optimizer/updates": 0}
+
+
+def test_a_step_of_which_nothing_was_scored_is_not_called_tied():
+    (told,) = warnings({"rewards/valid_fraction": 0.0, "optimizer/updates": 0.0})
+    assert told.startswith("no completion was scored")
+    assert "no update was made" in told

@@ -71,10 +71,10 @@ def test_the_machines_of_a_topology(topology, more, label, hosts, chips, cloud, 
     assert pod["containers"][0]["resources"]["limits"]["google.com/tpu"] == chips
 
 
-def test_all_start_again_together_but_not_after_status_2_3_and_4(apply):
+def test_all_start_again_together_but_not_after_status_2_3_4_and_7(apply):
     manifest = apply("--max-restarts", "7")
     rules = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
-    exit_codes = {"containerName": "dar-jax", "operator": "In", "values": [2, 3, 4]}
+    exit_codes = {"containerName": "dar-jax", "operator": "In", "values": [2, 3, 4, 7]}
     assert rules == [{"action": "FailJob", "onExitCodes": exit_codes}]
     assert manifest["spec"]["failurePolicy"] == {
         "maxRestarts": 7,

@@ -47,7 +47,7 @@ def test_the_service_is_filled_in_and_well_formed(host, tmp_path):
     settings = dict(line.split("=", 1) for line in unit.splitlines() if re.match(r"\w+=", line))
     assert settings["ExecStart"] == f"/bin/bash {host.folder}/dar_jax/run.sh"
     assert settings["Restart"] == "on-failure"
-    assert settings["RestartPreventExitStatus"] == "2 3 4"
+    assert settings["RestartPreventExitStatus"] == "2 3 4 7"
     assert settings["KillMode"] == "mixed"
     assert settings["Environment"] == "PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1"
     assert settings["WantedBy"] == "multi-user.target"

@@ -96,7 +96,7 @@ def test_a_cloud_that_does_not_answer_is_asked_again(watch, cloud):
     assert cloud.deeds == ["rev-parse", "list", "list", *LOOK, *DELETE]
 
 
-@pytest.mark.parametrize("status", [2, 3, 1])
+@pytest.mark.parametrize("status", [2, 3, 7, 1])
 def test_a_run_that_gave_up_ends_the_watch_and_the_cost(status, watch, cloud):
     told = watch(states=["ACTIVE"], runs=[f"a ended {status} 0\nb ended {status} 0"], status=status)
     assert f"the run is over, status {status}" in told

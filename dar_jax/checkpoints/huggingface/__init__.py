@@ -2,11 +2,12 @@
 
 from dar_jax.checkpoints.huggingface.folder import new_folder, read_config, write_json
 from dar_jax.checkpoints.huggingface.reading import load
-from dar_jax.checkpoints.huggingface.writing import Dtype, save, write_config, write_model
+from dar_jax.checkpoints.huggingface.writing import Dtype, check_finite, save, write_config, write_model
 from dar_jax.model_files import read_json
 
 __all__ = [
     "Dtype",
+    "check_finite",
     "load",
     "new_folder",
     "read_config",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dar_jax.checkpoints.huggingface.layout import joined_shape, tensors
 from dar_jax.checkpoints.huggingface.shards import DTYPES, Tensor
+from dar_jax.checkpoints.not_finite import some
 from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, families
 
@@ -33,7 +34,7 @@ def check(folder: Path, config: DecoderConfig, found: Mapping[str, Tensor]) -> N
         "misshapen": misshapen,
     }
     if any(faults.values()):
-        said = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
+        said = "; ".join(f"{len(names)} {what}: {some(names)}" for what, names in faults.items() if names)
         raise SettingError(f"{folder}: the tensors do not fit config.json: {said}")
 
 
@@ -53,7 +54,3 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     step = max(1, _BLOCK // (columns * one.dtype.itemsize))
     spans = ((row, min(row + step, rows)) for row in range(0, rows, step))
     return all((one.read(span, (0, columns)) == other.read(span, (0, columns))).all() for span in spans)
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

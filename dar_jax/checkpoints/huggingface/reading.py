@@ -22,7 +22,9 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from dar_jax.checkpoints.huggingface.checking import check
 from dar_jax.checkpoints.huggingface.folder import find, read_config
 from dar_jax.checkpoints.huggingface.layout import Index, Part, Span, parts
-from dar_jax.checkpoints.huggingface.shards import INDEX, Tensor, open_tensors
+from dar_jax.checkpoints.huggingface.shards import INDEX, Tensor, is_finite, open_tensors
+from dar_jax.checkpoints.not_finite import some
+from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params
 
 # Told after every tensor how many bytes are read, and of how many.
@@ -42,15 +44,22 @@ def load(
     """Read a checkpoint from a local folder or a hub id.
 
     `shardings`, a tree in the structure of the parameters, says where they lie; by default on the first device.
-    Raises SettingError naming, by their HF names, all tensors that are missing, extra or misshapen, or the file that
-    is cut off.
+    Raises SettingError naming, by their HF names, all tensors that are missing, extra, misshapen or not finite (in
+    `dtype`), or the file that is cut off.
     """
     folder = find(source, "config.json", "model*.safetensors", INDEX)
     config = read_config(folder)
     with ExitStack() as stack:
         tensors = open_tensors(folder, stack)
         check(folder, config, tensors)
-        return config, _stream(_leaves(config, shardings, np.dtype(dtype)), tensors, progress)
+        broken: set[str] = set()
+        params = _stream(_leaves(config, shardings, np.dtype(dtype)), tensors, progress, broken)
+    if broken:
+        raise SettingError(
+            f"{folder}: NaN or infinite numbers in {some(sorted(broken))}; its training diverged or its files are"
+            " damaged: take another checkpoint"
+        )
+    return config, params
 
 
 @dataclass
@@ -112,7 +121,8 @@ def _leaves(config: DecoderConfig, shardings: Any, dtype: np.dtype[Any]) -> list
     return leaves
 
 
-def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progress | None) -> Params:
+def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progress | None, broken: set[str]) -> Params:
+    """Read all leaves; `broken` gets the names of the tensors that hold NaN or infinite numbers."""
     total, done = sum(leaf.nbytes for leaf in leaves), 0
     waiting, flying = deque(leaves), deque[tuple[_Leaf, list[Future[int]]]]()
     params: Params = {}
@@ -122,7 +132,9 @@ def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progre
                 while waiting and (not flying or _bytes(leaf for leaf, _ in flying) + waiting[0].nbytes <= _IN_FLIGHT):
                     leaf = waiting.popleft()
                     leaf.allocate()
-                    jobs = [pool.submit(_fill, part, tensors[part.name], leaf.targets(part)) for part in leaf.parts]
+                    jobs = [
+                        pool.submit(_fill, part, tensors[part.name], leaf.targets(part), broken) for part in leaf.parts
+                    ]
                     flying.append((leaf, jobs))
                 leaf, jobs = flying.popleft()
                 for job in jobs:
@@ -136,7 +148,7 @@ def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progre
     return params
 
 
-def _fill(part: Part, tensor: Tensor, targets: Sequence[tuple[Index, np.ndarray]]) -> int:
+def _fill(part: Part, tensor: Tensor, targets: Sequence[tuple[Index, np.ndarray]], broken: set[str]) -> int:
     """Read one part of a tensor into its places, block by block; return how many bytes of them are filled."""
     if not targets:
         return 0
@@ -152,6 +164,8 @@ def _fill(part: Part, tensor: Tensor, targets: Sequence[tuple[Index, np.ndarray]
         top, bottom = _hull(part.rows(cut) for cut, _, _ in within)
         left, right = _hull(part.columns(cut) for cut, _, _ in within)
         block = tensor.read((top, bottom), (left, right)).astype(dtype, copy=False)
+        if not is_finite(block):
+            broken.add(part.name)
         for cut, index, place in within:
             (a, b), (c, d) = part.rows(cut), part.columns(cut)
             lengths = _lengths(cut)

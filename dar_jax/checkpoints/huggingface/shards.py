@@ -65,6 +65,15 @@ class Tensor:
         return array
 
 
+def is_finite(array: np.ndarray) -> bool:
+    """Return whether all numbers of an array of floats are finite."""
+    if array.dtype != jnp.bfloat16:
+        return bool(np.isfinite(array).all())
+    # numpy's own loop over bfloat16 is slow: an exponent of ones alone is what is not finite.
+    exponent = np.ascontiguousarray(array).view(np.uint16) & 0x7F80
+    return bool(exponent.max(initial=0) < 0x7F80)
+
+
 def damaged(path: Path, reason: object) -> SettingError:
     """Make the error of a file that cannot be read."""
     return SettingError(f"{path}: missing, cut off or damaged ({reason}); fetch it again")

@@ -10,7 +10,8 @@ import numpy as np
 
 from dar_jax.checkpoints.huggingface.folder import new_folder, write_json
 from dar_jax.checkpoints.huggingface.layout import Part, joined_shape, tensors
-from dar_jax.checkpoints.huggingface.shards import INDEX, SINGLE, write_shard
+from dar_jax.checkpoints.huggingface.shards import INDEX, SINGLE, is_finite, write_shard
+from dar_jax.errors import SettingError
 from dar_jax.models import DecoderConfig, Params, families
 
 Dtype = Literal["float32", "bfloat16"]
@@ -27,7 +28,8 @@ def save(
 ) -> None:
     """Write a new folder with config.json and safetensors; above `shard_bytes`, several files and an index.
 
-    The folder appears whole or not at all. Raises SettingError where it exists and is not empty.
+    The folder appears whole or not at all. Raises SettingError where it exists and is not empty, or where a tensor is
+    not finite.
     """
     with new_folder(directory) as folder:
         write_model(folder, config, params, dtype, shard_bytes)
@@ -78,10 +80,19 @@ def _fetch(held: Sequence[Part], params: Params, dtype: np.dtype[Any]) -> Callab
             part.lies.to_hf(np.asarray(leaf if part.layer is None else leaf[part.layer]))
             for part, leaf in zip(held, leaves, strict=True)
         ]
-        joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        return joined.astype(dtype, copy=False)
+        joined = (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).astype(dtype, copy=False)
+        check_finite(held[0].name, joined)
+        return joined
 
     return fetch
+
+
+def check_finite(name: str, tensor: np.ndarray) -> None:
+    """Raise SettingError where a tensor that is to be written holds NaN or infinite numbers."""
+    if not is_finite(tensor):
+        raise SettingError(
+            f"{name}: NaN or infinite numbers as {tensor.dtype}; nothing was written: take an earlier step, or float32"
+        )
 
 
 def _leaf(part: Part, params: Params) -> Any:

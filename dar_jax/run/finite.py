@@ -1,0 +1,106 @@
+"""The end of a run whose numbers are no longer finite: nothing is saved, sampled or judged after it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dar_jax import hosts
+from dar_jax.batches import Batch
+from dar_jax.checkpoints import RunState
+from dar_jax.errors import NotFinite
+from dar_jax.learner import APPLIED
+from dar_jax.opening import Folder
+from dar_jax.parallel import whole
+from dar_jax.run.progress import RunProgress
+from dar_jax.session import Purpose, Session
+
+LOG = "not_finite"
+
+
+class FiniteUpdates:
+    """Let metrics of applied updates through; end the run at the first update that was not applied.
+
+    All hosts see the same metrics, and so decide alike.
+    """
+
+    def __init__(self, session: Session, folder: Folder, saved: RunState) -> None:
+        self._session, self._folder, self._saved = session, folder, saved
+
+    def checked(self, updates: list[dict[str, float]], batch: Batch, progress: RunProgress) -> list[dict[str, float]]:
+        """Return the metrics of the latest updates of `batch`, without their `APPLIED`.
+
+        Raises NotFinite where one was not applied, after the rows it was to learn from have been written.
+        """
+        for index, metrics in enumerate(updates, progress.update - len(updates)):
+            if not metrics.pop(APPLIED):
+                self._write(batch, progress.step, index)
+                raise NotFinite(self._message(metrics, progress.step, index))
+        return updates
+
+    def _write(self, batch: Batch, step: int, index: int) -> None:
+        session = self._session
+        part = session.learner.part(batch, index, session.key(Purpose.MINIBATCHES, step))
+        rows = [{"step": step + 1, "update": index + 1, **row} for row in part_rows(part, session)]
+        with hosts.together(LOG):
+            if hosts.is_first():
+                self._folder.write(LOG, rows)
+            self._folder.flush()
+
+    def _message(self, metrics: dict[str, float], step: int, index: int) -> str:
+        learning, path = self._session.config.learning, self._folder.path
+        return (
+            f"step {step + 1}, update {index + 1}: {_figure(metrics)}; the update was not applied and the run ends."
+            f" {_newest(self._saved.latest, learning.updates_per_batch, str(path))}."
+            f" Likely causes: learning.optimizer.learning_rate={learning.optimizer.learning_rate:g} is too high,"
+            f" learning.logprob_temperature={learning.logprob_temperature:g} too low, or weights of the policy are too"
+            f" large for {learning.compute_dtype}. {path}/{LOG}.jsonl has the rows of the update. A resume would repeat"
+            " it: start another run with other settings, from this policy or from what dar-jax export makes of the"
+            " checkpoint"
+        )
+
+
+def part_rows(part: Batch, session: Session) -> list[dict[str, Any]]:
+    """Return each row of what an update learns from: its texts, weight and log-probs, nats a completion.
+
+    Every host takes part and gets all rows.
+    """
+    part = whole(part, session.mesh)
+    examples, rows, length = part.mask_completion_ERT.shape
+    return [
+        {"example": example, "row": row, **_row(part, (example, row), length, session)}
+        for example in range(examples)
+        for row in range(rows)
+    ]
+
+
+def _row(part: Batch, at: tuple[int, int], length: int, session: Session) -> dict[str, Any]:
+    token_S, mask_S = part.inputs_ER.token_BT[at], part.inputs_ER.mask_BS[at]
+    mask_T = part.mask_completion_ERT[at]
+    decode, logprobs = session.tokenizer.decode, {"sampling": part.sampling_logprob_ERT, "ref": part.ref_logprob_ERT}
+    return {
+        "prompt": decode(token_S[:-length][mask_S[:-length]].tolist()),
+        "completion": decode(token_S[-length:][mask_T].tolist()),
+        "tokens": int(mask_T.sum()),
+        "weight": float(part.weight_E[at[0]]),
+        "counted": bool(part.mask_E[at[0]]),
+        **{
+            f"{name}_logprob": float(np.where(mask_T, logprob_ERT[at], 0.0).sum())
+            for name, logprob_ERT in logprobs.items()
+            if logprob_ERT is not None
+        },
+    }
+
+
+def _figure(metrics: dict[str, float]) -> str:
+    named = {"loss": "the loss", "optimizer/grad_norm": "the gradient norm"}
+    found = [f"{name} is {metrics[key]}" for key, name in named.items() if not math.isfinite(metrics[key])]
+    return " and ".join(found) or "parameters would no longer be finite"
+
+
+def _newest(number: int | None, updates: int, path: str) -> str:
+    if number is None:
+        return "No checkpoint was written"
+    step, update = divmod(number, updates)
+    within = f", update {update} of the next" if update else ""
+    return f"The newest checkpoint, {path}/checkpoints/{number}, of after step {step}{within}, is finite"
