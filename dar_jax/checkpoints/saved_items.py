@@ -1,7 +1,6 @@
 """Items of a checkpoint read back and compared with their checksums: nothing in its folder is written or cleaned."""
 
 import contextlib
-import errno
 import gc
 import logging
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from dar_jax import hosts
@@ -28,7 +28,7 @@ _NOT_DAMAGE = (
     "UNAUTHENTICATED",
     "UNAVAILABLE",
 )
-_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DamagedCheckpoint(SettingError):
@@ -110,7 +110,7 @@ def _read(directory: Path | str, number: int, abstract: dict[str, Any]) -> dict[
         except jax.errors.JaxRuntimeError:
             raise  # of the devices, as where memory is short
         except Exception as error:  # Orbax and its stores raise what they raise
-            fault = _reason(error) or "damaged"
+            fault = _reason(error) or _unreachable(directory) or "damaged"
         if fault:
             gc.collect()
     faults = [each for each in hosts.gather("checkpoint is read", fault, str) if each]
@@ -142,10 +142,21 @@ def _damaged(directory: Path | str, number: int, what: str) -> DamagedCheckpoint
 def _reason(error: BaseException) -> str:
     """Return why a read failed where that says nothing of the checkpoint itself, else nothing."""
     for each in _chain(error):
-        if isinstance(each, OSError) and each.errno not in (None, *_ABSENT):
-            return str(each)
+        if isinstance(each, OSError) and not isinstance(each, _ABSENT):
+            return first_line(each)
         if any(status in str(each) for status in _NOT_DAMAGE):
             return first_line(each)
+    return ""
+
+
+def _unreachable(directory: Path | str) -> str:
+    """Return why a bucket cannot be listed, else nothing: some drivers take any failure for an absent object."""
+    if not isinstance(directory, str):
+        return ""
+    try:
+        list(epath.Path(directory).iterdir())
+    except Exception as error:  # drivers raise what they raise
+        return first_line(error)
     return ""
 
 

@@ -19,6 +19,8 @@ from dar_jax.checkpoints import Checkpointing, DamagedCheckpoint, RunState, load
 from dar_jax.checkpoints.checksums import checksums
 from dar_jax.errors import DarError
 from dar_jax.parallel import MeshShape, to_host
+from dar_jax.runlog import bucket
+from tests.fake_gcs import NEEDS_GCSFS
 
 LAYOUT = {"up": ("layers", "width", "mlp"), "norm": ("width",)}
 MANY, ONE = MeshShape(data=2, tensor=2), MeshShape(devices=1)
@@ -256,3 +258,24 @@ def wait_until(look):
     for _ in range(200):
         look()
         time.sleep(0.05)
+
+
+@NEEDS_GCSFS
+def test_in_a_bucket_damage_is_named_and_deleted(gcs, mesh):
+    folder = "gs://bucket/run/checkpoints"
+    bucket.prepare(folder)
+    with RunState(folder, keep=3) as runs:
+        runs.save(4, trees(mesh), {"step": 1}, None)
+        runs.save(8, trees(mesh), {"step": 2}, None)
+        runs.settle()
+        for name in [name for name in gcs.buckets["bucket"] if "checkpoints/8/params/" in name and "/d/" in name]:
+            gcs.buckets["bucket"].pop(name)
+        with pytest.raises(DamagedCheckpoint, match=r"checkpoints/8 of gs://bucket/run is damaged \(params\)"):
+            runs.load(8, abstract(trees(mesh)), mesh)
+        assert runs.set_aside([8]) == ["deleted"]
+        assert runs.numbers == [4]
+        gcs.fault = lambda method, target: 403
+        with pytest.raises(DarError, match=r"checkpoints/4 of gs://bucket/run cannot be read now") as told:
+            runs.progress(4)
+        assert not isinstance(told.value, DamagedCheckpoint)
+        gcs.fault = lambda method, target: None

@@ -61,6 +61,18 @@ def test_per_host_value_into_a_global_jit(laid):
     assert "what enters the mesh" in errors[0]
 
 
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_refused_by_all_hosts(tmp_path):
+    """Trap: a host that cannot read leaves the others at Orbax's barrier for five minutes."""
+    first, second = play("checkpoint", tmp_path, FOLDER=str(tmp_path))
+    assert first == second
+    loaded, refused, left = first
+    assert loaded == {"progress": {"step": 1}, "same": True}
+    assert refused["error"].endswith("checkpoints/8 of " + str(tmp_path / "run") + " is damaged (params)")
+    assert left == {"left": [4]}
+    assert (tmp_path / "run" / "checkpoints" / "damaged-8").is_dir()
+
+
 def test_a_second_thread_launches_a_collective(tmp_path):
     """Trap sglang-jax, marin#3826: neither a program of all hosts nor a meeting can start from a judge's thread."""
     for said in play("guard", tmp_path):
