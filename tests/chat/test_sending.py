@@ -7,10 +7,12 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from dar_jax.chat.errors import Rejected, Unsupported
+from dar_jax.chat.gemini import GeminiWire
 from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.wire import Request
 from dar_jax.records import Message
 from tests.http_servers import COMPLETION, http_server
+from tests.wires import WIRES
 
 REQUEST = Request(messages=(Message(role="user", content="?"),), max_tokens=1)
 KEY = 'sk-planted/7f3"9c41d6e5-and-more'
@@ -139,3 +141,28 @@ def test_a_key_file_that_holds_the_same_key_is_no_reason_to_ask_again(tmp_path):
 def test_a_wrong_kind_of_request_is_still_one():
     with pytest.raises(Unsupported):
         asked(lambda _: (404, {}, b"{}"))
+
+
+@pytest.mark.parametrize("sdk", [wire for wire in WIRES if wire.values[0] != "openai"])
+def test_gemini_sends_nothing_of_the_environment_to_another_server(sdk, monkeypatch):
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT"):
+        monkeypatch.setenv(name, f"planted-{name}")
+    monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
+    parts = {"role": "model", "parts": [{"text": "7"}]}
+    body, shown = json.dumps({"candidates": [{"content": parts, "finishReason": "STOP"}]}).encode(), []
+
+    def reply(handler):
+        shown.append(f"{handler.path} {dict(handler.headers)}")
+        return 200, {"content-type": "application/json"}, body
+
+    async def ask(url):
+        chat = GeminiWire(model="m", base_url=url, sdk=sdk).connect(1)
+        try:
+            return await chat.ask(REQUEST, 20.0)
+        finally:
+            await chat.close()
+
+    with http_server(type("Handler", (Scripted,), {"reply": staticmethod(reply)})) as url:
+        assert asyncio.run(ask(url)).choices[0].text == "7"
+    assert shown
+    assert "planted" not in str(shown)
