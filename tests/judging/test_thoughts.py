@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from dar_jax.data.completions import read_completions
 from dar_jax.data.pairs import read_pairs
-from dar_jax.judging import ScriptedJudge
+from dar_jax.judging import PanelJudge, ScriptedJudge
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.rules import by_rule
 from dar_jax.judging.terms import Judging
@@ -101,3 +102,11 @@ def test_the_log_keeps_the_whole_text_and_counts_unfinished_thoughts() -> None:
     metrics = judge_metrics([unfinished] * 3)
     assert metrics["judge/unfinished_thoughts"] == metrics["judge/failed_truncated"] == 3
     assert any("ended within a thought" in line for line in warnings(metrics))
+
+
+def test_a_panels_judges_see_the_same_text() -> None:
+    seen = {"name": "scripted", "scorer": "overlap"}
+    with pytest.raises(ValidationError, match="see different texts"):
+        PanelJudge(judges=(seen, seen | {"thoughts": "show"}))  # type: ignore[arg-type]
+    panel = PanelJudge(judges=(seen, seen | {"max_tokens": 17}))  # type: ignore[arg-type]
+    assert (panel.thoughts, panel.thought_end) == ("hide", None)

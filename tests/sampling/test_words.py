@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dar_jax.batches import Inputs, Rollouts
-from dar_jax.records import Prompt
+from dar_jax.records import Message, Prompt
 from dar_jax.sampling import completions
-from tests.small_tokenizers import SPECIAL, WORDS, tokenizer
+from tests.small_tokenizers import QWEN3_TEMPLATE, SPECIAL, WORDS, tokenizer
 
 EOS, FIRST = SPECIAL.index("</s>"), len(SPECIAL)
 TOKENIZER = tokenizer()
@@ -52,3 +52,15 @@ def test_length_inferred_from_index_0():
 def test_neither_prompt_nor_padding_is_read_into_the_text():
     told = rollouts([[FIRST + 1]], [False], prompt=(FIRST + 6, FIRST + 7), pad=FIRST + 5)
     assert completions(told, [Prompt(id=0, text="")], TOKENIZER)[0].text == WORDS[1]
+
+
+def test_a_completion_knows_its_mark_and_whether_the_prompt_opened_a_thought():
+    talk = [Prompt(id=i, text="", messages=(Message(role="user", content="the cat"),)) for i in range(2)]
+    quiet = Prompt(id=1, text="", messages=talk[1].messages, template_arguments={"enable_thinking": False})
+    opens = "{% if enable_thinking is not defined %}<think>\n{% endif %}"
+    opening = QWEN3_TEMPLATE.replace("assistant\n{% if enable", "assistant\n" + opens + "{% if enable")
+    words = completions(rollouts([[FIRST]] * 4, [True] * 4), [talk[0], quiet], tokenizer(template=opening))
+    assert [word.thought_end for word in words] == ["</think>"] * 4
+    assert [word.thought_open for word in words] == [True, True, False, False]
+    plain = completions(rollouts([[FIRST]], [True]), [Prompt(id=0, text="the cat")], TOKENIZER)
+    assert (plain[0].thought_end, plain[0].thought_open) == ("", False)
