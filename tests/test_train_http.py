@@ -83,21 +83,22 @@ def test_a_server_that_dies_in_mid_step(config_text, tmp_path):
     assert _rewards(stopped) == _rewards(whole)
 
 
-def test_a_signal_does_not_wait_for_a_slow_judge(config_text, tmp_path):
-    """The run leaves at once, and a resume starts the step again with what was answered."""
+def test_a_signal_waits_for_a_slow_judge_no_longer_than_an_attempt(config_text, tmp_path):
+    """The run leaves soon, and a resume starts the step again with what was answered."""
+    signalled = []
     with serve(ServerSettings(port=0, latency_s=60)) as slow:
         port = int(slow.url.rsplit(":", 1)[1])
 
         def preempt():
             while not slow.asked:
                 time.sleep(0.01)
+            signalled.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=preempt).start()
-        began = time.monotonic()
         with pytest.raises(Interrupted, match="SIGTERM"):
-            _train(config_text, tmp_path / "run", f"judge.base_url={slow.openai_url}")
-        assert time.monotonic() - began < 60
+            _train(config_text, tmp_path / "run", f"judge.base_url={slow.openai_url}", "judge.attempt_timeout_s=2")
+        assert time.monotonic() - signalled[0] < 55
     with serve(ServerSettings(port=port)):
         resume(tmp_path / "run", [])
     assert [row["step"] for row in RunFolder(tmp_path / "run").read("metrics")] == [1, 2]
