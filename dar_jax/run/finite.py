@@ -54,9 +54,9 @@ class FiniteUpdates:
             f" {_newest(self._saved.latest, learning.updates_per_batch, str(path))}."
             f" Likely causes: learning.optimizer.learning_rate={learning.optimizer.learning_rate:g} is too high,"
             f" learning.logprob_temperature={learning.logprob_temperature:g} too low, or weights of the policy are too"
-            f" large for {learning.compute_dtype}. {path}/{LOG}.jsonl has the rows of the update. A resume would repeat"
-            " it: start another run with other settings, from this policy or from what dar-jax export makes of the"
-            " checkpoint"
+            f" large for {learning.compute_dtype}. The log {LOG} in {path} has the rows of the update. A resume would"
+            " repeat it: start another run with other settings, from this policy or from what dar-jax export makes of"
+            " the checkpoint"
         )
 
 

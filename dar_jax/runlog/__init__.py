@@ -5,6 +5,7 @@ metrics.jsonl       one line a step
 completions.jsonl   one line a judged completion
 evaluations.jsonl   one line an evaluation
 timeline.jsonl      one line a phase of a step
+not_finite.jsonl    one line a row of the update whose numbers were not finite, which ended the run
 ledger.sqlite       every answer paid for (the judge's)
 held_out.sqlite     those of an evaluation's own judge
 checkpoints/        Orbax (checkpoints.run_state)
