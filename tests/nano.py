@@ -71,6 +71,8 @@ def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "judge/spent",
         "judge/requests",
         "judge/usd",
+        "judge/latency",
+        "judge/connect",
     )
     return [{key: value for key, value in row.items() if not key.startswith(passing)} for row in rows]
 

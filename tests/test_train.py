@@ -103,7 +103,16 @@ def test_a_resume_goes_on_to_the_bit(done, tmp_path, number, override):
 
 def _comparable(folder, log):
     """Drop what tells a paid answer from a replayed one."""
-    replayed = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent", "judge/requests", "judge/usd")
+    replayed = (
+        "judge/billed",
+        "judge/from_ledger",
+        "judge/cost",
+        "judge/spent",
+        "judge/requests",
+        "judge/usd",
+        "judge/latency",
+        "judge/connect",
+    )
     return [{k: v for k, v in row.items() if not k.startswith(replayed)} for row in _untimed(folder, log)]
 
 

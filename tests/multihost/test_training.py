@@ -20,7 +20,16 @@ from tests.planted import assert_first_step_as_planted
 from tests.small_tokenizers import hf
 
 CLOCKS = ("seconds/", "throughput/")
-BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent", "judge/requests", "judge/usd")
+BILLS = (
+    "judge/billed",
+    "judge/from_ledger",
+    "judge/cost",
+    "judge/spent",
+    "judge/requests",
+    "judge/usd",
+    "judge/latency",
+    "judge/connect",
+)
 
 
 def on_two(config, folder, *overrides, where=None, **settings):
