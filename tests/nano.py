@@ -8,6 +8,10 @@ from dar_jax.models import DecoderConfig
 from dar_jax.models.rope import Rope
 from tests.small_tokenizers import SPECIAL, WORDS, hf
 
+# Columns of a log that differ from one run to another of the same numbers: by the clock, and by what a ledger held.
+CLOCKS = ("seconds/", "throughput/", "judge/latency", "judge/connect", "judge/retries")
+BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent", "judge/requests", "judge/usd")
+
 NANO = DecoderConfig(
     family="qwen2",
     vocab_size=64,
@@ -62,19 +66,7 @@ def write_prompts(file: Path, count: int = 24) -> Path:
 
 def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Drop from logged rows what the clock and the ledger put there: another run of the same numbers has the rest."""
-    passing = (
-        "seconds/",
-        "throughput/",
-        "judge/billed",
-        "judge/from_ledger",
-        "judge/cost",
-        "judge/spent",
-        "judge/requests",
-        "judge/usd",
-        "judge/latency",
-        "judge/connect",
-    )
-    return [{key: value for key, value in row.items() if not key.startswith(passing)} for row in rows]
+    return [{key: value for key, value in row.items() if not key.startswith(CLOCKS + BILLS)} for row in rows]
 
 
 def run_text(folder: Path) -> str:

@@ -249,7 +249,7 @@ def test_a_failure_leaves_no_half_of_a_folder(kept, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(kept.path, folder)
     (folder / "metrics.jsonl").write_text("not JSON\n")
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(SettingError, match=r"metrics.jsonl, line 1: damaged"):
         export(folder, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -18,8 +18,7 @@ from dar_jax.config_file import parse_config
 from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.runlog import RunFolder
 from dar_jax.train import Run, resume, train
-
-CLOCKS = ("seconds/", "throughput/")
+from tests.nano import CLOCKS, lasting
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +102,7 @@ def test_a_resume_goes_on_to_the_bit(done, tmp_path, number, override):
 
 def _comparable(folder, log):
     """Drop what tells a paid answer from a replayed one."""
-    replayed = (
-        "judge/billed",
-        "judge/from_ledger",
-        "judge/cost",
-        "judge/spent",
-        "judge/requests",
-        "judge/usd",
-        "judge/latency",
-        "judge/connect",
-    )
-    return [{k: v for k, v in row.items() if not k.startswith(replayed)} for row in _untimed(folder, log)]
+    return lasting(folder.read(log))
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(done, tmp_path):

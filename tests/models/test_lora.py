@@ -41,7 +41,7 @@ def test_only_the_targets_have_adapters():
     assert names(adapters) == {
         f"layers/{matrix}/lora_{half}" for matrix in ("attention/query", "mlp/down") for half in "ab"
     }
-    with pytest.raises(ValidationError, match="query"):
+    with pytest.raises(ValidationError, match=r"targets\.0"):
         models.Lora(targets=("query",))
     with pytest.raises(ValidationError, match="at least 1"):
         models.Lora(targets=())
