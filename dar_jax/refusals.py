@@ -17,5 +17,7 @@ def refusal(key: str, error: Any) -> str:
     """Return one line about an error of pydantic's at `key`."""
     message = " ".join(str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ").split())
     if error["type"] == "value_error":
-        return f"{key}: {message}" if key else message
+        # A room's own message may repeat what came, at any length.
+        short = message if len(message) <= 5 * _LONGEST else f"{message[: 3 * _LONGEST]}...{message[-_LONGEST:]}"
+        return f"{key}: {short}" if key else short
     return f"{key}: got {shown(error.get('input'))}, expected {_EXPECTED.get(error['type'], message)}"

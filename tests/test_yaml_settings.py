@@ -200,7 +200,11 @@ def test_what_is_no_file_of_settings_is_one_line(tmp_path, content, said):
 
 
 def test_a_refusal_shows_a_long_value_in_part():
-    for override in (f"steps={'x' * 20_000}", f"sampling={list(range(500))}", f"algorithm.name={'x' * 20_000}"):
+    long = "x" * 20_000
+    for override in (
+        *(f"steps={long}", f"sampling={list(range(500))}", f"algorithm.name={long}"),
+        f"judge={{name: scripted, rubric_file: {long}}}",
+    ):
         assert len(_refused(override)) < 900
 
 
