@@ -15,7 +15,7 @@ failed call becomes a number; no command ends in a traceback. Kinds of trials:
     settings fuzz   nonsense for every setting
     soak            thousands of steps while a tenth of the judgements fails
 
-`--small` takes a share of each, as CI does. `--only NAMES` runs some kinds.
+`--small` takes a share of each. `--only NAMES` runs some kinds.
 """
 
 import argparse

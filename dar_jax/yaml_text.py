@@ -17,6 +17,8 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9]){0,300})")
 # Unlike YAML 1.1: 1e-6 is a number; 1:30, 0x1f and 010 are none.
+# libyaml's parser, which PyYAML's wheels hold, reads `{a: Is it short?}` as YAML has it; the one in Python does not.
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
@@ -94,7 +96,7 @@ def load_whole(text: str) -> Any:
     """Return the value of YAML text without comments, anchors, directives or folded lines. Raises ValueError."""
     end = 0
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        for token in yaml.scan(text, Loader=_Safe):
             start = token.start_mark.index
             if isinstance(token, yaml.AnchorToken | yaml.TagToken | yaml.DirectiveToken | yaml.DocumentStartToken):
                 raise ValueError(f"{text[start:].split()[0]!r} is no part of a value")
@@ -113,7 +115,7 @@ def dump(value: Any) -> str:
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_Safe):
     """Build dicts, lists and text; the merge key `<<` alone is resolved."""
 
     yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("<<"))]}  # noqa: RUF012
@@ -130,7 +132,7 @@ class _Loader(yaml.SafeLoader):
         return {str(key.value): self.construct_object(value, deep=True) for key, value in node.value}
 
     def text(self, node: Any) -> str:
-        return Unquoted(node.value) if node.style is None else str(node.value)
+        return str(node.value) if node.style else Unquoted(node.value)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -161,7 +163,7 @@ def _is_float(text: str) -> bool:
 
 def _check_events(text: str) -> None:
     depth = documents = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_Safe):
         line = event.start_mark.line + 1
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         documents += isinstance(event, yaml.DocumentStartEvent)

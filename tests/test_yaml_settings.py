@@ -176,7 +176,7 @@ _LONGER = "\n".join(["a0: lol", *(f"a{i}: '${{a{i - 1}}}${{a{i - 1}}}${{a{i - 1}
         ("a: 1\n---\nb: 2", "second document"),
         ("- a", "got a list"),
         ("word", "got text"),
-        ("a: \x00", "special characters are not allowed"),
+        ("a: \x00", "characters are not allowed"),
         ("a: b: c", "not readable as YAML"),
         ("x" * 2_000_000, "longer than"),
     ],
@@ -206,6 +206,13 @@ def test_a_refusal_shows_a_long_value_in_part():
         f"judge={{name: scripted, rubric_file: {long}}}",
     ):
         assert len(_refused(override)) < 900
+
+
+def test_a_question_ends_a_value_of_a_mapping():
+    assert merged("{a: Is it short?}", ["b={c: [Is it, too?], é😀: {d: Why?}}"], where="run.yaml") == {
+        "a": "Is it short?",
+        "b": {"c": ["Is it", "too?"], "é😀": {"d": "Why?"}},
+    }
 
 
 def test_what_is_written_is_read_back():

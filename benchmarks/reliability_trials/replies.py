@@ -168,8 +168,8 @@ def _judged(commands: Commands, workshop: Workshop, url: str, rows: Path, mode: 
         return wrong
     if output.exists():
         for row in map(json.loads, output.read_text().splitlines()):
-            if row["reward"] is not None and not (row["verdict"] == "ok" and 1 <= row["reward"] <= 10):
-                return f"a reward of {row['reward']} at verdict {row['verdict']}"
+            if row["reward"] is not None and not (row["status"] == "ok" and 1 <= row["reward"] <= 10):
+                return f"a reward of {row['reward']} at verdict {row['status']}"
     with contextlib.closing(sqlite3.connect(ledger)) as opened:
         tokens = opened.execute("select input_tokens, cached_tokens, output_tokens from answers").fetchall()
     if any(count is not None and not 0 <= count < 2**31 for counts in tokens for count in counts):
