@@ -81,8 +81,9 @@ def main() -> int:
                 if not outcome.held:
                     print(f"lost: {outcome.kind}: {outcome.case}: {outcome.detail}", file=sys.stderr, flush=True)
             lost += sum(not outcome.held for outcome in outcomes)
-            rows += summary(outcomes, began)
-            print(table(rows[-len(summary(outcomes, began)) :]), flush=True)
+            of_kind = summary(outcomes, began)
+            print(table(of_kind), flush=True)
+            rows += of_kind
     print(table(rows))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
     report = {"command": " ".join(["python", *sys.argv]), "version": __version__, "machine": machine, "rows": rows}

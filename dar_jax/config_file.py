@@ -79,7 +79,7 @@ def _path(loc: Sequence[Any], settings: dict[str, Any], unknown: bool) -> tuple[
 
 
 def _of_another_kind(path: tuple[str, ...], settings: dict[str, Any]) -> str | None:
-    """Name the kinds that have a setting which the default kind, chosen by leaving `name` out, has not."""
+    """Return the kinds that have a setting which the default kind, chosen by leaving `name` out, has not."""
     kinds = [kind for kind in kinds_at(path[:-1], settings) if path[-1] in kind.__dataclass_fields__]
     names = " or ".join(kind.name for kind in kinds)
     return f"it is a setting of {'.'.join((*path[:-1], 'name'))}={names}" if kinds else None

@@ -12,13 +12,13 @@ import yaml
 
 from dar_jax.errors import SettingError
 
+# libyaml's parser, which PyYAML's wheels hold, reads `{a: Is it short?}` as YAML has it; the one in Python does not.
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_BYTES, _MOST_VALUES, _DEEPEST = 1_000_000, 20_000, 40
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9]){0,300})")
 # Unlike YAML 1.1: 1e-6 is a number; 1:30, 0x1f and 010 are none.
-# libyaml's parser, which PyYAML's wheels hold, reads `{a: Is it short?}` as YAML has it; the one in Python does not.
-_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"

@@ -111,7 +111,7 @@ class Files:
             return self._dataset(reader, **given, cache_dir=cache, keep_in_memory=True)
 
     def _columns(self, path: Path) -> list[str] | None:
-        """Name the columns of a parquet file that a run may use; None, all of them, where it has no prompts."""
+        """Return the columns of a parquet file that a run may use; None, all of them, where it has no prompts."""
         from pyarrow.parquet import read_schema
 
         try:

@@ -33,7 +33,7 @@ class HeldOut:
         start: Callable[[], Params],
         leave_if_asked: Callable[[], None],
     ) -> Outcome:
-        """Have the judge compare the policy with its start; `leave_if_asked` is called while it works.
+        """Compare the policy with its start by the judge; `leave_if_asked` is called while it works.
 
         Raises BudgetSpent.
         """

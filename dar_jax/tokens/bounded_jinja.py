@@ -196,7 +196,7 @@ _OF_ANY_NUMBER = frozenset(
 
 
 class _Metered(NodeTransformer):
-    """Put the meter into what a template computes without a call: loops, concatenation, comparison, slices."""
+    """Meter what a template computes without a call: loops, concatenation, comparison, slices."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         self.generic_visit(node)
