@@ -73,6 +73,11 @@ def _thinking(tokens: tuple[str, ...]) -> list[Json]:
     return [{"token": t, "logprob": -0.01, "top_logprobs": [{"token": t, "logprob": -0.01}]} for t in tokens]
 
 
+def _of_another(positions: list[Any]) -> list[Any]:
+    said = positions[0]["token"] if positions else ""
+    return _thinking(("2" if said == "1" else "1",))
+
+
 def _overfull(positions: list[Any]) -> list[Any]:
     return [
         {**each, "top_logprobs": [{name: 0.0 if isinstance(v, float) else v for name, v in t.items()} for t in tops]}
@@ -104,7 +109,7 @@ def _renamed(usage: Mapping[str, Any]) -> Json:
 
 _LOGPROBS: Mapping[str, Callable[[list[Any]], list[Any]]] = {
     "reasoning_logprobs": lambda positions: [*_thinking(_THINKING), *positions],
-    "text_other_than_token": lambda positions: _thinking(_THINKING[:1]),
+    "text_other_than_token": _of_another,
     "overfull_logprobs": _overfull,
 }
 _USAGE: Mapping[str, Callable[[Mapping[str, Any]], Json | None]] = {

@@ -34,8 +34,12 @@ def digest(value: Any) -> str:
 
 
 def _sums(tree: Any) -> dict[str, jax.Array]:
+    # One at a time: on CPUs the collectives of many programs under way wait for each other without end.
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}": _sum(leaf) for path, leaf in leaves}
+    return {
+        f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}": _sum(leaf).block_until_ready()
+        for path, leaf in leaves
+    }
 
 
 def _described(sums: dict[str, np.ndarray]) -> str:

@@ -95,7 +95,7 @@ def _settings(start: Attempt) -> Iterator[tuple[str, Any]]:
     while mesh["data"] * tensor <= start.topology.chips:
         yield "mesh.tensor", tensor
         tensor *= 2
-    if "regress" in failing and learning.optimizer.name != "adafactor":
+    if learning.optimizer.name != "adafactor":
         yield "learning.optimizer.name", "adafactor"
 
 

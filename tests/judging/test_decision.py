@@ -33,6 +33,14 @@ def ledger(tmp_path):
     return tmp_path / "ledger.sqlite"
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """The SDK loads its decisions at its first call, for about as long as the shortest deadline here lasts."""
+    if importlib.util.find_spec("google.genai"):
+        with serve() as server:
+            verdicts(decider("gemini", server), tmp_path_factory.mktemp("loaded") / "ledger.sqlite", ["A completion."])
+
+
 def decider(protocol, server, **settings):
     patience = {"attempts": 2, "attempt_timeout_s": 5.0, "deadline_s": 10.0} | settings
     if protocol == "gemini":
@@ -58,6 +66,7 @@ def test_a_planted_verdict_comes_back(protocol, permutations, ledger):
 
 @pytest.mark.parametrize("fault", TRANSPORT)
 @pytest.mark.parametrize("protocol", the_first_by_default(PROTOCOLS))
+@pytest.mark.usefixtures("loaded")
 def test_a_failed_call_never_becomes_a_number(protocol, fault, ledger):
     settings = ServerSettings(port=0, faults={fault: 1.0}, retry_after_s=0.1, hang_s=60)
     deadline_s = RATED.get(fault, 20.0)
