@@ -15,7 +15,7 @@ failed call becomes a number; no command ends in a traceback. Kinds of trials:
     settings fuzz   nonsense for every setting
     soak            thousands of steps while a tenth of the judgements fails
 
-`--small` takes a share of each. `--only NAMES` runs some kinds.
+`--small` takes a share of each. `--only NAMES` runs some kinds, whose rows take the place of those in the output.
 """
 
 import argparse
@@ -84,13 +84,22 @@ def main() -> int:
             of_kind = summary(outcomes, began)
             print(table(of_kind), flush=True)
             rows += of_kind
+            if options.output:
+                write(options.output, of_kind)
     print(table(rows))
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
-    report = {"command": " ".join(["python", *sys.argv]), "version": __version__, "machine": machine, "rows": rows}
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
     return bool(lost)
+
+
+def write(output: Path, rows: list[dict[str, object]]) -> None:
+    """Put the rows of a kind among those of the others that are there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    written = json.loads(output.read_text())["rows"] if output.exists() else []
+    kinds = {row["kind"] for row in rows}
+    rows = [*(row for row in written if row["kind"] not in kinds), *rows]
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
+    command = f"python benchmarks/reliability.py --output {output}"
+    report = {"command": command, "version": __version__, "machine": machine, "rows": rows}
+    output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

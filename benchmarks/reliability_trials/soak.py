@@ -15,6 +15,8 @@ from reliability_trials.outcomes import Outcome
 from reliability_trials.workshop import HERE, Workshop, surroundings
 
 _EVERY_S = 5.0
+# Fewer samples are of the time in which programs are compiled.
+_ENOUGH = 40
 # Descriptors and threads of one save, of the judge's connections and of the sampling of /proc itself.
 _SLACK = 24
 
@@ -69,9 +71,9 @@ def _watched(process: subprocess.Popen) -> list[tuple[int, int, int]]:
 
 def _grown(seen: list[tuple[int, int, int]]) -> str:
     """Return what has grown from the second quarter of the samples, when all is compiled, to the last."""
-    quarter = len(seen) // 4
-    if not quarter:
+    if len(seen) < _ENOUGH:
         return ""
+    quarter = len(seen) // 4
     early, late = seen[quarter : 2 * quarter], seen[-quarter:]
     for column, (name, slack) in enumerate((("descriptors", _SLACK), ("threads", _SLACK), ("MB", 200))):
         before, after = (max(sample[column] for sample in part) for part in (early, late))
