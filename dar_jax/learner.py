@@ -29,6 +29,7 @@ from dar_jax.settings import STRICT, Count, Positive, one_of
 Metrics = dict[str, jax.Array]
 # Among the metrics of an update: 1, or 0 where it was left out.
 APPLIED = "optimizer/applied"
+COUNTED = "optimizer/counted"
 Scores = tuple[jax.Array, jax.Array | None]
 
 
@@ -173,8 +174,8 @@ class Learner:
     def regress(self, state: State, part: Batch) -> tuple[State, Metrics]:
         """Make one optimizer update; the old state is donated. Metrics are means over the counted examples.
 
-        An update that is not finite is not applied: the state comes back as it was, and `APPLIED` among the metrics
-        is 0 in place of 1.
+        An update that is not finite, or of a part in which no example counts (`COUNTED` among the metrics is 0), is not
+        applied: the state comes back as it was, and `APPLIED` is 0 in place of 1.
         """
         moved, metrics = self._update(dataclasses.replace(state, frozen={}), state.frozen, part)
         return dataclasses.replace(moved, frozen=state.frozen), metrics
@@ -329,23 +330,26 @@ class Learner:
         _, measured = jax.eval_shape(self._loss, both, state, frozen, jax.tree.map(lambda x: x[0], micro))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), measured)
         (both, metrics), _ = jax.lax.scan(add, (both, nothing), micro)
-        return self._moved(state, both, metrics, jnp.maximum(part.mask_E.sum(), 1))
+        return self._moved(state, both, metrics, part.mask_E.sum())
 
     def _moved(
         self, state: State, sums: tuple[Params, Any], metrics: Metrics, counted: jax.Array
     ) -> tuple[State, Metrics]:
-        """Update by the sums, unless loss, gradient norm or new parameters are not finite: then the state is unchanged.
+        """Update by the sums. Where loss, gradient norm or new parameters are not finite, or nothing counted, the state
+        is unchanged: weight decay and moments of a gradient of nothing would move it.
 
         One division for the whole update: means of means would depend on how it was cut.
         """
-        metrics = {name: total / counted for name, total in metrics.items()}
-        head = heads.moved(self.algorithm.head, state.head, sums[1], 1.0 / counted)
-        wanted = jnp.isfinite(metrics["loss"]) & all_finite(head.params)
+        least = jnp.maximum(counted, 1)
+        metrics = {name: total / least for name, total in metrics.items()}
+        head = heads.moved(self.algorithm.head, state.head, sums[1], 1.0 / least)
+        wanted = (counted > 0) & jnp.isfinite(metrics["loss"]) & all_finite(head.params)
         params, optimizer, norm, applied = self.optimizer.apply(
-            state.params, sums[0], state.optimizer, 1.0 / counted, wanted
+            state.params, sums[0], state.optimizer, 1.0 / least, wanted
         )
         rate = learning_rate(self.settings.optimizer)(state.update)
-        metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate, APPLIED: applied.astype(jnp.float32)}
+        metrics |= {"optimizer/grad_norm": norm, "optimizer/learning_rate": rate}
+        metrics |= {APPLIED: applied.astype(jnp.float32), COUNTED: counted.astype(jnp.float32)}
         head, update = chosen(applied, (head, state.update + 1), (state.head, state.update))
         return State(params=params, optimizer=optimizer, update=update, head=head), metrics
 

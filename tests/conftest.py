@@ -17,11 +17,17 @@ os.environ["NPROC"] = "64"
 os.environ["JAX_PLATFORMS"] = "cpu"
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
-# The runs of these tests compile the same few programs again and again.
-cache = tempfile.mkdtemp(prefix="dar-jax-tests-")
-atexit.register(shutil.rmtree, cache, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", cache)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# Compiling is most of what these tests do, and running what is compiled hardly anything. Later versions of XLA have
+# one way to write fusions only, and end at a flag that they do not know.
+_QUICK = ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
+_KNOWN = _QUICK if jax.__version_info__ < (0, 11) else _QUICK[:1]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_KNOWN])
+# They compile the same few programs again and again, in both of pytest's processes.
+if "DAR_JAX_TESTS_CACHE" not in os.environ:
+    os.environ["DAR_JAX_TESTS_CACHE"] = cache = tempfile.mkdtemp(prefix="dar-jax-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["DAR_JAX_TESTS_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 @pytest.fixture(scope="module")

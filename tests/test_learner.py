@@ -12,7 +12,7 @@ from dar_jax import models, parallel
 from dar_jax.algorithms import DAR, SFT
 from dar_jax.algorithms.ppo import PPO
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts, check
-from dar_jax.learner import APPLIED, Learner, Learning
+from dar_jax.learner import APPLIED, COUNTED, Learner, Learning
 from dar_jax.optimizers import Adafactor, AdamW
 from dar_jax.parallel import MeshShape, to_host
 from tests.nano import NANO
@@ -300,6 +300,18 @@ def test_an_update_whose_loss_is_not_finite_changes_no_bit_of_the_state(algorith
         state, metrics = learner.regress(state, parallel.rows(bad, learner.mesh))
     assert metrics[APPLIED] == 0
     assert np.isnan(metrics["loss"])
+    assert_same(to_host(state), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(weight_decay=0.1), Adafactor(weight_decay=0.1)], ids=["adamw", "adafactor"])
+def test_an_update_in_which_nothing_counts_changes_no_bit_of_the_state(optimizer, params, batch):
+    learner = build(optimizer=optimizer, micro_batch_size=8)
+    nothing = dataclasses.replace(batch, mask_E=np.zeros_like(batch.mask_E))
+    with jax.set_mesh(learner.mesh):
+        state, _ = learner.regress(learner.init(put(params)), parallel.rows(batch, learner.mesh))
+        before = to_host(state)
+        state, metrics = learner.regress(state, parallel.rows(nothing, learner.mesh))
+    assert (metrics[COUNTED], metrics[APPLIED]) == (0, 0)
     assert_same(to_host(state), before, rtol=0, atol=0)
 
 

@@ -9,7 +9,7 @@ from dar_jax import hosts
 from dar_jax.batches import Batch
 from dar_jax.checkpoints import RunState
 from dar_jax.errors import NotFinite
-from dar_jax.learner import APPLIED
+from dar_jax.learner import APPLIED, COUNTED
 from dar_jax.opening import Folder
 from dar_jax.parallel import whole
 from dar_jax.run.progress import RunProgress
@@ -19,7 +19,7 @@ LOG = "not_finite"
 
 
 class FiniteUpdates:
-    """Let metrics of applied updates through; end the run at the first update that was not applied.
+    """Let metrics of applied updates through; end the run at the first update that is not finite.
 
     All hosts see the same metrics, and so decide alike.
     """
@@ -28,15 +28,18 @@ class FiniteUpdates:
         self._session, self._folder, self._saved = session, folder, saved
 
     def checked(self, updates: list[dict[str, float]], batch: Batch, progress: RunProgress) -> list[dict[str, float]]:
-        """Return the metrics of the latest updates of `batch`, without their `APPLIED`.
+        """Return the metrics of those of the latest updates of `batch` in which an example counted.
 
-        Raises NotFinite where one was not applied, after the rows it was to learn from have been written.
+        Raises NotFinite where one of them was not applied, after the rows it was to learn from have been written.
         """
+        made = []
         for index, metrics in enumerate(updates, progress.update - len(updates)):
-            if not metrics.pop(APPLIED):
+            applied, counted = metrics.pop(APPLIED), metrics.pop(COUNTED)
+            if counted and not applied:
                 self._write(batch, progress.step, index)
                 raise NotFinite(self._message(metrics, progress.step, index))
-        return updates
+            made += [metrics] if counted else []
+        return made
 
     def _write(self, batch: Batch, step: int, index: int) -> None:
         session = self._session
