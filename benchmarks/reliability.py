@@ -52,9 +52,9 @@ def trials(workshop: Workshop, *, small: bool) -> Trials:
     return {
         "settings": lambda: settings_fuzz(60 if small else 3),
         "replies": lambda: replies(workshop),
-        "kills": lambda: kills(workshop, 7 if small else 50),
+        "kills": lambda: kills(workshop, 4 if small else 50),
         "signals": lambda: signals(workshop, 3 if small else 21),
-        "damage": lambda: damage(workshop, 0.05 if small else 1.0),
+        "damage": lambda: damage(workshop, 0.04 if small else 1.0),
         "disk": lambda: full_disk(workshop, (256,)) if small else full_disk(workshop),
         "two": lambda: two_processes(workshop, 1 if small else 10),
         "soak": lambda: soak(workshop, 60 if small else 2000),

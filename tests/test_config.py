@@ -75,6 +75,7 @@ def test_what_is_written_reads_back_the_same():
         ("algorithm.beta=1", "write algorithm.kl_sampling_coef"),
         ("policy.model=x", "write policy.path"),
         ("judge.top_p=1", "judge.top_p: there is no such setting; "),
+        ("data={name: minitldr, seed: -1}", "data.seed: got -1"),
         ("data.seed=1", "data.seed: there is no such setting; it is a setting of data.name=minitldr"),
         ("steps=1__0", "steps: got '1__0', expected a valid integer"),
         ("steps=1e400", "steps: got inf, expected a finite number"),

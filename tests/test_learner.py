@@ -303,7 +303,9 @@ def test_an_update_whose_loss_is_not_finite_changes_no_bit_of_the_state(algorith
     assert_same(to_host(state), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("optimizer", [AdamW(weight_decay=0.1), Adafactor(weight_decay=0.1)], ids=["adamw", "adafactor"])
+@pytest.mark.parametrize(
+    "optimizer", [AdamW(weight_decay=0.1), Adafactor(weight_decay=0.1)], ids=["adamw", "adafactor"]
+)
 def test_an_update_in_which_nothing_counts_changes_no_bit_of_the_state(optimizer, params, batch):
     learner = build(optimizer=optimizer, micro_batch_size=8)
     nothing = dataclasses.replace(batch, mask_E=np.zeros_like(batch.mask_E))

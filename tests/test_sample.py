@@ -15,8 +15,8 @@ from dar_jax.cli import main
 from dar_jax.conversation import Conversation
 from dar_jax.errors import SettingError
 from dar_jax.export import export
-from dar_jax.records import Message, Prompt
-from dar_jax.sample import Asked, open_speaker
+from dar_jax.records import Completion, Message, Prompt
+from dar_jax.sample import Asked, open_speaker, sample
 from tests.nano import NANO, write_policy, write_prompts
 from tests.small_tokenizers import IM_TEMPLATE, NO_SYSTEM_TEMPLATE, SPECIAL, WORDS, hf
 
@@ -298,3 +298,14 @@ def test_a_system_message_the_template_refuses(model, tmp_path, capsys):
     copy = shutil.copytree(model, tmp_path / "model")
     hf(template=NO_SYSTEM_TEMPLATE).save_pretrained(copy)
     assert "tokenizer.system: " in _mistake(capsys, copy, "--chat", "--system", "a dog")
+
+
+def test_control_characters_of_prompts_and_completions_are_shown_as_escapes(model, monkeypatch, capsys):
+    hostile = "a\x1b]0;owned\x07\u202eb"
+    prompt = Prompt(id=0, text=hostile)
+    said = [Completion(prompt=prompt, sample=n, text=hostile, token_count=1, ended=True) for n in (0, 1)]
+    monkeypatch.setattr("dar_jax.sample.Speaker.speak", lambda *_: said)
+    sample(str(model), [hostile, hostile], 2, Asked())
+    shown = capsys.readouterr().out
+    assert not set(shown) & {"\x1b", "\x07", "\u202e"}
+    assert shown.count(r"a\u001b]0;owned\u0007\u202eb") == 3

@@ -222,6 +222,17 @@ def test_a_signal_saves_between_two_updates(config_text, tmp_path, monkeypatch):
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == [signal.SIG_DFL] * 2
 
 
+def test_no_judge_is_paid_for_what_could_not_be_saved(config_text, tmp_path, monkeypatch):
+    def fail(saved):
+        if saved.numbers:
+            raise DarError("checkpoint 4 cannot be written")
+
+    monkeypatch.setattr(RunState, "check", fail)
+    with pytest.raises(DarError, match="checkpoint 4 cannot be written"):
+        _train(config_text, tmp_path / "run")
+    assert {row["step"] for row in RunFolder(tmp_path / "run").read("completions")} <= {1}
+
+
 def test_a_signal_while_the_run_starts_ends_it_at_once(config_text, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dar_jax.train.open_session", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
     (tmp_path / "run.yaml").write_text(config_text)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,16 +64,21 @@ class Key:
 class Credentials:
     """A key, and the headers beside it, of one server. Prints none of their values.
 
-    `headers_env` maps names of headers to environment variables; `headers_file` holds lines `name: value`.
-    Raises SettingError where a source holds nothing.
+    `headers_env` maps names of headers to environment variables; `headers_file` holds lines `name: value`. `beside`
+    are values that something else adds to requests; they are blotted out alike. Raises SettingError where a source
+    holds nothing.
     """
 
     def __init__(
-        self, key: Key, headers_env: Mapping[str, str] | None = None, headers_file: Path | None = None
+        self,
+        key: Key,
+        headers_env: Mapping[str, str] | None = None,
+        headers_file: Path | None = None,
+        beside: Iterable[str] = (),
     ) -> None:
         self.key, self._env, self._file = key, dict(headers_env or {}), headers_file
         self._changes = 0
-        self._said: list[str] = []
+        self._said = [value for value in beside if len(value) >= _SHORTEST]
         self._headers = self._found()
         self._redact = self._redaction()
 

@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import decisions
-from dar_jax.chat.address import Address, key_for
+from dar_jax.chat.address import Address, key_for, same_host
 from dar_jax.chat.errors import Blocked
 from dar_jax.chat.keys import Credentials, HeaderVariables, Key, SecretFile, VariableName
-from dar_jax.chat.openai_client import open_client
+from dar_jax.chat.openai_client import environment_values, open_client
 from dar_jax.chat.openai_reply import blocked_answer, read_reply
 from dar_jax.chat.sending import Sender
 from dar_jax.chat.token_ids import TokenIds
@@ -94,7 +94,8 @@ class OpenAIWire:
 
     def credentials(self) -> Credentials:
         """Find the key and the headers. Raises SettingError where one is missing."""
-        return Credentials(self._key(), self.headers_env, self.headers_file)
+        beside = environment_values() if same_host(self.base_url, VENDOR_URL) else []
+        return Credentials(self._key(), self.headers_env, self.headers_file, beside)
 
     def _key(self) -> Key:
         return key_for(self.base_url, VENDOR_URL, "OPENAI_API_KEY", self.api_key_file, self.api_key_env)

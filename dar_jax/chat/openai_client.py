@@ -1,5 +1,6 @@
 """The openai SDK's client, with nothing of the environment for a server that is not OpenAI's."""
 
+import os
 from typing import TYPE_CHECKING
 
 from dar_jax.chat.address import same_host
@@ -7,6 +8,12 @@ from dar_jax.chat.keys import Credentials
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+
+def environment_values() -> list[str]:
+    """Return the values of the headers that the SDK takes from OPENAI_CUSTOM_HEADERS."""
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    return [line.partition(":")[2].strip() for line in lines]
 
 
 def open_client(base_url: str, vendor_url: str, credentials: Credentials) -> "AsyncOpenAI":

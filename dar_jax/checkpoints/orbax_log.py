@@ -1,6 +1,8 @@
-"""What Orbax logs of a save that failed: a page of tracebacks for each of its threads. The run tells it in one line."""
+"""What Orbax logs and leaves behind where it fails: pages of tracebacks. The run tells it in one line."""
 
 import logging
+import sys
+from collections.abc import Callable
 
 
 class _Tracebacks(logging.Filter):
@@ -8,9 +10,36 @@ class _Tracebacks(logging.Filter):
         return not (record.exc_info and "orbax" in record.pathname)
 
 
-_FILTER = _Tracebacks()
+class _Leftovers(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (_of_a_closed_loop(error) or "orbax" in record.getMessage())
+
+
+_FILTER, _OF_READS = _Tracebacks(), _Leftovers()
 
 
 def drop_tracebacks() -> None:
     """Drop log records of Orbax that carry a traceback, in this process from now on."""
     logging.getLogger("absl").addFilter(_FILTER)  # one that is there already is not added again
+
+
+def drop_leftovers() -> None:
+    """Drop, from now on, what reads of Orbax say that go on after one of them has failed: their loop is closed."""
+    for name in ("asyncio", "concurrent.futures"):
+        logging.getLogger(name).addFilter(_OF_READS)
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(sys.unraisablehook)
+
+
+class _Unraisable:
+    def __init__(self, before: Callable[["sys.UnraisableHookArgs"], object]) -> None:
+        self._before = before
+
+    def __call__(self, found: "sys.UnraisableHookArgs") -> None:
+        if not _of_a_closed_loop(found.exc_value):
+            self._before(found)
+
+
+def _of_a_closed_loop(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and "loop is closed" in str(error)

@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from dar_jax import hosts
 from dar_jax.checkpoints.checksums import checksums, digest
+from dar_jax.checkpoints.orbax_log import drop_leftovers
 from dar_jax.errors import DarError, SettingError
 
 RECORD = "progress"
@@ -103,6 +104,7 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 def _read(directory: Path | str, number: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Load items. A fault on one host is raised on all: the others would wait for it."""
     name, found, fault = next(iter(abstract)), {}, ""
+    drop_leftovers()
     with _quiet():
         try:
             with context(alone=True):

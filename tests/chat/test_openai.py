@@ -241,6 +241,13 @@ def test_requests_to_the_vendor_go_out_as_the_sdks_own(of_openai):
     assert headers["user-agent"] == AsyncOpenAI(api_key="sk-1").user_agent
 
 
+def test_what_the_sdk_adds_of_the_environment_is_blotted_out(of_openai):
+    told = "401: X-Api-Key planted-gateway-key is unknown"
+    assert OpenAIWire(model="m").credentials().redact(told) == "401: X-Api-Key *** is unknown"
+    elsewhere = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1")
+    assert elsewhere.credentials().redact(told) == told
+
+
 def test_no_header_of_the_environment_goes_to_another_server(of_openai):
     headers = sent_headers(OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1"))
     assert "planted" not in str(headers)

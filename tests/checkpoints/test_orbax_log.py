@@ -1,6 +1,8 @@
 import logging
+import sys
+from types import SimpleNamespace
 
-from dar_jax.checkpoints.orbax_log import drop_tracebacks
+from dar_jax.checkpoints.orbax_log import drop_leftovers, drop_tracebacks
 
 ORBAX = "site-packages/orbax/checkpoint/_src/futures/future.py"
 
@@ -15,3 +17,16 @@ def test_of_a_failed_save_orbax_logs_no_page_of_tracebacks(caplog):
         (ORBAX, False),
         ("mine.py", True),
     ]
+
+
+def test_reads_that_go_on_after_one_has_failed_tell_nothing(caplog, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: told.append(str(found.exc_value)))
+    drop_leftovers()
+    drop_leftovers()
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("another")):
+        sys.unraisablehook(SimpleNamespace(exc_value=error))
+        logging.getLogger("concurrent.futures").error("exception calling callback", exc_info=error)
+    logging.getLogger("asyncio").error("Task exception was never retrieved: coro=<orbax/checkpoint/deserialize>")
+    assert told == ["another"]
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["another"]

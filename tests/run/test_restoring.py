@@ -20,6 +20,7 @@ from dar_jax.run.restoring import begin, restore
 from dar_jax.runlog import RunFolder
 from dar_jax.session import open_session
 from tests.nano import write_policy, write_prompts
+from tests.small_tokenizers import IM_TEMPLATE, hf
 
 UPDATES = 4
 LENGTHS = {"max_prompt_length": 16, "max_completion_length": 8}
@@ -116,6 +117,23 @@ def test_without_any_good_checkpoint_nothing_is_touched(folder):
     assert sorted(each.name for each in checkpoints.iterdir()) == ["0", "4", "8"]
 
 
+@pytest.mark.parametrize("fallback", [False, True])
+def test_parameters_that_are_not_finite_are_gone_on_with_by_no_resume(folder, fallback):
+    """Trap: a run that had saved NaN went on from it."""
+    session = open_session(settings(folder), Console("quiet"))
+    with jax.set_mesh(session.mesh), RunState(folder / "run" / "checkpoints", keep=9) as saved:
+        start = begin(session, Console("quiet"))
+        trees = start.state.trees()
+        spoilt = {**trees, "params": jax.tree.map(lambda leaf: leaf * jax.numpy.nan, trees["params"])}
+        kept = {"step": 3, "start_checksum": start.progress.start_checksum, "origin": origin(session)}
+        saved.save(3 * UPDATES, spoilt, kept, None)
+    if fallback:
+        assert resumed(folder, fallback=True).progress.step == 2
+    else:
+        with pytest.raises(SettingError, match=r"checkpoints/12: NaN or infinite numbers in .*--fallback .* from 8"):
+            resumed(folder)
+
+
 def test_a_resume_holds_what_training_holds(kept):
     """Trap: the first parameters in float32 stayed for the whole life of a resumed run."""
 
@@ -171,6 +189,33 @@ def test_what_decides_the_numbers_is_compared(folder, change):
     damage(folder)
     with pytest.raises(SettingError, match=told):
         check_origin(before, open_session(settings(folder), Console("quiet")), "RUN")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("chat_template.jinja", "{{ message.role }}", "{{ message.role }} dog"),
+        ("tokenizer.json", '"cat": 7', '"rat": 7'),
+    ],
+    ids=["template", "tokenizer"],
+)
+def test_another_template_or_tokenizer_writes_other_tokens(folder, file, old, new):
+    hf(template=IM_TEMPLATE).save_pretrained(folder / "policy")
+    talk = {"prompt": [{"role": "user", "content": "the cat sat"}]}
+    (folder / "prompts.jsonl").write_text((json.dumps(talk) + "\n") * 8)
+    session = open_session(settings(folder), Console("quiet"))
+    before = json.loads(json.dumps(origin(session)))
+    edit(folder / "policy" / file, old, new)
+    with pytest.raises(SettingError, match=r"\(other tokens: its texts, chat template or tokenizer\); put it back"):
+        check_origin(before, open_session(settings(folder), Console("quiet")), "RUN")
+
+
+def test_other_recorded_completions_are_refused(folder):
+    recorded = {"algorithm": {"name": "sft"}, "judge": None, "evaluation": None}
+    before = json.loads(json.dumps(origin(open_session(settings(folder, **recorded), Console("quiet")))))
+    edit(folder / "prompts.jsonl", '"completion": "the"', '"completion": "mat"')
+    with pytest.raises(SettingError, match=r"data.path: .* \(other completions\); put it back"):
+        check_origin(before, open_session(settings(folder, **recorded), Console("quiet")), "RUN")
 
 
 def test_a_config_edited_by_hand_is_refused(folder):
