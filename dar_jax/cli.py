@@ -31,10 +31,10 @@ _TRAIN_USAGE = """\
 dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
        dar-jax train --resume RUN_DIR [key.sub=value ...]"""
 _STATUS = """\
-exit status: 0 done; 2 a setting, file or argument cannot be used; 3 the judge failed too often, or only tied; 4 the
-judge's budget is spent; 5 stopped by a signal; 6 another host is gone; 7 numbers are no longer finite. After 3, 4 and 5
-the run is saved, after 6 it is as last saved: go on with --resume, after 4 with more: --resume RUN_DIR
-judge.budget_usd=... After 7 it is as last saved, and a resume would repeat it.
+exit status: 0 done; 1 a file, disk or server failed; 2 a setting, file or argument cannot be used; 3 the judge failed
+too often, or only tied; 4 the judge's budget is spent; 5 stopped by a signal; 6 another host is gone; 7 numbers are no
+longer finite. After 3, 4 and 5 the run is saved, after 1 and 6 it is as last saved: go on with --resume, after 4 with
+more: --resume RUN_DIR judge.budget_usd=... After 7 it is as last saved, and a resume would repeat it.
 """
 _EXPORT = """\
 Write a run's policy as a Hugging Face folder: safetensors, config, tokenizer, generation config, model card.
