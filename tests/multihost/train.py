@@ -1,5 +1,6 @@
 """`dar-jax`, with scorers that do what a judge must not."""
 
+import os
 import sys
 
 from dar_jax import hosts
@@ -10,7 +11,7 @@ from tests.planted import moody
 
 
 def fails_on_host_1(prompt: str, completion: str) -> float:
-    if hosts.index() == 1:
+    if hosts.index() == 1 and "HEALED" not in os.environ:
         raise Rejected("this host's judge refuses")
     return overlap.score(prompt, completion)
 
