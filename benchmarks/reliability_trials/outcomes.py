@@ -25,13 +25,13 @@ def summary(outcomes: Iterable[Outcome], began: float) -> list[dict[str, object]
         row = rows.setdefault(each.kind, {"kind": each.kind, "tried": 0, "held": 0, "lost": [], "seconds": 0.0})
         row["tried"] = int(str(row["tried"])) + 1
         row["held"] = int(str(row["held"])) + each.held
-        row["seconds"] = round(float(str(row["seconds"])) + each.ended - last, 2)
+        row["seconds"] = float(str(row["seconds"])) + each.ended - last
         last = each.ended
         if not each.held:
             row["lost"] = [*_listed(row["lost"]), f"{each.case}: {each.detail}"]
         for name, value in each.figures.items():
             row[name] = float(str(row.get(name, 0.0))) + value
-    return list(rows.values())
+    return [{**row, "seconds": round(float(str(row["seconds"])), 1)} for row in rows.values()]
 
 
 def table(rows: Iterable[dict[str, object]]) -> str:
@@ -41,7 +41,9 @@ def table(rows: Iterable[dict[str, object]]) -> str:
     for row in rows:
         more = "  ".join(f"{name} {float(str(value)):g}" for name, value in row.items() if name not in known)
         lost = len(_listed(row["lost"]))
-        lines.append(f"{row['kind']:<22}{row['tried']:>7}{row['held']:>7}{lost:>7}{row['seconds']:>9}  {more}")
+        lines.append(
+            f"{row['kind']:<22}{row['tried']:>7}{row['held']:>7}{lost:>7}{float(str(row['seconds'])):>9.1f}  {more}"
+        )
     return "\n".join(lines)
 
 
