@@ -51,8 +51,8 @@ def trials(workshop: Workshop, *, small: bool) -> Trials:
     """Return the kinds of trials, the quick ones first."""
     return {
         "settings": lambda: settings_fuzz(60 if small else 3),
-        "replies": lambda: replies(workshop),
-        "kills": lambda: kills(workshop, 4 if small else 50),
+        "replies": lambda: replies(workshop, 5 if small else 1),
+        "kills": lambda: kills(workshop, 3 if small else 50),
         "signals": lambda: signals(workshop, 3 if small else 21),
         "damage": lambda: damage(workshop, 0.04 if small else 1.0),
         "disk": lambda: full_disk(workshop, (256,)) if small else full_disk(workshop),

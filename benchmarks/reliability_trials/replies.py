@@ -129,26 +129,26 @@ class _Server:
         return web.Response(body=self.body, content_type="application/json")
 
 
-def replies(workshop: Workshop) -> Iterator[Outcome]:
-    """Judge a few rows by each kind of server; the scripted server's own faults come last."""
+def replies(workshop: Workshop, every: int = 1) -> Iterator[Outcome]:
+    """Judge a few rows by each `every`th kind of server; the scripted server's own faults come last."""
     rows = workshop.folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": "say", "completion": f"text {i}"}) + "\n" for i in range(_ROWS)))
     with Commands() as commands:
         with _Server() as server:
             for mode in ("logprobs", "single"):
-                for name, completion in ANSWERS.items():
+                for name, completion in list(ANSWERS.items())[::every]:
                     server.body, server.asked = json.dumps(completion).encode(), 0
                     wrong = _judged(commands, workshop, server.url, rows, mode)
                     if not wrong and server.asked > _ROWS:
                         wrong = f"{_ROWS} rows were bought {server.asked} times"
                     yield Outcome(kind="hostile replies", case=f"{mode}: {name}", held=not wrong, detail=wrong)
-                for name, body in BODIES.items():
+                for name, body in list(BODIES.items())[::every]:
                     server.body, server.asked = body, 0
                     wrong = _judged(commands, workshop, server.url, rows, mode)
                     if not wrong and server.asked > _ROWS * _ATTEMPTS:
                         wrong = f"{server.asked} requests for {_ROWS} rows at {_ATTEMPTS} attempts"
                     yield Outcome(kind="hostile replies", case=f"{mode}: {name}", held=not wrong, detail=wrong)
-        for fault in FAULTS:
+        for fault in FAULTS[::every]:
             with serve(ServerSettings(port=0, faults={fault: 1.0}, hang_s=5, drip_s=1, retry_after_s=0)) as scripted:
                 wrong = _judged(commands, workshop, scripted.openai_url, rows, "logprobs")
                 yield Outcome(kind="hostile replies", case=f"fault {fault}", held=not wrong, detail=wrong)
