@@ -2,7 +2,6 @@ import asyncio
 import dataclasses
 import json
 import re
-import sqlite3
 
 import pytest
 
@@ -15,6 +14,7 @@ from dar_jax.reporting.steps import completion_rows
 from dar_jax.runlog.objects import Objects
 from tests.judging.questions import completions
 from tests.judging.test_ledger import ANSWER, put, question
+from tests.judging.test_ledger_file import changed
 
 
 def asked(text, **judge):
@@ -33,13 +33,6 @@ def path(tmp_path):
     path = tmp_path / "ledger.sqlite"
     put(path, asked("a"))
     return path
-
-
-def changed(path, *statements):
-    with sqlite3.connect(path) as database:
-        for statement in statements:
-            database.execute(statement)
-    database.close()
 
 
 def test_a_sound_ledger_has_no_finding(path):
