@@ -9,6 +9,7 @@ from dar_jax.cli import main
 from dar_jax.errors import SettingError
 from dar_jax.hosts import Joining, find
 from dar_jax.hosts.joining import tpu_processes
+from dar_jax.hosts.meeting import Store
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +106,15 @@ def test_what_surrounds_a_tpu_says_how_many(tpu, environment, count):
 
 def test_a_cloud_tpu_vm_asks_its_metadata_server(tpu, metadata):
     assert tpu_processes({"GCE_METADATA_IP": metadata}, tpu) == 4
+
+
+def test_what_is_used_of_jaxs_private_parts_is_there():
+    """jax gives its distributed client no public name; where it moves, `hosts.joined` has to follow."""
+    from jax._src import distributed
+    from jax._src.lib import _jax
+
+    state = type(distributed.global_state)
+    assert {"client", "process_id", "num_processes", "coordinator_address"} <= vars(state).keys()
+    used = {name for name in vars(Store) if name.startswith("key_value")}
+    assert len(used) == 3
+    assert used <= set(dir(_jax.DistributedRuntimeClient))

@@ -134,8 +134,9 @@ def test_parameters_that_are_not_finite_are_gone_on_with_by_no_resume(folder, fa
             resumed(folder)
 
 
-def test_a_resume_holds_what_training_holds(kept):
-    """Trap: the first parameters in float32 stayed for the whole life of a resumed run."""
+def test_a_resume_holds_what_training_holds(kept, monkeypatch):
+    """Traps: the first parameters in float32 stayed for the whole life of a resumed run, and a state was made before
+    the saved one was loaded."""
 
     def live():
         gc.collect()
@@ -147,10 +148,13 @@ def test_a_resume_holds_what_training_holds(kept):
         start = begin(session, Console("quiet"))
         trained = live() - before
         del start
+        at_loading, load = [], saved.load
+        monkeypatch.setattr(saved, "load", lambda *given: (at_loading.append(live() - before), load(*given))[1])
         again = restore(session, run, saved, Console("quiet"))
         assert live() - before == trained
         assert again.progress.step == 2
     state = session.learner.abstract().state
+    assert at_loading == [pytest.approx(trained - nbytes(state.params) - nbytes(state.optimizer), abs=4096)]
     assert trained < 1.01 * (1.5 * nbytes(state.params) + nbytes(state.optimizer)) + 4096
 
 
