@@ -8,6 +8,8 @@ from dar_jax.models import DecoderConfig
 from dar_jax.models.rope import Rope
 from tests.small_tokenizers import SPECIAL, WORDS, hf
 
+# For runs that are never resumed within a step: each save takes as long as a step.
+AFTER_STEPS = "checkpoints.within_step=false"
 # Columns of a log that differ from one run to another of the same numbers: by the clock, and by what a ledger held.
 CLOCKS = ("seconds/", "throughput/", "judge/latency", "judge/connect", "judge/retries")
 BILLS = ("judge/billed", "judge/from_ledger", "judge/cost", "judge/spent", "judge/requests", "judge/usd")

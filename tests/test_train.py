@@ -18,7 +18,7 @@ from dar_jax.config_file import parse_config
 from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.runlog import RunFolder
 from dar_jax.train import Run, resume, train
-from tests.nano import CLOCKS, lasting
+from tests.nano import AFTER_STEPS, CLOCKS, lasting
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_nothing_is_billed_twice_after_a_resume(done, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["{devices: 8, data: 2, fsdp: 2, tensor: 2}", "{devices: 8}"])
 def test_eight_devices_give_the_numbers_of_one(config_text, done, tmp_path, mesh):
-    many = _train(config_text, tmp_path / "many", f"mesh={mesh}", "steps=2", "evaluation=null")
+    many = _train(config_text, tmp_path / "many", f"mesh={mesh}", "steps=2", "evaluation=null", AFTER_STEPS)
     for one, other in zip(_untimed(done), _untimed(many), strict=False):
         assert one.keys() == other.keys()
         for key, value in one.items():
@@ -143,7 +143,7 @@ def test_eight_devices_give_the_numbers_of_one(config_text, done, tmp_path, mesh
 
 @pytest.mark.parametrize("mesh", ["mesh.devices=1", pytest.param("mesh.devices=8", marks=pytest.mark.slow)])
 def test_chunks_sample_the_same_and_are_judged_while_the_next_is_sampled(config_text, done, tmp_path, mesh):
-    chunked = _train(config_text, tmp_path / "chunked", mesh, "sampling.chunks=4")
+    chunked = _train(config_text, tmp_path / "chunked", mesh, "sampling.chunks=4", AFTER_STEPS)
     assert _words(chunked) == _words(done)
     for ours, theirs in zip(_untimed(chunked), _untimed(done), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
@@ -156,7 +156,9 @@ def test_chunks_sample_the_same_and_are_judged_while_the_next_is_sampled(config_
 
 
 def test_sft_learns_recorded_completions(config_text, tmp_path):
-    sft = _train(config_text, tmp_path / "sft", "algorithm={name: sft}", "judge=null", "evaluation=null", "steps=6")
+    sft = _train(
+        config_text, tmp_path / "sft", "algorithm={name: sft}", "judge=null", "evaluation=null", "steps=6", AFTER_STEPS
+    )
     losses = [row["loss"] for row in sft.read("metrics")]
     assert losses[-1] < losses[0] - 0.5
     assert not (sft.path / "completions.jsonl").exists()
@@ -164,7 +166,7 @@ def test_sft_learns_recorded_completions(config_text, tmp_path):
 
 @pytest.mark.slow
 def test_dar_raises_the_reward(config_text, tmp_path):
-    run = _train(config_text, tmp_path / "dar", "steps=12", "prompts_per_step=16", "evaluation=null")
+    run = _train(config_text, tmp_path / "dar", "steps=12", "prompts_per_step=16", "evaluation=null", AFTER_STEPS)
     rewards = [row["rewards/mean"] for row in run.read("metrics")]
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3
 
@@ -282,7 +284,7 @@ def test_a_killed_process_resumes(config_text, done, tmp_path):
 def test_no_program_is_compiled_twice(config_text, tmp_path, caplog):
     """Each evaluation once built a sampler of its own, and compiled all that it runs."""
     with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
-        _train(config_text, tmp_path / "run", "steps=2", "sampling.chunks=2", "evaluation.every_steps=1")
+        _train(config_text, tmp_path / "run", "steps=2", "sampling.chunks=2", "evaluation.every_steps=1", AFTER_STEPS)
     compiled = [message for message in caplog.messages if message.startswith("Compiling")]
     assert any("decode" in message for message in compiled)
     assert [message for message in set(compiled) if compiled.count(message) > 1] == []
@@ -292,7 +294,7 @@ def test_no_program_is_compiled_twice(config_text, tmp_path, caplog):
 def test_preference_and_reward_are_two_judges_and_one_pipeline(config_text, tmp_path):
     """A judge that compares fills the same array: 0, 1/2 or 1 for two completions a prompt, and direct comparisons
     decide the held-out win rate."""
-    run = _train(config_text, tmp_path / "run", "judge.labels=preference", "group_size=2", "steps=2")
+    run = _train(config_text, tmp_path / "run", "judge.labels=preference", "group_size=2", "steps=2", AFTER_STEPS)
     rows, (metrics, _) = run.read("completions"), run.read("metrics")
     assert {row["reward"] for row in rows if row["verdict"] == "ok"} <= {0.0, 0.5, 1.0}
     groups = {(row["step"], row["prompt_id"]): [] for row in rows}
@@ -313,8 +315,8 @@ def test_a_panel_of_found_modes_and_criteria_trains_and_resumes(config_text, tmp
     panel = (
         f"judge={{name: panel, judges: [{{name: scripted, mode: auto}}, {{name: scripted, criteria: [{criteria}]}}]}}"
     )
-    whole = _train(config_text, tmp_path / "whole", panel, "steps=2", "evaluation=null")
-    half = _train(config_text, tmp_path / "half", panel, "steps=1", "evaluation=null")
+    whole = _train(config_text, tmp_path / "whole", panel, "steps=2", "evaluation=null", AFTER_STEPS)
+    half = _train(config_text, tmp_path / "half", panel, "steps=1", "evaluation=null", AFTER_STEPS)
     resume(half.path, ["steps=2"])
     assert _untimed(half, "completions") == _untimed(whole, "completions")
     assert "judge/gap" in whole.read("metrics")[0]
