@@ -1,6 +1,8 @@
 """The newcomer's run, and where its starting policy comes from. Paths are those of the repository."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from dar_jax.cli import main
 from dar_jax.data.minitldr import MiniTldr
 from dar_jax.runlog import RunFolder
+from tests.plain import plain_environment
 from tests.serving import answer, serve
 
 pytestmark = pytest.mark.slow
@@ -20,8 +23,10 @@ def at_root(monkeypatch):
 
 
 def _train(config, run, *overrides):
+    """Train in a process of its own: what these tests leave out of compiling would cost more in such a run."""
     command = ["train", f"configs/{config}.yaml", "mesh.devices=1", "display.mode=quiet", *overrides]
-    assert main([*command, "--run-dir", str(run)]) == 0
+    command = [sys.executable, "-m", "dar_jax", *command, "--run-dir", str(run)]
+    subprocess.run(command, cwd=ROOT, env=plain_environment(), check=True)
     return RunFolder(run)
 
 

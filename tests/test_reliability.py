@@ -1,15 +1,14 @@
 """The reliability benchmark in its small version."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.plain import plain_environment
+
 ROOT = Path(__file__).parent.parent
-# What these tests set for themselves: the benchmark's runs are as a user's are.
-_OURS = ("NPROC", "XLA_FLAGS")
 
 
 @pytest.mark.slow
@@ -17,7 +16,7 @@ def test_nothing_is_lost_and_nothing_is_silent():
     done = subprocess.run(
         [sys.executable, "benchmarks/reliability.py", "--small"],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name not in _OURS},
+        env=plain_environment(),
         capture_output=True,
         text=True,
         check=False,
