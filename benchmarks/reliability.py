@@ -91,14 +91,14 @@ def main() -> int:
 
 
 def write(output: Path, rows: list[dict[str, object]]) -> None:
-    """Put the rows of a kind among those of the others that are there."""
+    """Write the rows of a kind, each with the command that made it, in place of earlier rows of that kind."""
     output.parent.mkdir(parents=True, exist_ok=True)
     written = json.loads(output.read_text())["rows"] if output.exists() else []
     kinds = {row["kind"] for row in rows}
-    rows = [*(row for row in written if row["kind"] not in kinds), *rows]
+    command = " ".join(["python", *sys.argv])
+    rows = [*(row for row in written if row["kind"] not in kinds), *({**row, "command": command} for row in rows)]
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}"
-    command = f"python benchmarks/reliability.py --output {output}"
-    report = {"command": command, "version": __version__, "machine": machine, "rows": rows}
+    report = {"version": __version__, "machine": machine, "rows": rows}
     output.write_text(json.dumps(report, indent=1) + "\n")
 
 

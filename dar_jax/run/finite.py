@@ -38,7 +38,8 @@ class FiniteUpdates:
             if counted and not applied:
                 self._write(batch, progress.step, index)
                 raise NotFinite(self._message(metrics, progress.step, index))
-            made += [metrics] if counted else []
+            if counted:
+                made.append(metrics)
         return made
 
     def _write(self, batch: Batch, step: int, index: int) -> None:

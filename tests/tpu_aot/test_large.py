@@ -26,7 +26,7 @@ def kept_of_others():
 
 
 def programs_of(task):
-    """The settings that decide a run's programs."""
+    """Return the settings that decide a run's programs."""
     plain = to_plain(read_config(PODS / f"{task}.yaml"))
     return {name: value for name, value in plain.items() if name not in ("data", "judge", "evaluation")}
 
