@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import jax
@@ -10,6 +11,8 @@ import pytest
 
 from tests.fake_gcs import FakeGCS
 
+# A run ignores SIGHUP where its parent did, as `nohup` does; tests send it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # XLA takes this for the count of cores, and no fewer threads than cores or devices: collectives of eight devices, of
 # programs that run beside each other, block more than eight, and hang.
 os.environ["NPROC"] = "64"
