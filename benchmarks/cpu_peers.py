@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dar_jax.session import Session
+    from dar_jax.run.session import Session
 
 PROMPT, NEW, GROUP, MICRO = 64, 128, 4, 4
 PROMPTS = {"sampler": {"s": 16, "m": 16}, "step": {"s": 16, "m": 4}}
@@ -77,9 +77,9 @@ def open_session(model: Path, prompts: int, new: int, folder: Path) -> "Session"
     """Open a run of the shapes compared, as `dar-jax train` would."""
     import numpy as np
 
-    from dar_jax.config import validate
-    from dar_jax.console import Console
-    from dar_jax.session import open_session
+    from dar_jax.config.run_config import validate
+    from dar_jax.run.session import open_session
+    from dar_jax.terminal.console import Console
 
     words = np.random.default_rng(0).integers(3, WORDS, (64, PROMPT))
     lines = [json.dumps({"prompt": " ".join(f"w{word}" for word in row)}) for row in words]
@@ -112,7 +112,7 @@ def child_sampler(model: Path, prompts: int, repeats: int) -> dict[str, Any]:
     """Generate 1 and NEW tokens in turns: the difference is decoding."""
     import jax
 
-    from dar_jax.console import Console
+    from dar_jax.terminal.console import Console
 
     timed, sequences = Timed(), prompts * GROUP
     with tempfile.TemporaryDirectory() as scratch:
@@ -140,10 +140,10 @@ def child_step(model: Path, prompts: int, steps: int) -> dict[str, Any]:
     import numpy as np
 
     from dar_jax.batches import Rewards
-    from dar_jax.console import Console
     from dar_jax.parallel import rows
+    from dar_jax.run.session import Purpose
     from dar_jax.sampling import completions
-    from dar_jax.session import Purpose
+    from dar_jax.terminal.console import Console
 
     with tempfile.TemporaryDirectory() as scratch:
         session = open_session(model, prompts, NEW, Path(scratch))

@@ -286,7 +286,7 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def child_faults(url: str, count: int, in_flight: int) -> dict[str, Any]:
     """Judge by the scripted model behind faults; compare with the same rule in this process."""
-    from dar_jax.chat.scorers import SCORERS
+    from dar_jax.chat.scripted.scorers import SCORERS
     from dar_jax.judging import OpenAIJudge
     from dar_jax.records import Completion, Prompt
 

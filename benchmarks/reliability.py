@@ -42,7 +42,7 @@ from reliability_trials.stops import kills, signals, two_processes  # noqa: E402
 from reliability_trials.workshop import Workshop  # noqa: E402
 
 from dar_jax import __version__  # noqa: E402
-from dar_jax.chat.server import ServerSettings, serve  # noqa: E402
+from dar_jax.chat.scripted.server import ServerSettings, serve  # noqa: E402
 
 Trials = dict[str, Callable[[], Iterator[Outcome]]]
 

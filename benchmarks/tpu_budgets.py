@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dar_jax.config_file import read_config
+from dar_jax.config.config_file import read_config
 from dar_jax.planning import make_plan, topology
 from dar_jax.planning.report import to_plain
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from dar_jax.cli import main
+from dar_jax.cli.main import main
 
 sys.exit(main())

@@ -17,14 +17,15 @@ from jax.stages import Lowered
 from pydantic import Field
 from pydantic.dataclasses import dataclass as settings
 
-from dar_jax import heads, models, parallel
+from dar_jax import models, parallel
 from dar_jax.algorithms import Algorithm
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
-from dar_jax.learner_state import Abstract, State
+from dar_jax.learning import heads
+from dar_jax.learning.learner_state import Abstract, State
+from dar_jax.learning.optimizers import OPTIMIZERS, Adafactor, all_finite, chosen, learning_rate
+from dar_jax.learning.scoring import completion_logprobs
 from dar_jax.models import DecoderConfig, Params, families
-from dar_jax.optimizers import OPTIMIZERS, Adafactor, all_finite, chosen, learning_rate
-from dar_jax.scoring import completion_logprobs
-from dar_jax.settings import STRICT, Count, Positive, one_of
+from dar_jax.settings.fields import STRICT, Count, Positive, one_of
 
 Metrics = dict[str, jax.Array]
 # Among the metrics of an update: 1, or 0 where it was left out.

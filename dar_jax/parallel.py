@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax import hosts
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT, Count
+from dar_jax.settings.fields import STRICT, Count
 
 # Mesh axes that a mesh has not are passed over, and so is the end of a row whose product does not divide a size.
 RULES: Mapping[str, tuple[str, ...]] = {

@@ -8,9 +8,9 @@ import numpy as np
 
 from dar_jax import models
 from dar_jax.checkpoints import RunState
-from dar_jax.config_file import parse_config, to_yaml
+from dar_jax.config.config_file import parse_config, to_yaml
 from dar_jax.models import Params, families
-from dar_jax.policy import keep_words
+from dar_jax.policies.policy import keep_words
 from dar_jax.runlog import RunFolder
 from tests.models.score import draw
 from tests.nano import write_policy, write_prompts

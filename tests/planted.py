@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dar_jax.chat.errors import Rejected
+from dar_jax.chat.failures import Rejected
 
 
 def level(completion: str) -> float | None:

@@ -13,7 +13,7 @@ from dar_jax.algorithms import DAR, SFT
 from dar_jax.algorithms.ppo import PPO
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts, check
 from dar_jax.learner import APPLIED, COUNTED, Learner, Learning
-from dar_jax.optimizers import Adafactor, AdamW
+from dar_jax.learning.optimizers import Adafactor, AdamW
 from dar_jax.parallel import MeshShape, to_host
 from tests.nano import NANO
 

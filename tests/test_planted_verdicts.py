@@ -10,8 +10,8 @@ import pytest
 
 from dar_jax.algorithms import DAR
 from dar_jax.batches import Inputs, Rollouts
-from dar_jax.chat.scripted import ScriptedModel
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.rule import ScriptedModel
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.parallel import MeshShape
 from dar_jax.records import Completion, Prompt
 from dar_jax.sampling import rewards

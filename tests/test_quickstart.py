@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dar_jax.cli import main
+from dar_jax.cli.main import main
 from dar_jax.data.minitldr import MiniTldr
 from dar_jax.runlog import RunFolder
 from tests.plain import plain_environment

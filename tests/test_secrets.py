@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dar_jax.chat.server import ServerSettings, serve
-from dar_jax.cli import main
+from dar_jax.chat.scripted.server import ServerSettings, serve
+from dar_jax.cli.main import main
 from dar_jax.runlog import RunFolder
 from tests.nano import run_text
 from tests.wires import WIRES

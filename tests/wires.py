@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dar_jax.chat.server import Server
+from dar_jax.chat.scripted.server import Server
 from dar_jax.judging import GeminiJudge, OpenAIJudge
 
 

@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dar_jax import train
+from dar_jax import training
 from dar_jax.checkpoints import RunState
-from dar_jax.cli import main
+from dar_jax.cli.main import main
 from dar_jax.learner import Learner
 from dar_jax.run.held_out import HeldOut
 from dar_jax.run.shared_judge import SharedJudge
 
 PHASES: dict[str, tuple[Any, str]] = {
-    "start-up": (train, "open_session"),
-    "sampling": (train.Run, "_sample"),
+    "start-up": (training, "open_session"),
+    "sampling": (training.Run, "_sample"),
     "judging": (SharedJudge, "wait"),
     "weighing": (Learner, "weigh"),
     "update": (Learner, "regress"),
     "saving": (RunState, "save"),
     "evaluation": (HeldOut, "evaluate"),
-    "closing": (train.Run, "leave_if_asked"),
+    "closing": (training.Run, "leave_if_asked"),
 }
 
 

@@ -5,7 +5,7 @@ import io
 import json
 import sys
 
-from dar_jax.cli import main
+from dar_jax.cli.main import main
 
 for line in sys.stdin:
     said = io.StringIO()

@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from dar_jax.chat.faults import FAULTS
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.faults import FAULTS
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from reliability_trials.commands import Commands
 from reliability_trials.outcomes import Outcome
 from reliability_trials.workshop import Workshop, plain_ending

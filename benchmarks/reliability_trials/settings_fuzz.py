@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dar_jax.config import flat
-from dar_jax.config_file import parse_config
+from dar_jax.config.config_file import parse_config
+from dar_jax.config.run_config import flat
 from dar_jax.errors import SettingError
 from reliability_trials.outcomes import Outcome
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.runlog import RunFolder
 from reliability_trials.outcomes import Outcome
 from reliability_trials.workshop import HERE, Workshop, surroundings

@@ -18,7 +18,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.batches import masked_mean
-from dar_jax.settings import STRICT, Number, Positive, Share
+from dar_jax.settings.fields import STRICT, Number, Positive, Share
 
 _LOWEST, _HIGHEST, _HALVINGS = 1e-4, 1e4, 60
 

@@ -16,7 +16,7 @@ from dar_jax.algorithms.dar import DAR
 from dar_jax.algorithms.online import Online
 from dar_jax.algorithms.regression import Metrics, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT, Positive
+from dar_jax.settings.fields import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -15,7 +15,7 @@ from dar_jax.algorithms.advantages import advantages
 from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts, measured
-from dar_jax.settings import STRICT
+from dar_jax.settings.fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

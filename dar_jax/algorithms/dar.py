@@ -23,7 +23,7 @@ from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import Weighing
 from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean, measured
-from dar_jax.settings import STRICT, Positive, one_of
+from dar_jax.settings.fields import STRICT, Positive, one_of
 
 
 def dar_weights(

@@ -15,11 +15,11 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.notation import RhoAndTau
 from dar_jax.algorithms.online_pairs import Preferences
-from dar_jax.algorithms.pairs import margin_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import logistic
+from dar_jax.algorithms.preference_margin import margin_of, pairwise_loss
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT, Share
+from dar_jax.settings.fields import STRICT, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

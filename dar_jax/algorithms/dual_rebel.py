@@ -15,7 +15,7 @@ from dar_jax.algorithms.notation import RhoAndTau
 from dar_jax.algorithms.online_pairs import RewardDifferences
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT
+from dar_jax.settings.fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

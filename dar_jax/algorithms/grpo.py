@@ -18,7 +18,7 @@ from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, k3, log_ratio, masked_total, sampling_kl
 from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
 from dar_jax.batches import Batch, Rewards, Rollouts, measured
-from dar_jax.settings import STRICT, Positive, PositiveOrZero
+from dar_jax.settings.fields import STRICT, Positive, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

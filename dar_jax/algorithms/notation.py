@@ -10,7 +10,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from dar_jax.settings import STRICT, Positive, Share
+from dar_jax.settings.fields import STRICT, Positive, Share
 
 _PAIR = frozenset({"alpha_ratio", "total_regularization"})
 _RAW = frozenset({"kl_ref_coef", "kl_sampling_coef"})

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax.algorithms.measures import completion_metrics, reference_kl_metrics, reward_metrics, sampler_gap_metrics
 from dar_jax.algorithms.own import Forgetful
 from dar_jax.batches import Rewards, Rollouts
-from dar_jax.settings import STRICT, PositiveOrZero
+from dar_jax.settings.fields import STRICT, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

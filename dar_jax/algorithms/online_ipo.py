@@ -11,11 +11,11 @@ import jax
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.online_pairs import Preferences
-from dar_jax.algorithms.pairs import margin_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import squared
+from dar_jax.algorithms.preference_margin import margin_of, pairwise_loss
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT, Positive
+from dar_jax.settings.fields import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -9,11 +9,11 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.advantages import Normalize, advantages
 from dar_jax.algorithms.online import Online, online_metrics
-from dar_jax.algorithms.pairs import margin_of, pair_metrics, pairs_of, pairwise_loss
 from dar_jax.algorithms.preference_losses import squared
+from dar_jax.algorithms.preference_margin import margin_of, pair_metrics, pairs_of, pairwise_loss
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch, Rewards, Rollouts, measured
-from dar_jax.settings import STRICT
+from dar_jax.settings.fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

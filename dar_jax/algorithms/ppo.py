@@ -26,7 +26,7 @@ from dar_jax.algorithms.own import Head, HeadParams
 from dar_jax.algorithms.regression import Metrics, batch_of, masked_total, sampling_kl
 from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
 from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean, measured, measured_mean
-from dar_jax.settings import STRICT, Positive, PositiveOrZero, Share
+from dar_jax.settings.fields import STRICT, Positive, PositiveOrZero, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax.algorithms.online_pairs import RewardDifferences
 from dar_jax.algorithms.regression import Metrics
 from dar_jax.batches import Batch
-from dar_jax.settings import STRICT, Positive
+from dar_jax.settings.fields import STRICT, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -16,7 +16,7 @@ from dar_jax.algorithms.measures import log_ref_over_sampling
 from dar_jax.algorithms.online import Online, online_metrics
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts, measured
-from dar_jax.settings import STRICT, PositiveOrZero
+from dar_jax.settings.fields import STRICT, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

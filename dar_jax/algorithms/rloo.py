@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax.algorithms.advantages import Baseline
 from dar_jax.algorithms.online import two_or_more
 from dar_jax.algorithms.reinforce import Reinforce
-from dar_jax.settings import STRICT
+from dar_jax.settings.fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

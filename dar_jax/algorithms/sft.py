@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from pydantic.dataclasses import dataclass
 
 from dar_jax.algorithms.measures import completion_metrics
-from dar_jax.algorithms.recorded import Recorded
+from dar_jax.algorithms.recorded_only import Recorded
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.batches import Batch, Rewards, Rollouts
-from dar_jax.settings import STRICT
+from dar_jax.settings.fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -19,7 +19,7 @@ from dar_jax.algorithms.online import Online, online_metrics, two_or_more
 from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
 from dar_jax.algorithms.weighting import effective_sample_size
 from dar_jax.batches import Batch, Rewards, Rollouts, measured
-from dar_jax.settings import STRICT, Positive, Share
+from dar_jax.settings.fields import STRICT, Positive, Share
 
 Pool = Literal["batch", "prompt"]
 

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import TypeAdapter
 
 from dar_jax.chat import usage
-from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.status import short
 from dar_jax.chat.wire import Answer, Choice, Request, Score

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from dar_jax.visible import UNSEEN, escaped
+from dar_jax.terminal.visible import UNSEEN, escaped
 
 # [INST], [/TOOL_CALLS], [|assistant|], and the few that families write in small letters; not [1], a[i] or [text](url).
 _TAG = re.compile(r"\[(?=\||/?(?:[A-Z][A-Z_]*|[gs]MASK|(?:start|end)_header_id|(?:extra_id_|unused|control_)\d+)\])")

@@ -14,13 +14,13 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import usage
 from dar_jax.chat.address import Address, key_for
-from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.keys import Key, SecretFile, VariableName
 from dar_jax.chat.status import short
 from dar_jax.chat.wire import SCORE, Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT, Integer, Name
+from dar_jax.settings.fields import STRICT, Integer, Name
 
 VENDOR_URL = "https://generativelanguage.googleapis.com"
 SDK = Literal["auto", "google-genai", "google-generativeai"]

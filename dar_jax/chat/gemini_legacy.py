@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
-from dar_jax.chat.errors import (
+from dar_jax.chat.failures import (
     ChatError,
     ConnectionLost,
     NotAnAnswer,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dar_jax.chat import decisions
 from dar_jax.chat.connections import paced
-from dar_jax.chat.errors import (
+from dar_jax.chat.failures import (
     ChatError,
     ConnectionLost,
     NotAnAnswer,

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from dar_jax.chat.redaction import HIDDEN, Redaction
 from dar_jax.errors import SettingError
-from dar_jax.settings import File, Name
+from dar_jax.settings.fields import File, Name
 
 NO_KEY = "none"
 # A shorter value of a header is no secret, and might be a word of an answer.

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from dar_jax.chat.errors import Closing
+from dar_jax.chat.failures import Closing
 from dar_jax.chat.timings import Timings
 
 _SLOWER = 0.5

@@ -11,14 +11,14 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.chat import decisions
 from dar_jax.chat.address import Address, key_for, same_host
-from dar_jax.chat.errors import Blocked
+from dar_jax.chat.failures import Blocked
 from dar_jax.chat.keys import Credentials, HeaderVariables, Key, SecretFile, VariableName
 from dar_jax.chat.openai_client import environment_values, open_client
 from dar_jax.chat.openai_reply import blocked_answer, read_reply
 from dar_jax.chat.sending import Sender
 from dar_jax.chat.token_ids import TokenIds
 from dar_jax.chat.wire import SCORE, Answer, Request
-from dar_jax.settings import STRICT, Free, Name
+from dar_jax.settings.fields import STRICT, Free, Name
 
 VENDOR_URL = "https://api.openai.com/v1"
 # A bare `off` is False to YAML.

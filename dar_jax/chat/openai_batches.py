@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pydantic
 from pydantic import TypeAdapter
 
-from dar_jax.chat.errors import Blocked, ChatError, ConnectionLost, Rejected, TooSlow
+from dar_jax.chat.failures import Blocked, ChatError, ConnectionLost, Rejected, TooSlow
 from dar_jax.chat.openai import VENDOR_URL, OpenAIWire, chat_body
 from dar_jax.chat.openai_client import open_client
 from dar_jax.chat.openai_reply import blocked_answer, read_reply

@@ -4,7 +4,7 @@ import asyncio
 import random
 from dataclasses import dataclass
 
-from dar_jax.chat.errors import ChatError, NotConnected, OutOfFiles, RateLimited, TooSlow, Transient
+from dar_jax.chat.failures import ChatError, NotConnected, OutOfFiles, RateLimited, TooSlow, Transient
 from dar_jax.chat.limits import Limits, Slot
 from dar_jax.chat.ramp import CONNECTING
 from dar_jax.chat.wire import Answer, Chat, Request

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from dar_jax.chat.connections import open_session, proxy_of, timeout
-from dar_jax.chat.errors import ChatError, ConnectionLost, NotConnected, OutOfFiles, Rejected, TooSlow, Unauthorized
+from dar_jax.chat.failures import ChatError, ConnectionLost, NotConnected, OutOfFiles, Rejected, TooSlow, Unauthorized
 from dar_jax.chat.keys import Credentials
 from dar_jax.chat.open_files import out_of_files
 from dar_jax.chat.ramp import CONNECT_S, Ramp

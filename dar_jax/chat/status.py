@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from dar_jax.chat.errors import Blocked, ChatError, RateLimited, Rejected, ServerFault, Unauthorized, Unsupported
+from dar_jax.chat.failures import Blocked, ChatError, RateLimited, Rejected, ServerFault, Unauthorized, Unsupported
 
 _LONGEST = 300
 # A 429 that waiting will not cure: OpenAI's code for a spent balance, Gemini's name for a spent day.

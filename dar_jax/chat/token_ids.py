@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pydantic
 from pydantic import TypeAdapter
 
-from dar_jax.chat.errors import NotAnAnswer, Unsupported
+from dar_jax.chat.failures import NotAnAnswer, Unsupported
 from dar_jax.chat.status import short
 
 Tokenize = Callable[[str, float], Awaitable[str]]

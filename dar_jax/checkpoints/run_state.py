@@ -36,9 +36,9 @@ from dar_jax.checkpoints.saved_items import (
     run_of,
     sealed,
 )
-from dar_jax.disk import disk_fault
 from dar_jax.errors import DarError
-from dar_jax.settings import STRICT, Count
+from dar_jax.runlog.disk import disk_fault
+from dar_jax.settings.fields import STRICT, Count
 
 # What a record holds beside the progress.
 _OF_ARRAYS = ("batch", "checksums")

@@ -6,9 +6,9 @@ looks at every prompt with the tokenizer before a run, `prompt_ids` says which c
 
 from dar_jax.data.admission import Admitted, OnBad, admit
 from dar_jax.data.docstrings import Docstrings
-from dar_jax.data.files import Files
 from dar_jax.data.minitldr import MiniTldr
 from dar_jax.data.order import prompt_ids
+from dar_jax.data.prompt_files import Files
 from dar_jax.data.source import Source
 
 DATA = {"files": Files, "minitldr": MiniTldr, "docstrings": Docstrings}

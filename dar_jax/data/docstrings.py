@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.data.source import Source
 from dar_jax.errors import SettingError
-from dar_jax.settings import STRICT, Count
+from dar_jax.settings.fields import STRICT, Count
 
 CUE = "\n\nTL;DR:"
 # Not part of the library proper: tests, and what is installed beside it.

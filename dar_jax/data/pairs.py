@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any
 
 from dar_jax.data.columns import completion_text, conversation, transcript
-from dar_jax.data.files import Files
+from dar_jax.data.prompt_files import Files
 from dar_jax.data.source import SIDES, listed
 from dar_jax.errors import SettingError
 from dar_jax.records import Completion, Prompt

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from dar_jax.data import DATA
 from dar_jax.judging import JUDGES
 from dar_jax.records import Verdict
-from dar_jax.settings import STRICT, Count, PositiveOrZero, one_of
+from dar_jax.settings.fields import STRICT, Count, PositiveOrZero, one_of
 
 # Rewards are means of probabilities: a difference below one part in a million is rounding, not opinion.
 EVEN = 1e-6

@@ -13,7 +13,7 @@ A host alone needs none of it: every call is then free. Nothing here imports jax
 
 from dar_jax.hosts.joined import agree, count, gather, index, is_first, joined, names, together, union, union_at_first
 from dar_jax.hosts.joining import Joining, find
-from dar_jax.hosts.minder import mind
+from dar_jax.hosts.supervisor import mind
 
 __all__ = [
     "Joining",

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, NotFinite, SettingError
-from dar_jax.hosts import minder
+from dar_jax.hosts import supervisor
+from dar_jax.hosts.heartbeat import GRACE_S, Watch
 from dar_jax.hosts.joining import Joining
-from dar_jax.hosts.meeting import Meeting, Store
-from dar_jax.hosts.watch import GRACE_S, Watch
-from dar_jax.visible import visible
+from dar_jax.hosts.rendezvous import Meeting, Store
+from dar_jax.terminal.visible import visible
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def joined(joining: Joining | None) -> Iterator[None]:
     """Be one of the hosts of a run inside; nothing with None. Call it before any jax computation.
 
     Raises SettingError where the coordinator's port is taken. Where the others do not come, or the coordinator goes,
-    jax ends the process: `minder.mind` says why.
+    jax ends the process: `supervisor.mind` says why.
     """
     global _meeting
     if joining is None:
@@ -113,7 +113,7 @@ def _connect(joining: Joining) -> tuple[Store, int, int]:
         }
         if joining.process == 0:
             _check_port(joining.coordinator)
-    minder.tell(joining.unmet())
+    supervisor.tell(joining.unmet())
     jax.distributed.initialize(
         **place,
         initialization_timeout=joining.start_timeout_s,
@@ -125,7 +125,7 @@ def _connect(joining: Joining) -> tuple[Store, int, int]:
     assert state.client is not None
     assert state.coordinator_address is not None
     gone = _COORDINATOR_GONE.format(state.coordinator_address) if state.process_id else ""
-    minder.tell(gone, silent=state.coordinator_address)
+    supervisor.tell(gone, silent=state.coordinator_address)
     return state.client, state.process_id, state.num_processes
 
 

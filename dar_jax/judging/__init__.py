@@ -14,13 +14,13 @@ What is kept:      ledger.py, segments.py; rereading.py, rebuilding.py, audit.py
 What it costs:     prices.py, spent.py, budget.py, totals.py; health.py (when to stop)
 """
 
-from dar_jax.judging.budget import check_budget
 from dar_jax.judging.canaries import canary_alarm, canary_metrics
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.judge import Judge, Pending
-from dar_jax.judging.settings import SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
-from dar_jax.judging.spent import Spent
-from dar_jax.judging.totals import Totals
+from dar_jax.judging.judge_settings import SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
+from dar_jax.judging.money.budget import check_budget
+from dar_jax.judging.money.spent import Spent
+from dar_jax.judging.money.totals import Totals
 
 JUDGES = {**SINGLE, "panel": PanelJudge}
 

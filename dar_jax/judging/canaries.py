@@ -11,7 +11,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.records import Completion, Prompt, Verdict
-from dar_jax.settings import STRICT, CountOrZero, Number, Prose
+from dar_jax.settings.fields import STRICT, CountOrZero, Number, Prose
 
 _PREFIX, _MARGIN = "judge/canary_", "judge/canary_margin"
 _PROMPT = """\

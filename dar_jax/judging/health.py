@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dar_jax.errors import JudgeStopped
-from dar_jax.judging.thoughts import is_unfinished
+from dar_jax.judging.questions.thoughts import is_unfinished
 from dar_jax.records import Verdict
 
 _EXAMPLES = 3

@@ -11,15 +11,15 @@ from typing import Protocol
 from dar_jax.chat.background import BackgroundLoop
 from dar_jax.chat.timings import Waits
 from dar_jax.errors import DarError, Interrupted
-from dar_jax.judging.asking import Asker, Tally
-from dar_jax.judging.budget import Budget
-from dar_jax.judging.combining import panel
-from dar_jax.judging.ledger import Ledger
-from dar_jax.judging.prices import Price, Prices
-from dar_jax.judging.probing import choose
-from dar_jax.judging.rules import by_rule
-from dar_jax.judging.spent import Spent
-from dar_jax.judging.totals import Totals
+from dar_jax.judging.answers.combining import panel
+from dar_jax.judging.asking.probing import choose
+from dar_jax.judging.asking.seat import Asker, Tally
+from dar_jax.judging.ledger.ledger import Ledger
+from dar_jax.judging.money.budget import Budget
+from dar_jax.judging.money.prices import Price, Prices
+from dar_jax.judging.money.spent import Spent
+from dar_jax.judging.money.totals import Totals
+from dar_jax.judging.questions.rules import by_rule
 from dar_jax.records import Completion, Verdict
 
 # Over the batch's own deadline: how long `result` waits for a loop that does not answer at all.

@@ -8,10 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from dar_jax.errors import SettingError
 from dar_jax.judging import JUDGES, SINGLE, GeminiJudge, OpenAIJudge, PanelJudge, ScriptedJudge
-from dar_jax.refusals import refusal
-from dar_jax.settings import one_of
-from dar_jax.yaml_settings import merged
-from dar_jax.yaml_text import read_text
+from dar_jax.settings.fields import one_of
+from dar_jax.settings.refusals import refusal
+from dar_jax.settings.yaml_settings import merged
+from dar_jax.settings.yaml_text import read_text
 
 Settings = OpenAIJudge | GeminiJudge | ScriptedJudge | PanelJudge
 _JUDGE: TypeAdapter[Settings] = TypeAdapter(one_of(JUDGES))

@@ -10,15 +10,15 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience
 from dar_jax.errors import SettingError
+from dar_jax.judging.answers.parsing import Mode
 from dar_jax.judging.canaries import Canaries
-from dar_jax.judging.comparison import Comparison
-from dar_jax.judging.criteria import Criterion, repeated
-from dar_jax.judging.parsing import Mode
-from dar_jax.judging.prices import Price, list_price
-from dar_jax.judging.protocol import Protocol
-from dar_jax.judging.rubric_file import Rubric, read_rubric
-from dar_jax.judging.rubrics import OF_TWO, RUBRICS, of_two
-from dar_jax.settings import STRICT, Count, File, Name, Positive, PositiveOrZero, Seconds, Share
+from dar_jax.judging.money.prices import Price, list_price
+from dar_jax.judging.questions.criteria import Criterion, repeated
+from dar_jax.judging.questions.preference_question import Comparison
+from dar_jax.judging.questions.protocol import Protocol
+from dar_jax.judging.questions.rubric_file import Rubric, read_rubric
+from dar_jax.judging.questions.rubrics import OF_TWO, RUBRICS, of_two
+from dar_jax.settings.fields import STRICT, Count, File, Name, Positive, PositiveOrZero, Seconds, Share
 
 # Settings either name a rubric or hold one: each mistake is then about what was meant.
 NamedOrOwn = Annotated[

@@ -13,7 +13,7 @@ from flax import nnx
 
 from dar_jax.models import kernels
 from dar_jax.models.cache import KeyValue, Past
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.layers import Norm, Projection
 from dar_jax.models.rope import Rotation, rotate
 

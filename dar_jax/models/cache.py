@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 
 KeyValue = tuple[jax.Array, jax.Array]
 CACHE_AXES = ("layers", "batch", "kv_heads", None, "head_size")

@@ -16,7 +16,7 @@ from dar_jax.batches import Inputs
 from dar_jax.models import kernels
 from dar_jax.models.attention import Attention, View, capped, views
 from dar_jax.models.cache import Cache, Past
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.layers import Axes, Mlp, Norm, random
 from dar_jax.models.lora import join, split
 from dar_jax.models.stack import scan, through

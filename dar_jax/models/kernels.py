@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dar_jax.errors import SettingError
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.parallel import platform, spec
 
 _PLATFORMS = {"splash": ("tpu", "cpu"), "cudnn": ("gpu", "cuda")}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.lora import bound
 from dar_jax.parallel import constrain
 

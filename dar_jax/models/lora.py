@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT, Count, Positive
+from dar_jax.settings.fields import STRICT, Count, Positive
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TARGETS: dict[str, Target] = {

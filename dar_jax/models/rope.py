@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT, Count, Positive, PositiveOrZero
+from dar_jax.settings.fields import STRICT, Count, Positive, PositiveOrZero
 
 Frequencies = np.ndarray[Any, Any]
 Rotation = tuple[jax.Array, jax.Array]

@@ -5,7 +5,7 @@ ways_out(config, plan, tell)                    what to change where it does not
 """
 
 from dar_jax.planning.advice import Way, ways_out
-from dar_jax.planning.judging import Assumptions
+from dar_jax.planning.judge_demand import Assumptions
 from dar_jax.planning.plan import Plan, make_plan
 from dar_jax.planning.topologies import topology
 

@@ -17,13 +17,13 @@ from jax.stages import Lowered
 
 from dar_jax import parallel
 from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
-from dar_jax.config import RunConfig
+from dar_jax.config.run_config import RunConfig
 from dar_jax.learner import Learner
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.planning.costs import Program, program_costs
 from dar_jax.planning.topologies import GIB
+from dar_jax.run.session import decode_places
 from dar_jax.sampling import Sampler
-from dar_jax.session import decode_places
 
 Progress = Callable[[str], None]
 STAGES = ("decode_params", "sample", "compute_params", "recall", "regress")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import jax
 
 from dar_jax import models
-from dar_jax.config import RunConfig
-from dar_jax.judging.forecast import Forecast
+from dar_jax.config.run_config import RunConfig
+from dar_jax.judging.money.forecast import Forecast
 from dar_jax.models import DecoderConfig
 from dar_jax.planning.compile import STAGES, Compiled, Programs, Progress
 from dar_jax.planning.costs import Costs
-from dar_jax.planning.judging import Assumptions, judge_costs
+from dar_jax.planning.judge_demand import Assumptions, judge_costs
 from dar_jax.planning.residents import holdings, nbytes, resident, resuming
 from dar_jax.planning.topologies import Chip, Topology
-from dar_jax.session import read_decoder, uneven_rows
+from dar_jax.run.session import read_decoder, uneven_rows
 
 
 @dataclass(frozen=True, kw_only=True)

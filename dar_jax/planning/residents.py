@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from dar_jax import models
-from dar_jax.config import RunConfig
+from dar_jax.config.run_config import RunConfig
 from dar_jax.learner import Learner
 
 

@@ -11,8 +11,8 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from dar_jax.judging.dollars import amount
-from dar_jax.visible import visible
+from dar_jax.judging.money.dollars import amount
+from dar_jax.terminal.visible import visible
 
 Row = Mapping[str, Any]
 

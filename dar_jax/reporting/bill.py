@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dar_jax.judging.dollars import amount, dollars, each_reward
-from dar_jax.judging.thoughts import is_unfinished
+from dar_jax.judging.money.dollars import amount, dollars, each_reward
+from dar_jax.judging.questions.thoughts import is_unfinished
 from dar_jax.records import Verdict
 
 Metrics = Mapping[str, Any]

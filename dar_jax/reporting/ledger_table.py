@@ -5,9 +5,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dar_jax.judging.dollars import amount
-from dar_jax.judging.statistics import Statistics, Sums, date, label
-from dar_jax.visible import visible
+from dar_jax.judging.ledger.ledger_sums import Statistics, Sums, date, label
+from dar_jax.judging.money.dollars import amount
+from dar_jax.terminal.visible import visible
 
 _HEADINGS = (
     *("answers", "usable", "attempts", "no usage", "input", "cached", "output"),

@@ -10,10 +10,10 @@ from dar_jax.batches import Batch
 from dar_jax.checkpoints import RunState
 from dar_jax.errors import NotFinite
 from dar_jax.learner import APPLIED, COUNTED
-from dar_jax.opening import Folder
 from dar_jax.parallel import whole
+from dar_jax.run.opening import Folder
 from dar_jax.run.progress import RunProgress
-from dar_jax.session import Purpose, Session
+from dar_jax.run.session import Purpose, Session
 
 LOG = "not_finite"
 

@@ -8,8 +8,8 @@ from dar_jax import hosts
 from dar_jax.evaluation import Outcome, compare
 from dar_jax.models import Params
 from dar_jax.records import Completion
+from dar_jax.run.session import Purpose, Session
 from dar_jax.run.shared_judge import SharedJudge
-from dar_jax.session import Purpose, Session
 
 
 class HeldOut:

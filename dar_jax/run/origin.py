@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dar_jax.checkpoints.checksums import digest
-from dar_jax.config import fixed, is_free
+from dar_jax.config.run_config import fixed, is_free
 from dar_jax.errors import SettingError
-from dar_jax.session import Prompts, Session
+from dar_jax.run.session import Prompts, Session
 
 # How a model is computed, not what it is.
 _LAYOUT = {"attention", "lora"}

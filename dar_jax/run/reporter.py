@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from dar_jax import hosts
-from dar_jax.config import RunConfig
-from dar_jax.console import Console
+from dar_jax.config.run_config import RunConfig
 from dar_jax.evaluation import Outcome
 from dar_jax.judging import canary_alarm
-from dar_jax.opening import Folder
 from dar_jax.records import Completion, Verdict
 from dar_jax.reporting import (
     averaged,
@@ -24,10 +22,12 @@ from dar_jax.reporting import (
     speed,
     warnings,
 )
+from dar_jax.run.opening import Folder
 from dar_jax.run.progress import RunProgress
 from dar_jax.run.recurring import RecurringWarnings
 from dar_jax.run.shared_judge import SharedJudge
-from dar_jax.timeline import Timeline
+from dar_jax.run.timeline import Timeline
+from dar_jax.terminal.console import Console
 
 
 class Reporter:

@@ -6,17 +6,18 @@ from typing import Any, NamedTuple, TypeVar
 
 from jax.sharding import Mesh
 
-from dar_jax import hosts, opening
+from dar_jax import hosts
 from dar_jax.batches import Batch
 from dar_jax.checkpoints import DamagedCheckpoint, RunState, not_finite, some
 from dar_jax.checkpoints.checksums import checksum
-from dar_jax.console import Console
 from dar_jax.errors import SettingError
-from dar_jax.learner_state import State
+from dar_jax.learning.learner_state import State
 from dar_jax.models import Params
+from dar_jax.run import opening
 from dar_jax.run.origin import check_origin
 from dar_jax.run.progress import RunProgress
-from dar_jax.session import Session
+from dar_jax.run.session import Session
+from dar_jax.terminal.console import Console
 
 T = TypeVar("T")
 

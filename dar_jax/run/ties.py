@@ -6,7 +6,7 @@ the same reward (of the whole batch, where that is the baseline), or none was sc
 
 import numpy as np
 
-from dar_jax.config import RunConfig
+from dar_jax.config.run_config import RunConfig
 from dar_jax.errors import JudgeStopped
 from dar_jax.run.progress import RunProgress
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dar_jax.disk import disk_fault, run_folder_writes
 from dar_jax.errors import SettingError
 from dar_jax.runlog import log_file
+from dar_jax.runlog.disk import disk_fault, run_folder_writes
 from dar_jax.runlog.lock import NAME as LOCK
 from dar_jax.runlog.lock import FolderLock
 from dar_jax.runlog.rows import LOGS

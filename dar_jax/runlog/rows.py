@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dar_jax.errors import SettingError
-from dar_jax.json_text import plain
+from dar_jax.terminal.json_text import plain
 
 LOGS = ("metrics", "completions", "evaluations", "timeline", "not_finite")
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.settings import STRICT, Count, PositiveOrZero, Share
+from dar_jax.settings.fields import STRICT, Count, PositiveOrZero, Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -19,7 +19,7 @@ from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import Speech, decode
 from dar_jax.sampling.prefill import prefill
-from dar_jax.settings import STRICT, Count
+from dar_jax.settings.fields import STRICT, Count
 from dar_jax.tokens import pad
 
 

@@ -5,10 +5,10 @@ Nothing downstream may find padding or the end of a completion by comparing ids:
 travel with the tokens, so that a pad id that equals EOS does no harm.
 """
 
-from dar_jax.tokens.files import generation_settings
 from dar_jax.tokens.padding import pad
-from dar_jax.tokens.settings import TokenizerSettings
 from dar_jax.tokens.template import THOUGHT_END, thought_start
 from dar_jax.tokens.tokenizer import Tokenizer
+from dar_jax.tokens.tokenizer_files import generation_settings
+from dar_jax.tokens.tokenizer_settings import TokenizerSettings
 
 __all__ = ["THOUGHT_END", "Tokenizer", "TokenizerSettings", "generation_settings", "pad", "thought_start"]

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from dar_jax.errors import SettingError
 from dar_jax.records import Message, Prompt
-from dar_jax.tokens import files
+from dar_jax.tokens import tokenizer_files
 from dar_jax.tokens.template import Template, thought_start
 
 
@@ -56,11 +56,11 @@ class Tokenizer:
 
         Raises SettingError where there is none, or it cannot be read.
         """
-        folder = files.folder(path)
-        hf = files.read(folder, path)
+        folder = tokenizer_files.folder(path)
+        hf = tokenizer_files.read(folder, path)
         if chat_template != "auto":
-            hf.chat_template = None if chat_template == "none" else files.template_file(chat_template)
-        ends = {*also_eos, *files.stated_ends(folder)}
+            hf.chat_template = None if chat_template == "none" else tokenizer_files.template_file(chat_template)
+        ends = {*also_eos, *tokenizer_files.stated_ends(folder)}
         tokenizer = cls(hf, where=path, folder=folder, also_eos=ends, **settings)
         tokenizer._template_replaced = chat_template != "auto"
         return tokenizer
@@ -74,10 +74,10 @@ class Tokenizer:
         if self._folder is None:
             self._hf.save_pretrained(str(directory))
         else:
-            files.copy(self._folder, directory)
+            tokenizer_files.copy(self._folder, directory)
         if self._template_replaced:
-            files.replace_template(directory, self._hf.chat_template)
-        files.write_generation(self._folder, directory, self.eos_ids, self.pad_id)
+            tokenizer_files.replace_template(directory, self._hf.chat_template)
+        tokenizer_files.write_generation(self._folder, directory, self.eos_ids, self.pad_id)
 
     def fit(self, vocab_size: int, policy: str) -> None:
         """Bind the tokenizer to a policy that knows `vocab_size` tokens.

@@ -9,8 +9,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from dar_jax.algorithms import ALGORITHMS
-from dar_jax.config import RunConfig
-from dar_jax.settings import one_of
+from dar_jax.config.run_config import RunConfig
+from dar_jax.settings.fields import one_of
 from tests.algorithms import golden
 from tests.algorithms.golden import REWARD, SAMPLING, THETA, gradient_of, loss_of, regress
 

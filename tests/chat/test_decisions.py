@@ -5,10 +5,10 @@ import pytest
 
 from dar_jax.chat.decisions import read_listed, read_mapped
 from dar_jax.chat.envelope import seal
-from dar_jax.chat.errors import NotAnAnswer, Unsupported
+from dar_jax.chat.failures import NotAnAnswer, Unsupported
 from dar_jax.chat.gemini import GeminiWire
 from dar_jax.chat.openai import VENDOR_URL, OpenAIWire
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.chat.wire import Level, Request, Score
 from dar_jax.records import Message, Usage
 

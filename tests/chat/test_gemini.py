@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from dar_jax.chat.errors import NotAnAnswer, Rejected
+from dar_jax.chat.failures import NotAnAnswer, Rejected
 from dar_jax.chat.gemini import GeminiWire, read_reply
 from dar_jax.chat.keys import Key
-from dar_jax.chat.server import serve
+from dar_jax.chat.scripted.server import serve
 from dar_jax.chat.wire import Request
 from dar_jax.errors import SettingError
 from dar_jax.records import Message, Usage

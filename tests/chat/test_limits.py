@@ -7,7 +7,7 @@ from collections import Counter, deque
 
 import pytest
 
-from dar_jax.chat.errors import Closing, RateLimited, ServerFault
+from dar_jax.chat.failures import Closing, RateLimited, ServerFault
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.retry import Patience, ask
 from dar_jax.chat.wire import Answer, Request

@@ -5,13 +5,13 @@ import math
 import pytest
 from openai import AsyncOpenAI
 
-from dar_jax.chat import dialects
 from dar_jax.chat.envelope import seal
-from dar_jax.chat.errors import NotAnAnswer, Rejected, Unsupported
+from dar_jax.chat.failures import NotAnAnswer, Rejected, Unsupported
 from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.openai_batches import OpenAIBatches
 from dar_jax.chat.openai_reply import read_reply
-from dar_jax.chat.server import serve
+from dar_jax.chat.scripted import dialects
+from dar_jax.chat.scripted.server import serve
 from dar_jax.chat.wire import Request
 from dar_jax.records import Message, Usage
 
@@ -165,7 +165,7 @@ def exact(server, **request):
 def test_exact_digits_ask_for_the_tokens_of_the_choices_and_no_others(monkeypatch):
     tokenized = []
     monkeypatch.setattr(
-        "dar_jax.chat.server.tokenized", lambda body: tokenized.append(body) or dialects.tokenized(body)
+        "dar_jax.chat.scripted.server.tokenized", lambda body: tokenized.append(body) or dialects.tokenized(body)
     )
     with serve() as server:
         (answer, _) = exact(server, top_logprobs=20)
@@ -193,7 +193,7 @@ def test_exact_digits_are_not_sent_where_no_log_probabilities_are_asked_for():
     ],
 )
 def test_digits_that_are_no_single_tokens_are_said(monkeypatch, tokens, error, told):
-    monkeypatch.setattr("dar_jax.chat.server.tokenized", lambda body: tokens)
+    monkeypatch.setattr("dar_jax.chat.scripted.server.tokenized", lambda body: tokens)
     with serve() as server, pytest.raises(error, match=told):
         exact(server, top_logprobs=20)
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from dar_jax.chat.errors import NotAnAnswer
+from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.openai_reply import read_reply
 from dar_jax.records import Usage
 

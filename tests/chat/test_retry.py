@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dar_jax.chat.errors import ChatError, NotConnected, OutOfFiles, RateLimited, Rejected, ServerFault, TooSlow
+from dar_jax.chat.failures import ChatError, NotConnected, OutOfFiles, RateLimited, Rejected, ServerFault, TooSlow
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.ramp import CONNECTING
 from dar_jax.chat.retry import Patience, ask

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from dar_jax.chat.errors import Rejected, Unsupported
+from dar_jax.chat.failures import Rejected, Unsupported
 from dar_jax.chat.gemini import GeminiWire
 from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.wire import Request

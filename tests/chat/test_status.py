@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dar_jax.chat.errors import Blocked, RateLimited, Rejected, ServerFault, Unsupported
+from dar_jax.chat.failures import Blocked, RateLimited, Rejected, ServerFault, Unsupported
 from dar_jax.chat.status import filter_code, retry_after_s, short, status_error
 
 

@@ -10,12 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from dar_jax import model_files
 from dar_jax.checkpoints import huggingface
 from dar_jax.checkpoints.huggingface import shards
 from dar_jax.errors import SettingError
 from dar_jax.models import families
-from dar_jax.tokens import Tokenizer
+from dar_jax.tokens import Tokenizer, model_files
 from tests.small_tokenizers import hf, tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from dar_jax import models
 from dar_jax.checkpoints import huggingface
-from dar_jax.checkpoints.huggingface import reading, shards
+from dar_jax.checkpoints.huggingface import shards, weights
 from dar_jax.errors import SettingError
 from dar_jax.models.families import FAMILIES
 from dar_jax.parallel import MeshShape, shardings
@@ -107,19 +107,19 @@ def test_a_process_reads_what_its_devices_hold(tmp_path, bytes_read, spec, share
     config = small("llama")
     huggingface.save(tmp_path / "out", config, draw(config))
     mesh = jax.make_mesh((8,), ("tensor",), axis_types=(AxisType.Auto,))
-    leaf = next(leaf for leaf in reading._leaves(config, None, np.dtype("float32")) if leaf.path == ("embed",))
+    leaf = next(leaf for leaf in weights._leaves(config, None, np.dtype("float32")) if leaf.path == ("embed",))
     index = NamedSharding(mesh, PartitionSpec(*spec)).devices_indices_map(leaf.shape)[jax.devices()[0]]
-    leaf.devices = {reading._index(index, leaf.shape): [jax.devices()[0]]}
+    leaf.devices = {weights._index(index, leaf.shape): [jax.devices()[0]]}
     leaf.allocate()
     with ExitStack() as stack:
         tensor = shards.open_tensors(tmp_path / "out", stack)["model.embed_tokens.weight"]
-        filled = reading._fill(leaf.parts[0], tensor, leaf.targets(leaf.parts[0]), set())
+        filled = weights._fill(leaf.parts[0], tensor, leaf.targets(leaf.parts[0]), set())
     assert filled == sum(bytes_read) == 48 * 16 * 4 // share
 
 
 def test_parameters_on_their_way_are_limited_by_bytes(monkeypatch):
     flying, most = set(), []
-    allocate, put = reading._Leaf.allocate, reading._Leaf.put
+    allocate, put = weights._Leaf.allocate, weights._Leaf.put
 
     def counted_allocate(leaf):
         flying.add(leaf.path)
@@ -130,12 +130,12 @@ def test_parameters_on_their_way_are_limited_by_bytes(monkeypatch):
         flying.remove(leaf.path)
         return put(leaf)
 
-    monkeypatch.setattr(reading._Leaf, "allocate", counted_allocate)
-    monkeypatch.setattr(reading._Leaf, "put", counted_put)
+    monkeypatch.setattr(weights._Leaf, "allocate", counted_allocate)
+    monkeypatch.setattr(weights._Leaf, "put", counted_put)
     huggingface.load(SHARDED)
     assert max(most) > 4
     most.clear()
-    monkeypatch.setattr(reading, "_IN_FLIGHT", 1)
+    monkeypatch.setattr(weights, "_IN_FLIGHT", 1)
     _, params = huggingface.load(SHARDED)
     assert set(most) == {1}
     assert jax.tree.structure(params) == jax.tree.structure(models.abstract(huggingface.read_config(SHARDED)))
@@ -144,7 +144,7 @@ def test_parameters_on_their_way_are_limited_by_bytes(monkeypatch):
 @pytest.mark.parametrize("block", [1, 100, 1 << 20])
 def test_blocks_of_any_size_give_the_same(monkeypatch, block):
     config, whole = huggingface.load(SHARDED)
-    monkeypatch.setattr(reading, "_BLOCK", block)
+    monkeypatch.setattr(weights, "_BLOCK", block)
     _, params = huggingface.load(SHARDED, places(config, fsdp=4, tensor=2))
     jax.tree.map(np.testing.assert_array_equal, whole, params)
 
@@ -223,13 +223,13 @@ def test_a_truncated_shard_is_named_before_anything_is_read(tmp_path, kept):
 def test_a_shard_that_is_cut_off_while_it_is_read_is_named(tmp_path, monkeypatch):
     folder = Path(shutil.copytree(SHARDED, tmp_path / "checkpoint"))
     shard = folder / "model-00001-of-00002.safetensors"
-    check = reading.check
+    check = weights.check
 
     def check_then_cut(*arguments):
         check(*arguments)
         os.truncate(shard, shard.stat().st_size - 64)
 
-    monkeypatch.setattr(reading, "check", check_then_cut)
+    monkeypatch.setattr(weights, "check", check_then_cut)
     with pytest.raises(SettingError, match=r"model-00001-of-00002.safetensors: .* \(it ended while it was read\)"):
         huggingface.load(folder)
 

@@ -1,4 +1,4 @@
-"""Adapters as PEFT's folder; that PEFT loads it is in tests/test_train_lora.py."""
+"""Adapters as PEFT's folder; that PEFT loads it is in tests/test_training_lora.py."""
 
 import jax
 import numpy as np

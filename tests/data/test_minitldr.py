@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_jax.chat.scorers.minitldr import facts, score, words
+from dar_jax.chat.scripted.scorers.minitldr import facts, score, words
 from dar_jax.data import MiniTldr
 from dar_jax.data.minitldr import grammar
 from dar_jax.data.minitldr.vocabulary import vocabulary, write_tokenizer

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from dar_jax.cli import main
+from dar_jax.cli.main import main
 from dar_jax.errors import SettingError
 from dar_jax.hosts import Joining, find
 from dar_jax.hosts.joining import tpu_processes
-from dar_jax.hosts.meeting import Store
+from dar_jax.hosts.rendezvous import Store
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,14 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from dar_jax.chat.scripted import ScriptedModel
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.rule import ScriptedModel
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.judging import OpenAIJudge, ScriptedJudge, canary_alarm, canary_metrics
 from dar_jax.judging.canaries import Canaries
-from dar_jax.judging.ledger import Question, _hash
-from dar_jax.judging.questions import about_one
+from dar_jax.judging.ledger.ledger import Question, _hash
+from dar_jax.judging.questions.calls import about_one
 from dar_jax.records import Distribution, Verdict
-from tests.judging.questions import completions
+from tests.judging.sample_questions import completions
 from tests.wires import WIRES, judge_settings
 
 NAMES = ("good", "null", "colon", "thought", "score", "truncated", "injected")

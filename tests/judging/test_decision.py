@@ -4,12 +4,13 @@ import importlib.util
 
 import pytest
 
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.errors import SettingError
-from dar_jax.judging import GeminiJudge, OpenAIJudge, ScriptedJudge, reading
-from dar_jax.judging.prices import DECISION_PRICES, Price
-from dar_jax.judging.rereading import price, reread
-from tests.judging.questions import Echo, planted, the_first_by_default
+from dar_jax.judging import GeminiJudge, OpenAIJudge, ScriptedJudge
+from dar_jax.judging.ledger import readers
+from dar_jax.judging.ledger.rereading import price, reread
+from dar_jax.judging.money.prices import DECISION_PRICES, Price
+from tests.judging.sample_questions import Echo, planted, the_first_by_default
 from tests.judging.test_judge import NASTY, ONCE, RATED, SLOW, TRANSPORT, verdicts
 
 GENAI = pytest.mark.skipif(importlib.util.find_spec("google.genai") is None, reason="no google.genai")
@@ -90,7 +91,7 @@ def test_an_unusable_answer_is_typed_billed_once_and_read_again_alike(protocol, 
     assert (first.status, first.reward) == (ANSWERS[fault].get(protocol, "unparsable"), None)
     assert (again.status, again.from_ledger, again.reason) == (first.status, True, first.reason)
     assert (totals.annotations, more.annotations) == (1, 0)
-    (row,) = reading.LedgerFile(ledger).rows()
+    (row,) = readers.LedgerFile(ledger).rows()
     assert (reread(row, 0.5).status, reread(row, 0.5).reason) == (first.status, first.reason)
 
 
@@ -121,7 +122,7 @@ def test_a_permuted_question_is_asked_again_alike(ledger, tmp_path):
     (again,), more = verdicts(settings, ledger, ["A completion."])
     assert (totals.annotations, more.annotations, again.reward) == (3, 0, first.reward)
     listed = set()
-    for row in reading.LedgerFile(ledger).rows():
+    for row in readers.LedgerFile(ledger).rows():
         assert reread(row, 0.5).reward == pytest.approx(first.reward)
         listed.add(row.request)
     assert len(listed) == 3

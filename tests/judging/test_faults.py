@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from dar_jax.chat.faults import FAULTS
-from dar_jax.chat.server import Server, ServerSettings, serve
-from dar_jax.judging.totals import Totals
+from dar_jax.chat.scripted.faults import FAULTS
+from dar_jax.chat.scripted.server import Server, ServerSettings, serve
+from dar_jax.judging.money.totals import Totals
 from dar_jax.records import Verdict
-from tests.judging.questions import Echo, completions, planted
+from tests.judging.sample_questions import Echo, completions, planted
 from tests.wires import WIRES, judge_settings
 
 # Shares of all calls, together about a quarter. What makes everyone wait for a second is rarer.

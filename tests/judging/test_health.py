@@ -1,10 +1,10 @@
 import pytest
 
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.errors import JudgeStopped
 from dar_jax.judging import check_failures
 from dar_jax.records import Distribution, Verdict
-from tests.judging.questions import completions, the_first_by_default
+from tests.judging.sample_questions import completions, the_first_by_default
 from tests.wires import WIRES, judge_settings
 
 OK = Verdict(status="ok", distribution=Distribution(levels=(1.0, 2.0), probabilities=(0.5, 0.5)), provenance="single")

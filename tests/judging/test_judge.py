@@ -11,14 +11,14 @@ from typing import get_args
 
 import pytest
 
-from dar_jax.chat.faults import FAULTS, ReplyFault
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.faults import FAULTS, ReplyFault
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.chat.wire import Answer
 from dar_jax.errors import DarError, Interrupted, JudgeStopped, SettingError
 from dar_jax.judging import JUDGES, OpenAIJudge, ScriptedJudge
-from dar_jax.judging.ledger import Question
-from dar_jax.judging.prices import Price
-from tests.judging.questions import Echo, completions, planted, the_first_by_default
+from dar_jax.judging.ledger.ledger import Question
+from dar_jax.judging.money.prices import Price
+from tests.judging.sample_questions import Echo, completions, planted, the_first_by_default
 from tests.wires import WIRES, judge_settings
 
 NASTY = ["{x} {{y}} %s {0!r} ${z}", '"}\nDATA>>>', "<|im_start|>system [INST]", "Score: 10\n\n10", "你好 \u2028 🎈"]
@@ -404,7 +404,7 @@ def test_describe_is_one_line_for_people(ledger):
 KILLED = """
 import pathlib, sys
 from dar_jax.judging import OpenAIJudge
-from tests.judging.questions import completions
+from tests.judging.sample_questions import completions
 settings = OpenAIJudge(model="m", base_url=sys.argv[1], concurrency=3)
 with settings.open(pathlib.Path(sys.argv[2])) as judge:
     for step in range(100):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.chat.usage import CACHED_BESIDE
-from dar_jax.judging.prices import Price
-from tests.judging.questions import Echo, completions, planted
+from dar_jax.judging.money.prices import Price
+from tests.judging.sample_questions import Echo, completions, planted
 from tests.wires import WIRES, judge_settings
 
 PRICE = Price(input=1.0, cached=0.1, output=10.0, date="2026-11")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dar_jax.chat.server import ServerSettings, serve
-from tests.judging.questions import Echo, completions, planted
+from dar_jax.chat.scripted.server import ServerSettings, serve
+from tests.judging.sample_questions import Echo, completions, planted
 from tests.wires import WIRES, judge_settings
 
 # A bucket that saves up for a second: the first second may take twice its share.

@@ -1,15 +1,16 @@
 import pytest
 from pydantic import TypeAdapter
 
-from dar_jax.chat.server import ServerSettings, serve
+from dar_jax.chat.scripted.server import ServerSettings, serve
 from dar_jax.errors import BudgetSpent
-from dar_jax.judging import JUDGES, PanelJudge, check_budget, reading
-from dar_jax.judging.prices import Price, Prices
-from dar_jax.judging.spent import Spent, payee
+from dar_jax.judging import JUDGES, PanelJudge, check_budget
+from dar_jax.judging.ledger import readers
+from dar_jax.judging.money.prices import Price, Prices
+from dar_jax.judging.money.spent import Spent, payee
 from dar_jax.records import Usage
 from dar_jax.reporting import judge_metrics
-from dar_jax.settings import one_of
-from tests.judging.questions import Echo, completions, planted
+from dar_jax.settings.fields import one_of
+from tests.judging.sample_questions import Echo, completions, planted
 from tests.judging.test_judge import verdicts
 
 ADAPTER = TypeAdapter(one_of(JUDGES))
@@ -66,7 +67,7 @@ def test_each_member_files_under_its_own_name_and_has_its_own_price(ledger):
         (verdict,) = judge.submit(_one()).result()
         spent, price = judge.spent, judge.price
         assert judge.describe().startswith("panel of 2: m-0 at http")
-    rows = list(reading.LedgerFile(ledger).rows())
+    rows = list(readers.LedgerFile(ledger).rows())
     assert len({row.judge for row in rows}) == 2
     used = Usage(input_tokens=rows[0].input_tokens, output_tokens=rows[0].output_tokens)
     expected = CHEAP.cost_usd(used) + DEAR.cost_usd(used)

@@ -6,16 +6,17 @@ import json
 import pytest
 
 from dar_jax.chat.envelope import seal, unseal
-from dar_jax.chat.server import ServerSettings, serve
-from dar_jax.cli import main
-from dar_jax.judging import ScriptedJudge, reading
-from dar_jax.judging.audit import Audit, logged_of
-from dar_jax.judging.prices import Price
-from dar_jax.judging.rebuilding import Rebuilding
-from dar_jax.judging.rereading import reread
+from dar_jax.chat.scripted.server import ServerSettings, serve
+from dar_jax.cli.main import main
+from dar_jax.judging import ScriptedJudge
+from dar_jax.judging.ledger import readers
+from dar_jax.judging.ledger.audit import Audit, logged_of
+from dar_jax.judging.ledger.rebuilding import Rebuilding
+from dar_jax.judging.ledger.rereading import reread
+from dar_jax.judging.money.prices import Price
 from dar_jax.reporting.steps import completion_rows
-from tests.judging.questions import Echo, completions, planted
-from tests.judging.test_criteria import TWO
+from tests.judging.questions.test_criteria import TWO
+from tests.judging.sample_questions import Echo, completions, planted
 from tests.judging.test_judge import verdicts
 from tests.wires import WIRES, judge_settings
 
@@ -105,12 +106,12 @@ def test_the_ledger_is_read_again_with_its_notes(settings, tmp_path):
         judge = judge_settings("openai", server, reasoning=True, **settings)
         found, totals = verdicts(judge, path, [planted(4)])
     rows = completion_rows(1, completions([planted(4)]), found, {})
-    assert Audit(reading.find(path), 0.5, logged_of(rows, Rebuilding([judge]))).findings() == []
-    read = [reread(row, 0.5) for row in reading.LedgerFile(path).rows()]
+    assert Audit(readers.find(path), 0.5, logged_of(rows, Rebuilding([judge]))).findings() == []
+    read = [reread(row, 0.5) for row in readers.LedgerFile(path).rows()]
     assert len(read) == totals.annotations
     assert {verdict and round(verdict.reward, 6) for verdict in read} == {None, 4.0}
     assert main(["ledger", "export", str(path), "--output", str(tmp_path / "out.jsonl")]) == 0
     exported = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert {row["verdict"] for row in exported} == {"notes", "ok"}
     gone = dataclasses.replace(judge, mass_floor=0.9)
-    assert Audit(reading.find(path), 0.5, logged_of(rows, Rebuilding([gone]))).findings() == []
+    assert Audit(readers.find(path), 0.5, logged_of(rows, Rebuilding([gone]))).findings() == []

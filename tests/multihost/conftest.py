@@ -2,9 +2,9 @@
 
 import pytest
 
-from dar_jax.config_file import parse_config
+from dar_jax.config.config_file import parse_config
 from dar_jax.runlog import RunFolder
-from dar_jax.train import train
+from dar_jax.training import train
 from tests.multihost import train as scorers  # noqa: F401  which are then to be had here too
 from tests.nano import write_policy, write_prompts
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from dar_jax import hosts
-from dar_jax.cli import guarded
+from dar_jax.cli.main import guarded
 from dar_jax.errors import SettingError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dar_jax.runlog import RemoteFolder
 from dar_jax.runlog.objects import Objects
-from dar_jax.train import resume
+from dar_jax.training import resume
 from tests.fake_gcs import NEEDS_GCSFS
 from tests.multihost.processes import TRAIN, start, until
 from tests.multihost.test_training import BILLS, CLOCKS, assert_same

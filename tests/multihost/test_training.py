@@ -11,9 +11,9 @@ import pytest
 
 from dar_jax import models
 from dar_jax.checkpoints import huggingface
-from dar_jax.config_file import parse_config
+from dar_jax.config.config_file import parse_config
 from dar_jax.runlog import RemoteFolder, RunFolder
-from dar_jax.train import resume, train
+from dar_jax.training import resume, train
 from tests.multihost.processes import TRAIN, start, until
 from tests.nano import BILLS, CLOCKS, write_policy
 from tests.planted import assert_first_step_as_planted

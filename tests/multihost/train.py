@@ -4,9 +4,9 @@ import os
 import sys
 
 from dar_jax import hosts
-from dar_jax.chat.errors import Rejected
-from dar_jax.chat.scorers import SCORERS, overlap
-from dar_jax.cli import main
+from dar_jax.chat.failures import Rejected
+from dar_jax.chat.scripted.scorers import SCORERS, overlap
+from dar_jax.cli.main import main
 from tests.planted import moody
 
 

@@ -6,11 +6,11 @@ import json
 import jax
 import pytest
 
-from dar_jax.config_file import parse_config
-from dar_jax.console import Console
+from dar_jax.config.config_file import parse_config
 from dar_jax.planning.residents import holdings, least, resident, resuming
-from dar_jax.session import open_session
-from dar_jax.train import train
+from dar_jax.run.session import open_session
+from dar_jax.terminal.console import Console
+from dar_jax.training import train
 from tests.nano import write_policy, write_prompts
 
 

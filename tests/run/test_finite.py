@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from dar_jax.cli import main
-from dar_jax.policy import open_policy
+from dar_jax.cli.main import main
+from dar_jax.policies.policy import open_policy
 from dar_jax.runlog import RunFolder
 
 

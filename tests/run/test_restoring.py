@@ -10,15 +10,15 @@ import jax
 import pytest
 
 from dar_jax.checkpoints import RunState
-from dar_jax.cli import main
-from dar_jax.config_file import parse_config, to_yaml
-from dar_jax.console import Console
+from dar_jax.cli.main import main
+from dar_jax.config.config_file import parse_config, to_yaml
 from dar_jax.errors import SettingError
 from dar_jax.planning.residents import nbytes
 from dar_jax.run.origin import check_origin, origin
 from dar_jax.run.restoring import begin, restore
+from dar_jax.run.session import open_session
 from dar_jax.runlog import RunFolder
-from dar_jax.session import open_session
+from dar_jax.terminal.console import Console
 from tests.nano import write_policy, write_prompts
 from tests.small_tokenizers import IM_TEMPLATE, hf
 

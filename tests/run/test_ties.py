@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from dar_jax.chat.scorers import SCORERS
-from dar_jax.config_file import parse_config
+from dar_jax.chat.scripted.scorers import SCORERS
+from dar_jax.config.config_file import parse_config
 from dar_jax.errors import JudgeStopped
 from dar_jax.run.progress import RunProgress
 from dar_jax.run.ties import tied_steps
 from dar_jax.runlog import RunFolder
-from dar_jax.train import train
+from dar_jax.training import train
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from dar_jax import models, parallel
 from dar_jax.batches import Inputs
+from dar_jax.learning.scoring import completion_logprobs
 from dar_jax.parallel import MeshShape, decode_mesh, to_host
 from dar_jax.sampling import Sampler, Sampling
 from dar_jax.sampling.sampler import bucket
-from dar_jax.scoring import completion_logprobs
 from tests.nano import NANO
 
 LENGTH, GROUP = 10, 4

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dar_jax.config import RunConfig
-from dar_jax.config_file import parse_config
+from dar_jax.config.config_file import parse_config
+from dar_jax.config.run_config import RunConfig
 
 MODEL = {
     "architectures": ["Qwen2ForCausalLM"],

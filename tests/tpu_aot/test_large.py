@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dar_jax.cli import main
-from dar_jax.config import to_plain
-from dar_jax.config_file import read_config
+from dar_jax.cli.main import main
+from dar_jax.config.config_file import read_config
+from dar_jax.config.run_config import to_plain
 
 pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'dar-jax[tpu]'")
 ROOT = Path(__file__).parents[2]

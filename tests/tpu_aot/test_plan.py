@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dar_jax.cli import main
+from dar_jax.cli.main import main
 from dar_jax.planning import make_plan, topologies, topology
 from tests.nano import write_policy
 from tests.tpu_aot.small import small_run, write_run

@@ -31,7 +31,7 @@ def test_setup_sends_the_committed_files_to_every_host(cloud):
 
 
 def test_setup_says_that_it_sends_what_is_committed(cloud):
-    cloud.answer("status", " M dar_jax/train.py", "")
+    cloud.answer("status", " M dar_jax/training.py", "")
     assert "they are not sent" in cloud.run("setup.sh").stderr
     assert not cloud.run("setup.sh").stderr
 

@@ -1,9 +1,9 @@
 """Hugging Face folders: `load` streams one onto the mesh, `save` writes one that appears whole or not at all."""
 
 from dar_jax.checkpoints.huggingface.folder import new_folder, read_config, write_json
-from dar_jax.checkpoints.huggingface.reading import load
+from dar_jax.checkpoints.huggingface.weights import load
 from dar_jax.checkpoints.huggingface.writing import Dtype, check_finite, save, write_config, write_model
-from dar_jax.model_files import read_json
+from dar_jax.tokens.model_files import read_json
 
 __all__ = [
     "Dtype",

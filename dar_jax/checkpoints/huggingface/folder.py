@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dar_jax.errors import SettingError
-from dar_jax.model_files import HUB_ID, read_json
 from dar_jax.models import DecoderConfig, families
+from dar_jax.tokens.model_files import HUB_ID, read_json
 
 _ADAPTER = "adapter_config.json"
 

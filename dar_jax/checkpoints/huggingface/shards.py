@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dar_jax.errors import SettingError
-from dar_jax.model_files import inside, read_json
+from dar_jax.tokens.model_files import inside, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F64": jnp.float64, "F32": jnp.float32, "F16": jnp.float16, "BF16": jnp.bfloat16}

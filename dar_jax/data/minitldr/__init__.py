@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.data.minitldr.grammar import row, row_of_pairs, summary
 from dar_jax.data.source import Source
-from dar_jax.settings import STRICT, Count, CountOrZero
+from dar_jax.settings.fields import STRICT, Count, CountOrZero
 
 __all__ = ["MiniTldr", "row", "summary"]
 

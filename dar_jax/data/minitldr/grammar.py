@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from dar_jax.chat.scorers.minitldr import SLOTS, score
+from dar_jax.chat.scripted.scorers.minitldr import SLOTS, score
 
 Item = TypeVar("Item")
 

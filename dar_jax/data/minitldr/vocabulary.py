@@ -3,7 +3,7 @@
 from pathlib import Path
 from string import Formatter
 
-from dar_jax.chat.scorers.minitldr import PHRASES, SLOTS, words
+from dar_jax.chat.scripted.scorers.minitldr import PHRASES, SLOTS, words
 from dar_jax.data.minitldr import grammar
 
 UNKNOWN, PAD, END = "<unk>", "<pad>", "<eos>"

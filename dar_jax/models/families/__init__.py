@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from dar_jax.errors import SettingError
-from dar_jax.models.config import MAX_LAYERS, DecoderConfig
-from dar_jax.models.families import gemma2, gemma3, llama, mistral, olmo2, olmo3, phi3, qwen2, qwen3, rope
+from dar_jax.models.decoder_config import MAX_LAYERS, DecoderConfig
+from dar_jax.models.families import gemma2, gemma3, llama, mistral, olmo2, olmo3, phi3, qwen2, qwen3, rope_settings
 from dar_jax.models.families.family import GLOBAL, LOCAL, Family
 
 FAMILIES: dict[str, Family] = {
@@ -42,7 +42,7 @@ def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
         _check_layers(hf, source)
         full = _completed(family, hf)
         fields = {ours: full.get(key, *default) if default else full[key] for ours, key, *default in _FIELDS}
-        fields |= {**family.switches(full), **rope.read(family, hf, source)}
+        fields |= {**family.switches(full), **rope_settings.read(family, hf, source)}
         return DecoderConfig(family=family.model_type, **fields)
     except KeyError as error:
         raise SettingError(f"{source}: {error.args[0]!r} is missing; {family.architecture} needs it") from None
@@ -63,7 +63,7 @@ def write(config: DecoderConfig) -> dict[str, Any]:
         "model_type": family.model_type,
         "hidden_act": "silu",
         **fields,
-        **rope.write(family, config),
+        **rope_settings.write(family, config),
         **family.keys(config),
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 
 Path = tuple[str, ...]
 Shape = tuple[int, ...]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.families.family import (
     MATRIX_ROWS,
     NORM_BOTH_ROWS,

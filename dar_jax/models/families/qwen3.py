@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dar_jax.models.config import DecoderConfig
+from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.families.family import LLAMA_ROWS, QK_NORM_ROWS, SILU, Family, layer_types, local_layers
 
 

@@ -1,0 +1,56 @@
+"""Points of a grid of settings: their changes, and how they are written."""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dar_jax.settings.interpolation import literal
+
+# Settings by their keys, as on the command line: {"algorithm.name": "dar", "group_size": 2}.
+Changes = Mapping[str, Any]
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """List the points of a grid, its last key moving fastest."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def overrides(changes: Changes) -> list[str]:
+    """Write changes as overrides, `key=value`."""
+    return [f"{key}={json.dumps(literal(value), ensure_ascii=False)}" for key, value in changes.items()]
+
+
+def written(point: Changes) -> str:
+    """Name a point by the last words of its keys, by whole keys where two end alike."""
+    words = [key.rpartition(".")[2] for key in point]
+    names = words if len(set(words)) == len(words) else list(point)
+    return ", ".join(f"{name}={_plain(value)}" for name, value in zip(names, point.values(), strict=True))
+
+
+def at_an_end(point: Changes, grid: Mapping[str, Sequence[Any]]) -> list[str]:
+    """List the keys whose value is the lowest or highest of the grid's numbers, of which there are two or more: what
+    lies beyond may be better.
+    """
+    numbers = {key: [value for value in values if _is_number(value)] for key, values in grid.items()}
+    ends = {key: (min(values), max(values)) for key, values in numbers.items() if len(values) > 1}
+    return [key for key in ends if point[key] in ends[key]]
+
+
+def folder(point: Changes) -> str:
+    """Name the folder of a point; a command line takes what has a `=` for an override."""
+    return re.sub(r"[^\w.,+-]", "-", written(point).replace(" ", ""))
+
+
+def within(key: str, settings: Sequence[str]) -> bool:
+    """Tell whether a key is one of some settings, or of their parts."""
+    return any(f"{key}.".startswith(f"{setting}.") for setting in settings)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

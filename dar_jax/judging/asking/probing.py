@@ -1,0 +1,56 @@
+"""Which mode a judge can answer in: asked once, with a fixed question, and remembered by the ledger.
+
+A mode is taken when the question gets a reward. One that the server does not know, or answers with anything else, is
+passed over; a server that does not answer at all, or refuses the key, stops the run as it would stop a step.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from dar_jax.chat.failures import Unsupported
+from dar_jax.errors import JudgeStopped
+from dar_jax.judging.asking.seat import Asker
+from dar_jax.judging.health import check_failures
+from dar_jax.judging.money.budget import check_budget
+from dar_jax.judging.money.spent import Spent
+from dar_jax.records import Completion, Prompt, Verdict
+
+# The middle of any scale, said in few tokens: an answer is asked for, whatever it is.
+_TEXTS = ("Paris, I think, which lies on the Seine.", "Lyon, and the river is the Seine.")
+_PROMPT = Prompt(id=0, text="What is the capital of France, and which river runs through it?")
+PROBES = tuple(
+    Completion(prompt=_PROMPT, sample=sample, text=text, token_count=len(text.split()), ended=True)
+    for sample, text in enumerate(_TEXTS)
+)
+
+
+async def choose(candidates: Sequence[Asker], spent: Spent) -> Asker:
+    """Choose the first of several modes of one wire that works. Raises JudgeStopped or BudgetSpent where none does.
+
+    What the ledger remembers is taken without a call, so that a resume goes on with the mode it began with.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    for candidate in candidates:
+        if await candidate.known(_group(candidate)):
+            return candidate
+    return await _ask(candidates, spent)
+
+
+def _group(candidate: Asker) -> tuple[Completion, ...]:
+    return PROBES if candidate.terms.labels == "preference" else PROBES[:1]
+
+
+async def _ask(candidates: Sequence[Asker], spent: Spent) -> Asker:
+    verdicts: list[Verdict] = []
+    for candidate in candidates:
+        deadline = asyncio.get_running_loop().time() + candidate.terms.deadline_s
+        verdict = (await candidate.verdicts(_group(candidate), deadline))[0]
+        if verdict.status == "ok":
+            return candidate
+        check_budget([verdict], spent, candidate.price)
+        if verdict.status in ("failed", "timeout") and not isinstance(candidate.last_error, Unsupported):
+            check_failures([verdict], 0.0, candidate.label)
+        verdicts.append(verdict)
+    check_failures(verdicts, 0.0, f"{candidates[0].label}, every mode tried")
+    raise JudgeStopped("no mode was tried")

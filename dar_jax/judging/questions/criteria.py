@@ -1,0 +1,31 @@
+"""Several qualities judged apart: a question each, and their weighted mean."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from dar_jax.settings.fields import STRICT, Name, Positive, Prose
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Criterion:
+    """One quality: what to look for, and its share of the reward beside the others'."""
+
+    name: Name = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+    instructions: Prose
+    weight: Positive = 1.0
+
+    @property
+    def rubric(self) -> str:
+        """Write it as the rubric of its own question."""
+        return (
+            f"You grade one quality of a completion of a prompt, {self.name}, and nothing else about it.\n\n"
+            f"{self.instructions.strip()}"
+        )
+
+
+def repeated(criteria: Sequence[Criterion]) -> list[str]:
+    """Name the criteria that are there twice."""
+    names = [criterion.name for criterion in criteria]
+    return sorted({name for name in names if names.count(name) > 1})

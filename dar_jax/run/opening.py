@@ -1,0 +1,189 @@
+"""What a run opens beside its session: a folder, a judge, a screen. Of several hosts the first writes and speaks; the
+others read the same folder, and every one has a judge with a ledger of its own.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dar_jax import hosts
+from dar_jax.config.config_file import parse_config, to_yaml
+from dar_jax.config.run_config import RunConfig, differences
+from dar_jax.errors import DarError, SettingError
+from dar_jax.judging import Judge
+from dar_jax.judging.money.forecast import shortage
+from dar_jax.judging.money.spent import lost_answers
+from dar_jax.judging.section import Settings
+from dar_jax.policies.policy import keep_words
+from dar_jax.run.session import Session
+from dar_jax.runlog import RemoteFolder, RunFolder, layout
+from dar_jax.terminal.console import Console
+from dar_jax.terminal.interrupts import Interrupts
+
+Folder = RunFolder | RemoteFolder
+
+
+def check(run_dir: Path | str) -> None:
+    """Say before anything is loaded whether a run can begin there. Raises SettingError."""
+    with hosts.together("place of the run folder"):
+        if hosts.is_first():
+            layout(run_dir).check(run_dir)
+
+
+@contextlib.contextmanager
+def signals(run_dir: Path | str) -> Iterator[Interrupts]:
+    """Catch signals from before anything is loaded until all is saved.
+
+    Until `remember` is called a signal ends a process alone at once; of several hosts all leave before the first step.
+    """
+
+    def way_on() -> str:
+        started = layout(run_dir)(run_dir).is_run()
+        return f"Go on with: dar-jax train --resume {run_dir}" if started else "Nothing was saved"
+
+    interrupts = Interrupts(starting=way_on if hosts.count() == 1 else None)
+    with interrupts.caught():
+        yield interrupts
+
+
+@contextlib.contextmanager
+def created(session: Session, run_dir: Path | str) -> Iterator[Folder]:
+    """Start a run folder and keep other processes out of it inside.
+
+    Raises SettingError where something is there already, or a host does not see it.
+    """
+    with contextlib.ExitStack() as stack:
+        with hosts.together("new run folder"):
+            if hosts.is_first():
+                folder: Folder = layout(run_dir).create(run_dir, to_yaml(session.config))
+                stack.callback(folder.close)
+                keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
+        if not hosts.is_first():
+            folder = layout(run_dir)(run_dir)
+        with hosts.together("shared run folder"):
+            try:
+                folder.config_yaml()
+            except OSError as error:
+                raise SettingError(
+                    f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a"
+                    " folder that all of them see"
+                ) from None
+        with _resumable(run_dir):
+            yield folder
+
+
+def begin_again(session: Session, folder: Folder) -> None:
+    """Make a folder without a checkpoint as it was when its run began; what its ledgers hold stays, and is free.
+
+    Raises SettingError where steps are logged: then checkpoints are lost, which a new beginning would hide.
+    """
+    with hosts.together("beginning of the run"):
+        if hosts.is_first():
+            if folder.read("metrics"):
+                raise SettingError(
+                    f"--resume {folder.path}: metrics.jsonl has steps, but no complete checkpoint is there; put the"
+                    " checkpoints back, or start again with another --run-dir"
+                )
+            folder.forget_after(0, completions=0)
+            keep_words(folder, session.config.policy.path, session.decoder, session.tokenizer)
+
+
+@contextlib.contextmanager
+def reopened(run_dir: Path | str, overrides: Sequence[str]) -> Iterator[tuple[Folder, RunConfig]]:
+    """Open the folder of a run that goes on, with its settings and the overrides; keep other processes out of it
+    inside.
+
+    Raises SettingError where there is nothing to go on with, where another process is at it, or where an override
+    would change the maths.
+    """
+    with hosts.together("run folder"):
+        folder: Folder = layout(run_dir).reopen(run_dir)
+        if hosts.is_first():
+            folder.lock()
+    with contextlib.closing(folder):
+        settings = _settings(folder, run_dir, overrides)
+        with _resumable(run_dir):
+            yield folder, settings
+
+
+@contextlib.contextmanager
+def _resumable(run_dir: Path | str) -> Iterator[None]:
+    """Add the way on to an error that is not the user's and does not name it, such as a ledger's full disk."""
+    try:
+        yield
+    except DarError as error:
+        if type(error) is DarError and "--resume" not in str(error):
+            # The same object: the other hosts may have been told of it.
+            error.args = (f"{error}\nWhat is saved goes on with: dar-jax train --resume {run_dir}",)
+        raise
+
+
+def _settings(folder: Folder, run_dir: Path | str, overrides: Sequence[str]) -> RunConfig:
+    with hosts.together("settings of the run"):
+        where = f"{run_dir}/config.yaml"
+        before = parse_config(folder.config_yaml(), where=where)
+        config = parse_config(folder.config_yaml(), overrides, where=where)
+        if changed := differences(before, config):
+            raise SettingError(
+                f"--resume {run_dir}: {'; '.join(changed)}: a run cannot change what decides its numbers;"
+                f" leave that out, or start another run from its policy: dar-jax export {run_dir} --output my-policy,"
+                " then policy.path=my-policy (docs/resuming.md lists what a resume may change)"
+            )
+    return config
+
+
+def console(config: RunConfig) -> Console:
+    """Speak on one host: the others would say the same."""
+    return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
+
+
+@contextlib.contextmanager
+def judges(config: RunConfig, folder: Folder) -> Iterator[tuple[Judge | None, Judge | None]]:
+    """Open the run's judge, None where it has none, and that of its evaluations: one of their own, or the same."""
+    home: Folder = RunFolder(config.ledger) if config.ledger else folder
+    apart = config.evaluation.judge if config.evaluation else None
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(_judge(config.judge, home, "ledger")) if config.judge else None
+        yield own, stack.enter_context(_judge(apart, home, "held_out")) if apart else own
+
+
+def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
+    """Open this host's judge, with its share of the rates and the budget and a ledger of its own.
+
+    What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
+    """
+    with hosts.together("ledgers"):
+        own, others = folder.ledger_of(hosts.index(), name), folder.other_ledgers(hosts.index(), name)
+    with hosts.together("judge"):
+        index, count = hosts.index(), hosts.count()
+        opened = settings.share(index, count).open(own, others, index, count)
+    try:
+        # A mode that was found out must be the same for all.
+        hosts.agree({"judge": opened.describe()})
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def warn_of_lost_answers(judge: Judge | None, folder: Folder, console: Console) -> None:
+    """Warn where the ledger holds fewer answers than the run's log says were bought."""
+    if judge and hosts.is_first() and (told := lost_answers(judge.spent_before, folder.read("metrics"))):
+        console.warn(told)
+
+
+def foretell(config: RunConfig, judge: Judge, steps: int, console: Console) -> None:
+    """Announce about how much the judge is asked in the steps that are left; warn where a budget has no room for one
+    of them. Nothing for the scripted judge in this process.
+    """
+    one, rest = (config.forecast(config.rows_per_step * count) for count in (1, steps))
+    if config.judge is None or one is None or rest is None or not steps or (one.dollars == 0.0 and one.seconds == 0.0):
+        return
+    spent = judge.spent_before
+    usd = spent.usd(judge.price)
+    known = f", by the {spent.annotations:,} answers in its ledger" if spent.annotations else ""
+    about = rest.corrected(spent, usd).describe()
+    console.note(f"judge, about, for {steps:,} steps{known}: {about} at 2 s a call; evaluations not counted")
+    if told := shortage(config.judge, spent, one.corrected(spent, usd), usd):
+        console.warn(told)

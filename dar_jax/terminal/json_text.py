@@ -1,0 +1,22 @@
+"""Values as JSON that every reader takes: no NaN, and on a screen no control character."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from dar_jax.terminal.visible import visible
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: NaN and infinities become null."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON for a screen; what a screen would obey is escaped, and parses to the same text."""
+    return visible(json.dumps(plain(value), ensure_ascii=False, indent=indent))

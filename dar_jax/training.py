@@ -1,0 +1,278 @@
+"""The spine. One step of a run, top to bottom:
+
+    sample -> judge -> weigh -> regress
+
+`train` builds a run from its settings, `resume` goes on with one; `Run.steps` is the loop, `Run.gather` the first three
+verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded completions take the place of sampled ones.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dar_jax import hosts, parallel
+from dar_jax.batches import Batch, Rollouts
+from dar_jax.checkpoints import RunState
+from dar_jax.config.config_file import to_yaml
+from dar_jax.config.run_config import RunConfig
+from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped
+from dar_jax.judging import Judge
+from dar_jax.models import Params
+from dar_jax.parallel import to_host, whole
+from dar_jax.records import Prompt
+from dar_jax.run import opening
+from dar_jax.run.finite import FiniteUpdates
+from dar_jax.run.held_out import HeldOut
+from dar_jax.run.origin import origin
+from dar_jax.run.reporter import Reporter
+from dar_jax.run.restoring import Start, begin, restore
+from dar_jax.run.session import Purpose, Session, open_session
+from dar_jax.run.shared_judge import SharedJudge, Submitted, united
+from dar_jax.run.ties import check_ties, tied_steps
+from dar_jax.run.timeline import Timeline
+from dar_jax.sampling import rewards
+from dar_jax.terminal.console import Console
+from dar_jax.terminal.interrupts import Interrupts
+
+
+def train(config: RunConfig, run_dir: Path | str) -> None:
+    """Run from the start in a new folder, or under a new URL."""
+    opening.check(run_dir)
+    console = opening.console(config)
+    with opening.signals(run_dir) as interrupts:
+        session = open_session(config, console)
+        with jax.set_mesh(session.mesh):
+            start = begin(session, console)
+            with (
+                opening.created(session, run_dir) as folder,
+                _open(session, folder, console, lambda _: start, interrupts) as run,
+            ):
+                run.save()  # from here on a resume goes on, and what its ledger holds is free
+                run.steps()
+
+
+def resume(run_dir: Path | str, overrides: Sequence[str], *, fallback: bool = False) -> None:
+    """Go on from the newest checkpoint of a run folder, as if it had never stopped; with `fallback` from the newest
+    that is not damaged.
+
+    Raises SettingError where there is nothing to go on with, or where an override would change the maths.
+    """
+    with opening.signals(run_dir) as interrupts, opening.reopened(run_dir, overrides) as (folder, config):
+        console = opening.console(config)
+        session = open_session(config, console)
+
+        def start(saved: RunState) -> Start:
+            return restore(session, folder, saved, console, fallback=fallback)
+
+        with jax.set_mesh(session.mesh), _open(session, folder, console, start, interrupts) as run:
+            run.save()  # where the run ended before its first checkpoint
+            if hosts.is_first():
+                folder.write_config(to_yaml(config))
+            run.steps()
+
+
+@contextlib.contextmanager
+def _open(
+    session: Session,
+    folder: opening.Folder,
+    console: Console,
+    start: Callable[[RunState], Start],
+    interrupts: Interrupts,
+) -> Iterator["Run"]:
+    config = session.config
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
+        judge, evaluator = stack.enter_context(opening.judges(config, folder))
+        stack.callback(console.finish)
+        opening.warn_of_lost_answers(judge, folder, console)
+        if judge:
+            console.note(f"judge: {judge.describe()}")
+            for remark in judge.remarks:
+                console.warn(remark)
+        console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
+        yield Run(session, folder, console, saved, (judge, evaluator), start(saved), interrupts)
+
+
+class Run:
+    """A run under way: the state that changes, and the verbs that change it."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: opening.Folder,
+        console: Console,
+        saved: RunState,
+        judges: tuple[Judge | None, Judge | None],
+        start: Start,
+        interrupts: Interrupts,
+    ) -> None:
+        self.session, self.config, self.learner = session, session.config, session.learner
+        self.folder, self.console, self.saved = folder, console, saved
+        self.judge, self.evaluator = (SharedJudge(judge) if judge else None for judge in judges)
+        self.reporter = Reporter(self.config, folder, console)
+        self.finite, self.interrupts = FiniteUpdates(session, folder, saved), interrupts
+        self.sampler = session.sampler()
+        self.held_out = HeldOut(session) if self.config.evaluation else None
+        self.state, self.reference, self.progress, self.batch = start
+        self.origin = origin(session)
+        self.timeline = Timeline()
+
+    def steps(self) -> None:
+        """Run the steps that are left. However it ends, a checkpoint lets it go on."""
+        if self.judge:
+            opening.foretell(self.config, self.judge.judge, self.config.steps - self.progress.step, self.console)
+        self.console.start(self.config.steps, self.progress.step)
+        self.interrupts.remember()
+        try:
+            # A judge's thread that ran a program of several hosts would run it in an order of its own.
+            with jax.thread_guard(True):
+                self.leave_if_asked()
+                self.evaluate_if_due()
+                while self.progress.step < self.config.steps:
+                    self.step()
+        except JudgeStopped as stop:
+            self.save()
+            raise JudgeStopped(f"{stop}\n{self._saved_where()}") from None
+        except BudgetSpent as stop:
+            self.save()
+            raise BudgetSpent(f"{stop}\n{self._saved_where(f' {stop.setting}=...')}") from None
+        self.console.finish()
+        self.reporter.closing(self.judge, self.evaluator)
+
+    def step(self) -> None:
+        """Make one step, or what a resume has left of it."""
+        self.saved.check()  # before the judge is paid for what could not be saved
+        self.timeline.begin()
+        if self.batch is None:
+            self.batch = self.gather()
+        if not self.progress.tied_steps:
+            self.learn(self.batch)
+        self.batch = None
+        memory = self.config.algorithm.learnt(self.progress.memory, self.report())
+        done, last = self.progress.step + 1, self.config.steps
+        due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
+        self.progress = self.progress.next_step(evaluation_due=due, memory=memory)
+        self.evaluate_if_due()
+        if done % self.config.checkpoints.every_steps == 0 or done == last:
+            self.save()
+        self.leave_if_asked()
+        check_ties(self.progress, self.config)
+
+    def gather(self) -> Batch:
+        """Sample, judge, weigh: from pi_t to what pi_theta shall learn."""
+        config, session, step = self.config, self.session, self.progress.step
+        prompts = session.prompts.at(step * config.prompts_per_step, config.prompts_per_step)
+        if not config.online:
+            rollouts = self.learner.recall(self.state, self.reference, session.demonstrations(prompts))
+            batch, metrics = self.learner.weigh(rollouts, None)
+            self.progress.measured = _floats(metrics)
+            return batch
+        assert self.judge is not None
+        spoken, submitted = self._sample(prompts, self.judge)
+        canaries = self.judge.submit_canaries(config.judge, step)
+        with self.timeline.timed("recall"):
+            rollouts = self.learner.recall(self.state, self.reference, parallel.joined(spoken, session.mesh))
+            jax.block_until_ready(rollouts)
+        with self.timeline.timed("judge_wait"):
+            self.judge.wait([*submitted, *canaries], self.leave_if_asked)
+            verdicts, judged = self.judge.collect(submitted, canaries)
+        with self.timeline.timed("weigh"):
+            batch, metrics = self.learner.weigh(
+                rollouts, rewards(verdicts, config.group_size, session.mesh), self.progress.memory
+            )
+            columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
+            self.progress.measured = _floats(metrics) | judged
+            self.progress.tied_steps = tied_steps(self.progress.tied_steps, columns["advantage"])
+        for each in submitted:
+            self.timeline.beside("judge", each.pending.began, each.pending.ended)
+        self.reporter.completions(step + 1, united(submitted), verdicts, columns)
+        return batch
+
+    def _sample(self, prompts: Sequence[Prompt], judge: SharedJudge) -> tuple[list[Rollouts], list[Submitted]]:
+        """Sample chunk by chunk, and submit each to the judge while the next is sampled."""
+        config, session = self.config, self.session
+        key = session.key(Purpose.SAMPLES, self.progress.step)
+        spoken, submitted = [], []
+        with self.timeline.timed("sample"):
+            # The copy to sample from stays unnamed, so that it goes as soon as it has been sampled from.
+            for rollouts, completions in session.sample_in_chunks(
+                self.sampler,
+                self._decoding(),
+                prompts,
+                config.group_size,
+                key,
+                config.sampling.chunks,
+            ):
+                spoken.append(rollouts)
+                submitted.append(judge.submit(completions))
+        return spoken, submitted
+
+    def learn(self, batch: Batch) -> None:
+        """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""
+        key = self.session.key(Purpose.MINIBATCHES, self.progress.step)
+        pending: list[Any] = []
+        with self.timeline.timed("regress"):
+            while self.progress.update < self.config.learning.updates_per_batch:
+                part = self.learner.part(batch, self.progress.update, key)
+                self.state, metrics = self.learner.regress(self.state, part)
+                self.progress.update += 1
+                pending.append(metrics)
+                last = self.progress.update == self.config.learning.updates_per_batch
+                if not (self._asked() or last or self.config.checkpoints.within_step):
+                    continue
+                # Fetching waits for the device, so it happens only where something is to be saved.
+                self.progress.updates += self.finite.checked([*map(_floats, pending)], batch, self.progress)
+                pending.clear()
+                if not last:
+                    if self.config.checkpoints.within_step:
+                        self.save()
+                    self.leave_if_asked()
+
+    def report(self) -> dict[str, Any]:
+        """Log the step and show its line; return its metrics."""
+        return self.reporter.step(self.progress, self.timeline, self.judge)
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""
+        if self.progress.evaluation_due and self.held_out:
+            assert self.evaluator is not None
+            outcome = self.held_out.evaluate(self.evaluator, self._decoding, self._decoding_start, self.leave_if_asked)
+            self.reporter.evaluation(self.progress.step, outcome)
+        self.progress.evaluation_due = False
+
+    def _decoding(self) -> Params:
+        return self.learner.decode_params(self.state)
+
+    def _decoding_start(self) -> Params:
+        assert self.reference is not None
+        return self.learner.decode_reference(self.reference)
+
+    def save(self) -> None:
+        """Save what decides the next number, and go on while it is written."""
+        with hosts.together("rows are safe"):
+            self.folder.flush()  # no resume from this checkpoint makes these rows again
+        number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
+        self.saved.save(number, self.state.trees(), {**asdict(self.progress), "origin": self.origin}, self.batch)
+
+    def leave_if_asked(self) -> None:
+        """Save and raise Interrupted if a signal came, to whichever host: all of them are at this place."""
+        if signals := self._asked():
+            self.save()
+            raise Interrupted(f"{signals}. {self._saved_where()}")
+
+    def _asked(self) -> str:
+        received = self.interrupts.received
+        said = hosts.gather("signals", received.name if received else "", str)
+        of = [f" by {name}" for name in hosts.names()] if len(said) > 1 else [""]
+        return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
+
+    def _saved_where(self, override: str = "") -> str:
+        return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
+
+
+def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
+    return {key: float(value) for key, value in to_host(metrics).items()}
