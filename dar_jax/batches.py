@@ -47,7 +47,7 @@ class Rollouts:
     `mask_completion_BT` marks the completion's tokens, its EOS included; `ended_B` that EOS came.
     `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric;
     `sampling_logprob_BT` (log pi_t) and `ref_logprob_BT` (log pi_ref) come from one scoring function
-    (`learner.recall`). `sampling_read_BT` is what the algorithm's own head reads before each token, if it has one.
+    (`learner.recall`). `sampling_value_BT` are the values of the algorithm's head at pi_t, if it has one.
     """
 
     inputs_B: Inputs
@@ -56,7 +56,7 @@ class Rollouts:
     sampler_logprob_BT: jax.Array | None = None
     sampling_logprob_BT: jax.Array | None = None
     ref_logprob_BT: jax.Array | None = None
-    sampling_read_BT: jax.Array | None = None
+    sampling_value_BT: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -147,7 +147,7 @@ class Learner:
         if "sampling" in self.algorithm.needs:
             policy = models.join(state.frozen, self._compute(state.params))
             scores = self._scores(policy, state.head.params, rollouts.inputs_B, length=length)
-            scored["sampling_logprob_BT"], scored["sampling_read_BT"] = scores
+            scored["sampling_logprob_BT"], scored["sampling_value_BT"] = scores
         if "reference" in self.algorithm.needs:
             assert reference is not None
             scores = self._scores(self._fetched(reference), {}, rollouts.inputs_B, length=length)
@@ -216,7 +216,10 @@ class Learner:
 
     def lower_weigh(self, rollouts: Rollouts, rewards: Rewards | None) -> Lowered:
         """Lower the weighing of abstract rollouts."""
-        carried = {name: jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole) for name in self.algorithm.begin()}
+        carried = {
+            name: jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole)
+            for name in self.algorithm.initial_memory()
+        }
         return self._weigh.lower(rollouts, rewards, **({"memory": carried} if carried else {}))
 
     def lower_part(self, batch: Batch) -> Lowered:
@@ -285,7 +288,7 @@ class Learner:
             gradients=gradients,
             remat=self.settings.remat,
         )
-        return logprob_BT, self.algorithm.head.read(head, hidden_BTD) if self.algorithm.head and head else None
+        return logprob_BT, self.algorithm.head.apply(head, hidden_BTD) if self.algorithm.head and head else None
 
     def _loss(self, sums: tuple[Params, Any], state: State, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Give the loss whose gradient by `sums` is `sums` plus that by the parameters; of a head, that by its own."""

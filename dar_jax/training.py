@@ -152,7 +152,7 @@ class Run:
         if not self.progress.tied_steps:
             self.learn(self.batch)
         self.batch = None
-        memory = self.config.algorithm.learnt(self.progress.memory, self.report())
+        memory = self.config.algorithm.updated_memory(self.progress.memory, self.report())
         done, last = self.progress.step + 1, self.config.steps
         due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
         self.progress = self.progress.next_step(evaluation_due=due, memory=memory)

@@ -56,7 +56,8 @@ def test_a_run_leaves_what_it_says(done):
     wanted = (
         "loss rewards/mean advantages/abs_max objective/kl objective/kl_k3 kl/sampling_k3 dar/clip_fraction"
         " dar/near_zero_fraction dar/weight_mean dar/weight_max dar/effective_sample_size dar/reference_share"
-        " completions/mean_length completions/clipped_ratio sampler/gap_mean sampler/gap_max judge/ok judge/failed"
+        " completions/mean_length completions/clipped_ratio"
+        " sampler/logprob_diff_mean sampler/logprob_diff_max judge/ok judge/failed"
         " judge/billed_calls judge/cost_usd seconds/sample seconds/recall seconds/judge_wait seconds/regress"
         " seconds/step throughput/sampled_tokens_per_s optimizer/grad_norm"
     )
@@ -74,7 +75,7 @@ def test_the_step_0_invariant(done):
     """Policy == reference: the log-ratio, and so the KL, is exactly 0, whatever the sampler's own numbers."""
     first, *rest = done.read("metrics")
     assert first["objective/kl"] == first["objective/kl_k3"] == first["dar/log_weight_reference"] == 0
-    assert first["sampler/gap_max"] < 1e-4
+    assert first["sampler/logprob_diff_max"] < 1e-4
     assert rest[-1]["objective/kl"] != 0
 
 

@@ -1,13 +1,13 @@
-"""What to learn from a judged batch: one small file an algorithm, none of which knows the model.
+"""Algorithms, one small file each; none knows the model.
 
-An algorithm is a frozen value with declarations and two pure functions:
+An algorithm is a frozen dataclass with declarations and two pure functions:
 
     weigh(rollouts, rewards) -> batch, metrics     no gradient; sees the whole global batch
     regress(logprob_ERT, batch) -> loss, metrics   inside the gradient; sums over examples
 
-`needs` names what the spine must fetch: "rewards" (a judge), "pairs" (recorded ones), "sampling" (log pi_t) and
-"reference" (log pi_ref). An example has `rows_per_example` completions, and `examples` says how many `weigh` makes.
-What one has of its own, carried from step to step or trained beside the policy, is told in `own`.
+`needs` names what the spine must provide: "rewards" (a judge), "pairs" (recorded ones), "sampling" (log pi_t) and
+"reference" (log pi_ref). An example has `rows_per_example` completions; `examples` counts those that `weigh` makes.
+base.py has the defaults, losses.py the losses.
 """
 
 from dar_jax.algorithms.awr import AWR

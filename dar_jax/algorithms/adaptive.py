@@ -1,11 +1,11 @@
-"""Controllers of DAR's tau and rho, all off by default: what a fixed value does depends on the spread of rewards.
+"""Controllers of DAR's tau and rho, all off by default: the effect of a fixed value depends on the spread of rewards.
 
-clip_fraction   tau so that a stated share of the weights is at the clip
-temperature     tau so that the step's target lies a stated KL from the mixture of the two policies (the dual of MPO and
-                V-MPO, arXiv 1806.06920 and 1909.12238, with the reference in the mixture)
-two_kl          alpha and beta, each raised while its KL is above what is wanted (the controller of arXiv 1909.08593)
+clip_fraction   tau at which a given share of the weights is clipped
+temperature     tau at which the target is a given KL from the mixture of the two policies (the dual of MPO and V-MPO,
+                arXiv 1806.06920 and 1909.12238, with the reference in the mixture)
+two_kl          alpha and beta, each raised while its KL is above its target (the controller of arXiv 1909.08593)
 
-The first two solve for tau in every batch and carry nothing; the third carries alpha and beta.
+The first two solve for tau in every batch; the third keeps alpha and beta from step to step.
 """
 
 import math
@@ -27,7 +27,7 @@ Memory = Mapping[str, Any]
 
 
 class Evidence(NamedTuple):
-    """What a batch shows: log pi_ref/pi_t and the advantage of each completion, which of them count."""
+    """Log pi_ref/pi_t and advantage of each completion of a batch, both 0 where `used_PG` is False."""
 
     log_ratio_PG: jax.Array
     advantage_PG: jax.Array
@@ -35,67 +35,64 @@ class Evidence(NamedTuple):
 
     def log_weight_PG(self, rho: float, tau: jax.Array) -> jax.Array:
         """Return the log-weights before the clip."""
-        return self.from_reference_PG(rho) + self.advantage_PG / tau
-
-    def from_reference_PG(self, rho: float) -> jax.Array:
-        """Return the reference's part of them."""
-        return jnp.where(self.used_PG, rho * self.log_ratio_PG, 0.0)
+        return rho * self.log_ratio_PG + self.advantage_PG / tau
 
 
 class SolvesForTau:
-    """A controller that finds tau anew in every batch, rho fixed, and carries nothing."""
+    """A controller that solves for tau in every batch, with rho fixed and no memory."""
 
-    def begin(self, alpha: float, beta: float) -> dict[str, float]:
-        """Carry nothing."""
+    def initial_memory(self, alpha: float, beta: float) -> dict[str, float]:
+        """Return an empty memory."""
         return {}
 
-    def learnt(self, memory: Memory, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Carry nothing."""
+    def updated_memory(self, memory: Memory, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return an empty memory."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClipFraction(SolvesForTau):
-    """Take the smallest tau at which no more than `target` of the weights are at the clip."""
+    """Use the smallest tau at which at most a share of `target` of the weights is clipped."""
 
     name: Literal["clip_fraction"] = "clip_fraction"
     target: Share = Field(default=0.2, gt=0, lt=1)
 
-    def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
+    def coefficients(self, rho: float, weight_clip: float, evidence: Evidence, memory: Memory) -> Coefficients:
         """Return rho and the tau of this batch."""
 
         def too_many(tau: jax.Array) -> jax.Array:
-            clipped_PG = seen.log_weight_PG(rho, tau) >= jnp.log(weight_clip)
-            return masked_mean(clipped_PG.astype(tau.dtype), seen.used_PG) > self.target
+            clipped_PG = evidence.log_weight_PG(rho, tau) >= jnp.log(weight_clip)
+            return masked_mean(clipped_PG.astype(tau.dtype), evidence.used_PG) > self.target
 
-        return rho, _bisect(too_many, seen.advantage_PG.dtype)
+        return rho, _bisect(too_many, evidence.advantage_PG.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Temperature(SolvesForTau):
-    """Take tau so that KL(q || m) is `kl` nats: m the mixture pi_ref^rho pi_t^(1-rho), q = m exp(A / tau), both of the
-    batch's samples. So many samples can show log(samples) nats at most, and a batch whose rewards agree none.
+    """Use the tau at which KL(q || m) is `kl` nats, with m = pi_ref^rho pi_t^(1-rho) and q = m exp(A / tau).
+
+    Both are distributions over the batch's n samples, so the KL is at most log(n) nats, and 0 if all rewards agree.
     """
 
     name: Literal["temperature"] = "temperature"
     kl: Positive = 0.5
 
-    def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
+    def coefficients(self, rho: float, weight_clip: float, evidence: Evidence, memory: Memory) -> Coefficients:
         """Return rho and the tau of this batch."""
-        log_mixture_PG = _log_softmax(seen.from_reference_PG(rho), seen.used_PG)
+        log_mixture_PG = _log_softmax(rho * evidence.log_ratio_PG, evidence.used_PG)
 
         def too_far(tau: jax.Array) -> jax.Array:
-            log_target_PG = _log_softmax(seen.log_weight_PG(rho, tau), seen.used_PG)
-            target_PG = jnp.where(seen.used_PG, jnp.exp(log_target_PG), 0.0)
+            log_target_PG = _log_softmax(evidence.log_weight_PG(rho, tau), evidence.used_PG)
+            target_PG = jnp.where(evidence.used_PG, jnp.exp(log_target_PG), 0.0)
             return (target_PG * (log_target_PG - log_mixture_PG)).sum() > self.kl
 
-        return rho, _bisect(too_far, seen.advantage_PG.dtype)
+        return rho, _bisect(too_far, evidence.advantage_PG.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TwoKL:
-    """Steer alpha by KL(pi_t || pi_ref) and beta by KL(pi_t || pi_theta) of a step's updates, each towards its target
-    (nats a completion). Two targets that cannot both be met would drive both without end: `cap` bounds their factors.
+    """Adapt alpha to KL(pi_t || pi_ref), and beta to KL(pi_t || pi_theta) of a step's updates; targets in nats a
+    completion. `cap` bounds both factors: targets that cannot be met together would raise or lower them without end.
     """
 
     name: Literal["two_kl"] = "two_kl"
@@ -104,19 +101,19 @@ class TwoKL:
     gain: Share = Field(default=0.1, gt=0)
     cap: Number = Field(default=100.0, gt=1)
 
-    def begin(self, alpha: float, beta: float) -> dict[str, float]:
-        """Return the coefficients that the first step starts from, and what they are held to."""
+    def initial_memory(self, alpha: float, beta: float) -> dict[str, float]:
+        """Return alpha and beta of the first step, and the starts that `cap` is relative to."""
         return {"alpha": alpha, "beta": beta, "alpha_start": alpha, "beta_start": beta}
 
-    def coefficients(self, rho: float, weight_clip: float, seen: Evidence, memory: Memory) -> Coefficients:
-        """Return rho and tau as they have become."""
+    def coefficients(self, rho: float, weight_clip: float, evidence: Evidence, memory: Memory) -> Coefficients:
+        """Return rho and tau from alpha and beta."""
         tau = memory["alpha"] + memory["beta"]
         return memory["alpha"] / tau, tau
 
-    def learnt(self, memory: Memory, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Raise each coefficient whose KL came out above its target, lower it below, by a fifth of the gain at most.
+    def updated_memory(self, memory: Memory, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return alpha and beta, each raised if its KL was above its target and lowered if below.
 
-        One whose KL was not measured, or is not a number, stays.
+        The change is at most a fifth of `gain`. A coefficient whose KL was not measured, or is NaN, stays.
         """
         measured = {"alpha": metrics.get("objective/kl_k3"), "beta": metrics.get("kl/sampling_k3")}
         wanted = {"alpha": self.reference_kl, "beta": self.sampling_kl}
@@ -137,13 +134,13 @@ CONTROLLERS = {"clip_fraction": ClipFraction, "temperature": Temperature, "two_k
 
 
 def _log_softmax(value_PG: jax.Array, used_PG: jax.Array) -> jax.Array:
-    """Return the log-shares of what is used; 0 elsewhere."""
+    """Return the log-softmax over the used entries; 0 elsewhere."""
     total = jax.nn.logsumexp(jnp.where(used_PG, value_PG, -jnp.inf))
     return jnp.where(used_PG, value_PG - total, 0.0)
 
 
 def _bisect(too_low: Callable[[jax.Array], jax.Array], dtype: jnp.dtype) -> jax.Array:
-    """Return the smallest value, by halving its logarithm's range, that is not too low."""
+    """Return the smallest value that is not too low, by bisection of its logarithm."""
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds

@@ -2,19 +2,17 @@
 
     w(x, y) = min(exp(A(x, y) / temperature), weight_clip),   L(theta) = - mean w(x, y) log pi_theta(y|x)
 
-The mean reward of a prompt's completions takes the place of the fitted value function. It is DAR without a reference
-in its weights (rho = 0).
+The mean reward of a prompt's completions replaces the fitted value function. It is DAR with rho = 0.
 """
 
 from typing import Literal
 
-import jax
+import jax.numpy as jnp
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.advantages import Baseline, Normalize
-from dar_jax.algorithms.dar import DAR
-from dar_jax.algorithms.online import Online
-from dar_jax.algorithms.regression import Metrics, weighted_regression
+from dar_jax.algorithms.base import Baseline, Normalize, Online, advantages, weighted_batch
+from dar_jax.algorithms.dar import LogWeights, reject_single
+from dar_jax.algorithms.losses import Metrics
 from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.settings.fields import STRICT, Positive
 
@@ -30,23 +28,17 @@ class AWR(Online):
     normalize: Normalize = "batch"
 
     def reject_group_size(self, group_size: int) -> str | None:
-        """Say why this group size cannot be learnt from, or None."""
-        return self._dar().reject_group_size(group_size)
+        """Return why this group size cannot be used, or None if it can."""
+        return reject_single(group_size, self.baseline, self.normalize)
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, Metrics]:
-        """Turn rewards into regression weights, over the whole global batch at once."""
-        return self._dar().weigh(rollouts, rewards)
-
-    def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Return the weighted regression loss, summed over examples (see `regression`)."""
-        return weighted_regression(logprob_ERT, batch)
-
-    def _dar(self) -> DAR:
-        return DAR(
-            alpha_ratio=0.0,
-            total_regularization=self.temperature,
-            weight_clip=self.weight_clip,
-            baseline=self.baseline,
-            normalize=self.normalize,
-            missing_eos_penalty=self.missing_eos_penalty,
+        """Return the batch to regress on, weighted over the whole global batch at once, and metrics."""
+        reward_PG = self.penalized(rollouts, rewards)
+        advantage_PG, used_PG = advantages(
+            reward_PG, rewards.valid_PG, baseline=self.baseline, normalize=self.normalize
         )
+        no_reference_PG = jnp.zeros_like(advantage_PG)
+        terms = LogWeights(no_reference_PG, advantage_PG / self.temperature, used_PG, 0.0, self.temperature)
+        weight_PG = terms.weight(self.weight_clip)
+        batch, metrics = weighted_batch(rollouts, rewards, advantage_PG, weight_PG, used_PG)
+        return batch, metrics | terms.metrics(self.weight_clip)

@@ -5,35 +5,32 @@
 with y* the completion of the prompt's group that has the highest reward.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.advantages import advantages
-from dar_jax.algorithms.online import Online, online_metrics, two_or_more
-from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
+from dar_jax.algorithms.base import Online, advantages, online_metrics
+from dar_jax.algorithms.losses import Metrics, batch_of
 from dar_jax.batches import Batch, Rewards, Rollouts, measured
 from dar_jax.settings.fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BestOfN(Online):
-    """Learn the best of `group_size` completions of a prompt, the first of equals; n is the group's size."""
+    """SFT on the best of the `group_size` completions of each prompt, the first of equals."""
+
+    min_group_size: ClassVar[int] = 2
 
     name: Literal["best_of_n"] = "best_of_n"
 
-    def reject_group_size(self, group_size: int) -> str | None:
-        """Say why this group size cannot be learnt from, or None."""
-        return two_or_more(group_size, self.name)
-
     def examples(self, prompts: int, group_size: int) -> int:
-        """Count one example a prompt."""
+        """Return the number of examples that `weigh` makes: one a prompt."""
         return prompts
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, Metrics]:
-        """Pick each prompt's best; a prompt with fewer than two scored completions has none."""
+        """Return a batch of each prompt's best completion; none where fewer than two are scored."""
         reward_PG = self.penalized(rollouts, rewards)
         advantage_PG, used_PG = advantages(reward_PG, rewards.valid_PG, normalize="none")
         prompts, group_size = reward_PG.shape
@@ -45,7 +42,3 @@ class BestOfN(Online):
             "completion/advantage": advantage_PG,
             "completion/weight": jax.nn.one_hot(best_P, group_size) * used_PG,
         }
-
-    def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Return the negative log-likelihood of the best, summed over examples."""
-        return weighted_regression(logprob_ERT, batch)

@@ -11,9 +11,9 @@ from typing import Literal
 import jax
 from pydantic.dataclasses import dataclass
 
+from dar_jax.algorithms.losses import Metrics
 from dar_jax.algorithms.notation import RhoAndTau
-from dar_jax.algorithms.online_pairs import RewardDifferences
-from dar_jax.algorithms.regression import Metrics
+from dar_jax.algorithms.pairs import RewardDifferences
 from dar_jax.batches import Batch
 from dar_jax.settings.fields import STRICT
 
@@ -26,4 +26,4 @@ class DualREBEL(RhoAndTau, RewardDifferences):
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the squared distance of the margin from the difference of advantages, summed over pairs."""
-        return self.regressed(logprob_ERT, batch, tau=self.total_regularization, rho=self.alpha_ratio)
+        return self.squared_loss(logprob_ERT, batch, tau=self.total_regularization, rho=self.alpha_ratio)

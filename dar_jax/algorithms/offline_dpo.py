@@ -12,11 +12,9 @@ import jax.numpy as jnp
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.measures import completion_metrics
-from dar_jax.algorithms.preference_losses import logistic
-from dar_jax.algorithms.preference_margin import margin_of, pairs_of, pairwise_loss
-from dar_jax.algorithms.recorded_only import Recorded
-from dar_jax.algorithms.regression import Metrics
+from dar_jax.algorithms.base import Recorded, completion_metrics
+from dar_jax.algorithms.losses import Metrics, logistic
+from dar_jax.algorithms.pairs import margin_of, pairs_of, pairwise_loss
 from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.settings.fields import STRICT, Positive, Share
 

@@ -11,10 +11,8 @@ import jax
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.online_pairs import Preferences
-from dar_jax.algorithms.preference_losses import logistic
-from dar_jax.algorithms.preference_margin import margin_of, pairwise_loss
-from dar_jax.algorithms.regression import Metrics
+from dar_jax.algorithms.losses import Metrics, logistic
+from dar_jax.algorithms.pairs import Preferences, margin_of, pairwise_loss
 from dar_jax.batches import Batch
 from dar_jax.settings.fields import STRICT, Positive, Share
 

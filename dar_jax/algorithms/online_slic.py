@@ -10,10 +10,8 @@ from typing import Literal
 import jax
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.online_pairs import Preferences
-from dar_jax.algorithms.preference_losses import hinge
-from dar_jax.algorithms.preference_margin import margin_of, pairwise_loss
-from dar_jax.algorithms.regression import Metrics
+from dar_jax.algorithms.losses import Metrics, hinge
+from dar_jax.algorithms.pairs import Preferences, margin_of, pairwise_loss
 from dar_jax.batches import Batch
 from dar_jax.settings.fields import STRICT, Positive
 

@@ -19,12 +19,8 @@ import optax
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.advantages import advantages
-from dar_jax.algorithms.measures import token_log_ref_over_sampling
-from dar_jax.algorithms.online import Online, online_metrics
-from dar_jax.algorithms.own import Head, HeadParams
-from dar_jax.algorithms.regression import Metrics, batch_of, masked_total, sampling_kl
-from dar_jax.algorithms.surrogate import clipped_surrogate, sequence_mean
+from dar_jax.algorithms.base import Head, HeadParams, Online, advantages, online_metrics, token_log_ref_over_sampling
+from dar_jax.algorithms.losses import Metrics, batch_of, clipped_surrogate, masked_total, sampling_kl, sequence_mean
 from dar_jax.batches import Batch, Rewards, Rollouts, masked_mean, measured, measured_mean
 from dar_jax.settings.fields import STRICT, Positive, PositiveOrZero, Share
 
@@ -45,12 +41,12 @@ class PPO(Online):
 
     @property
     def head(self) -> Head:
-        """Describe the value head."""
-        return Head(begin=_no_value, read=_value, optimizer=optax.adam(self.value_learning_rate))
+        """Return the value head."""
+        return Head(init=_no_value, apply=_value, optimizer=optax.adam(self.value_learning_rate))
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, Metrics]:
-        """Turn rewards and values into advantages of tokens, z-scored over the batch's, and into returns."""
-        mask_BT, value_BT = rollouts.mask_completion_BT, rollouts.sampling_read_BT
+        """Return a batch with token advantages, z-scored over the batch, and returns; and metrics."""
+        mask_BT, value_BT = rollouts.mask_completion_BT, rollouts.sampling_value_BT
         reward_PG, valid_B = self.penalized(rollouts, rewards), rewards.valid_PG.reshape(-1)
         reward_BT = self._token_rewards(jnp.where(valid_B, reward_PG.reshape(-1), 0.0), rollouts)
         assert value_BT is not None
@@ -74,8 +70,10 @@ class PPO(Online):
             "completion/weight": mean_PG,
         }
 
-    def regress(self, logprob_ERT: jax.Array, batch: Batch, value_ERT: jax.Array) -> tuple[jax.Array, Metrics]:
-        """Return the surrogate's loss and the value's, summed over examples."""
+    def regress(  # type: ignore[override]  # only an algorithm with a head gets its values
+        self, logprob_ERT: jax.Array, batch: Batch, value_ERT: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """Return the clipped surrogate loss plus the value loss, summed over examples."""
         assert batch.advantage_ERT is not None
         assert batch.return_ERT is not None
         surrogate_ERT, metrics = clipped_surrogate(logprob_ERT, batch, batch.advantage_ERT, self.clip)

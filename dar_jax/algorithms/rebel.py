@@ -10,8 +10,8 @@ from typing import Literal
 import jax
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.online_pairs import RewardDifferences
-from dar_jax.algorithms.regression import Metrics
+from dar_jax.algorithms.losses import Metrics
+from dar_jax.algorithms.pairs import RewardDifferences
 from dar_jax.batches import Batch
 from dar_jax.settings.fields import STRICT, Positive
 
@@ -25,4 +25,4 @@ class REBEL(RewardDifferences):
 
     def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         """Return the squared distance of the margin from the difference of advantages, summed over pairs."""
-        return self.regressed(logprob_ERT, batch, tau=1 / self.eta, rho=0.0)
+        return self.squared_loss(logprob_ERT, batch, tau=1 / self.eta, rho=0.0)

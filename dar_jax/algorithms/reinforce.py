@@ -7,21 +7,18 @@ with R(x, y) = r(x, y) - kl_coef log pi_t(y|x)/pi_ref(y|x).
 
 from typing import ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.advantages import Baseline, Normalize, advantages
-from dar_jax.algorithms.measures import log_ref_over_sampling
-from dar_jax.algorithms.online import Online, online_metrics
-from dar_jax.algorithms.regression import Metrics, batch_of, weighted_regression
-from dar_jax.batches import Batch, Rewards, Rollouts, measured
+from dar_jax.algorithms.base import Baseline, Normalize, Online, advantages, log_ref_over_sampling, weighted_batch
+from dar_jax.algorithms.losses import Metrics
+from dar_jax.batches import Batch, Rewards, Rollouts
 from dar_jax.settings.fields import STRICT, PositiveOrZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Reinforce(Online):
-    """The policy gradient at theta = theta_t; the updates of one batch are not corrected for what moved before them.
+    """The policy gradient at theta = theta_t; later updates of a batch are not importance-corrected.
 
     `kl_coef` is in reward units a nat; `normalize` divides advantages by their deviation (off).
     """
@@ -33,20 +30,11 @@ class Reinforce(Online):
     normalize: Normalize = "none"
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards) -> tuple[Batch, Metrics]:
-        """Turn rewards less the KL penalty into advantages, which are the regression's weights, of either sign."""
+        """Return a batch whose weights are the advantages of reward less KL penalty, of either sign, and metrics."""
         reward_PG = self.penalized(rollouts, rewards)
         shaped_PG = reward_PG + self.kl_coef * log_ref_over_sampling(rollouts).reshape(reward_PG.shape)
         advantage_PG, used_PG = advantages(
             shaped_PG, rewards.valid_PG, baseline=self.baseline, normalize=self.normalize
         )
-        return batch_of(rollouts, advantage_PG.reshape(-1), used_PG.reshape(-1)), {
-            **online_metrics(rollouts, rewards),
-            "advantages/abs_max": measured(jnp.abs(advantage_PG).max(), used_PG),
-            "advantages/used_fraction": used_PG.mean(dtype=jnp.float32),
-            "completion/advantage": advantage_PG,
-            "completion/weight": advantage_PG,
-        }
-
-    def regress(self, logprob_ERT: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Return the regression loss with advantages for weights, summed over examples."""
-        return weighted_regression(logprob_ERT, batch)
+        batch, metrics = weighted_batch(rollouts, rewards, advantage_PG, advantage_PG, used_PG)
+        return batch, metrics | {"advantages/used_fraction": used_PG.mean(dtype=jnp.float32)}

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from dar_jax.algorithms.advantages import Baseline
-from dar_jax.algorithms.online import two_or_more
+from dar_jax.algorithms.base import Baseline
 from dar_jax.algorithms.reinforce import Reinforce
 from dar_jax.settings.fields import STRICT
 
@@ -19,10 +18,7 @@ from dar_jax.settings.fields import STRICT
 class RLOO(Reinforce):
     """REINFORCE whose baseline is the mean of the prompt's other completions."""
 
+    min_group_size: ClassVar[int] = 2
     baseline: ClassVar[Baseline] = "leave_one_out"
 
     name: Literal["rloo"] = "rloo"  # type: ignore[assignment]
-
-    def reject_group_size(self, group_size: int) -> str | None:
-        """Say why this group size cannot be learnt from, or None."""
-        return two_or_more(group_size, self.name)

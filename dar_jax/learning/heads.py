@@ -7,7 +7,7 @@ import jax
 import optax
 
 from dar_jax import models, parallel
-from dar_jax.algorithms.own import Head, HeadParams
+from dar_jax.algorithms.base import Head, HeadParams
 
 
 @jax.tree_util.register_dataclass
@@ -23,7 +23,7 @@ def begun(head: Head | None, width: int) -> HeadState:
     """Make the state before the first update."""
     if head is None:
         return HeadState()
-    params = head.begin(width)
+    params = head.init(width)
     return HeadState(params=params, moments=head.optimizer.init(params))
 
 

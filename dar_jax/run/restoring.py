@@ -34,7 +34,7 @@ class Start(NamedTuple):
 def begin(session: Session, console: Console) -> Start:
     """Build the state of a new run from its first parameters, which its first update consumes."""
     params = session.start_params(console)
-    progress = RunProgress(start_checksum=checksum(params), memory=session.config.algorithm.begin())
+    progress = RunProgress(start_checksum=checksum(params), memory=session.config.algorithm.initial_memory())
     return Start(reference=_reference(session, params), state=session.learner.init(params), progress=progress)
 
 

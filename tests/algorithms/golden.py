@@ -29,7 +29,7 @@ def rollouts(sampling: Any = SAMPLING, reference: Any = REFERENCE, ended: Sequen
         sampler_logprob_BT=jnp.float32(SAMPLING.reshape(8, 1)),
         sampling_logprob_BT=jnp.asarray(sampling, jnp.float32).reshape(8, 1),
         ref_logprob_BT=jnp.asarray(reference, jnp.float32).reshape(8, 1),
-        sampling_read_BT=jnp.full((8, 1), VALUE),
+        sampling_value_BT=jnp.full((8, 1), VALUE),
     )
 
 

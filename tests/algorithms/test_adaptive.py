@@ -137,12 +137,12 @@ def test_dar_weighs_by_the_tau_that_is_found_and_tells_it():
 
 def test_two_kl_starts_from_the_settings_and_moves_each_towards_its_target():
     dar = DAR(adaptive=TwoKL(reference_kl=10.0, sampling_kl=1.0))
-    memory = dar.begin()
+    memory = dar.initial_memory()
     assert (memory["alpha"], memory["beta"]) == (pytest.approx(0.005), pytest.approx(0.045))
-    after = dar.learnt(memory, {"objective/kl_k3": 30.0, "kl/sampling_k3": 0.9})
+    after = dar.updated_memory(memory, {"objective/kl_k3": 30.0, "kl/sampling_k3": 0.9})
     assert after["alpha"] == pytest.approx(0.005 * 1.02)
     assert after["beta"] == pytest.approx(0.045 * 0.99)
-    held = dar.learnt(memory, {"objective/kl_k3": 10.0, "kl/sampling_k3": 1.0})
+    held = dar.updated_memory(memory, {"objective/kl_k3": 10.0, "kl/sampling_k3": 1.0})
     assert held == memory
     _, metrics = dar.weigh(golden.rollouts(), golden.rewards(), after)
     assert metrics["dar/total_regularization"] == pytest.approx(after["alpha"] + after["beta"])
@@ -152,28 +152,28 @@ def test_two_kl_starts_from_the_settings_and_moves_each_towards_its_target():
 @pytest.mark.parametrize("metrics", [{}, {"objective/kl_k3": np.nan, "kl/sampling_k3": np.nan}])
 def test_two_kl_stays_where_no_kl_was_measured(metrics):
     controller = TwoKL()
-    memory = controller.begin(0.1, 0.2)
-    assert controller.learnt(memory, metrics) == memory
+    memory = controller.initial_memory(0.1, 0.2)
+    assert controller.updated_memory(memory, metrics) == memory
 
 
 def test_what_cannot_be_met_is_capped():
     """Too far from pi_ref, and steps too small to come back: both coefficients would grow without end."""
     controller = TwoKL(cap=3.0, gain=1.0)
-    memory = controller.begin(0.1, 0.2)
+    memory = controller.initial_memory(0.1, 0.2)
     for _ in range(50):
-        memory = controller.learnt(memory, {"objective/kl_k3": 1e9, "kl/sampling_k3": 1e9})
+        memory = controller.updated_memory(memory, {"objective/kl_k3": 1e9, "kl/sampling_k3": 1e9})
     assert (memory["alpha"], memory["beta"]) == (pytest.approx(0.3), pytest.approx(0.6))
     for _ in range(100):
-        memory = controller.learnt(memory, {"objective/kl_k3": 0.0, "kl/sampling_k3": 0.0})
+        memory = controller.updated_memory(memory, {"objective/kl_k3": 0.0, "kl/sampling_k3": 0.0})
     assert (memory["alpha"], memory["beta"]) == (pytest.approx(0.1 / 3), pytest.approx(0.2 / 3))
 
 
 def test_a_controlled_quantity_comes_to_its_target():
     """A policy whose KLs fall as their coefficients rise, KL = 1 / coefficient, is led to the targets."""
     controller = TwoKL(reference_kl=20.0, sampling_kl=5.0)
-    memory = controller.begin(0.1, 0.1)
+    memory = controller.initial_memory(0.1, 0.1)
     for _ in range(300):
         measured = {"objective/kl_k3": 1 / memory["alpha"], "kl/sampling_k3": 1 / memory["beta"]}
-        memory = controller.learnt(memory, measured)
+        memory = controller.updated_memory(memory, measured)
     assert 1 / memory["alpha"] == pytest.approx(20.0, rel=0.02)
     assert 1 / memory["beta"] == pytest.approx(5.0, rel=0.02)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dar_jax.algorithms.advantages import advantages
+from dar_jax.algorithms.base import advantages
 
 REWARD_PG = np.array([[7.0, 8.0, 6.0, 7.0], [3.0, 9.0, 4.0, 5.0]], np.float32)
 ALL_PG = np.ones((2, 4), bool)

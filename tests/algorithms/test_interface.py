@@ -95,7 +95,7 @@ def test_padding_moves_nothing(name):
         mask_completion_BT=padded(spoken.mask_completion_BT, False),
         **{
             field: padded(getattr(spoken, field), 7.0)
-            for field in ("sampler_logprob_BT", "sampling_logprob_BT", "ref_logprob_BT", "sampling_read_BT")
+            for field in ("sampler_logprob_BT", "sampling_logprob_BT", "ref_logprob_BT", "sampling_value_BT")
         },
     )
     longer = dataclasses.replace(

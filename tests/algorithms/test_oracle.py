@@ -13,9 +13,8 @@ import pytest
 from scipy.optimize import minimize
 
 from dar_jax.algorithms import dar_weights
-from dar_jax.algorithms.preference_losses import logistic
-from dar_jax.algorithms.preference_margin import margin_of
-from dar_jax.algorithms.regression import weighted_regression
+from dar_jax.algorithms.losses import logistic, weighted_regression
+from dar_jax.algorithms.pairs import margin_of
 from dar_jax.batches import Batch, Inputs
 
 ANSWERS, RHO, TAU = 12, 0.3, 0.5

@@ -54,20 +54,20 @@ def test_without_discount_and_values_it_is_the_reward_to_go():
 
 
 def test_the_head_starts_from_nothing_and_reads_a_mean():
-    head = PPO().head.begin(3)
+    head = PPO().head.init(3)
     assert not any(np.any(leaf) for leaf in head.values())
     moved = {"slope": jnp.array([1.0, 2.0, 3.0]), "offset": jnp.float32(0.5)}
-    np.testing.assert_allclose(PPO().head.read(moved, jnp.ones((2, 4, 3), jnp.bfloat16)), np.full((2, 4), 6.5 / 3))
+    np.testing.assert_allclose(PPO().head.apply(moved, jnp.ones((2, 4, 3), jnp.bfloat16)), np.full((2, 4), 6.5 / 3))
 
 
 @pytest.mark.parametrize("width", [96, 4096])
 def test_an_update_moves_a_value_alike_at_every_width(width):
     """A head that summed moved 40 times as far at one width as at the other: nowhere in a small model's run."""
     head, hidden = PPO(value_learning_rate=2.0).head, jnp.ones((1, 1, width))
-    begun = head.begin(width)
-    slope = jax.grad(lambda params: (head.read(params, hidden) - 5.0).sum() ** 2 / 2)(begun)
+    begun = head.init(width)
+    slope = jax.grad(lambda params: (head.apply(params, hidden) - 5.0).sum() ** 2 / 2)(begun)
     updates, _ = head.optimizer.update(slope, head.optimizer.init(begun), begun)
-    np.testing.assert_allclose(head.read(optax.apply_updates(begun, updates), hidden), 2.0, rtol=0.02)
+    np.testing.assert_allclose(head.apply(optax.apply_updates(begun, updates), hidden), 2.0, rtol=0.02)
 
 
 def test_values_that_explain_the_returns_are_told():

@@ -85,7 +85,7 @@ def recording(tmp_path):
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(RECORDING_MAIN)
-    for name in ("errors.py", "disk.py", "json_text.py", "visible.py", "runlog"):
+    for name in ("errors.py", "runlog", "settings", "terminal"):
         (package / name).symlink_to(SCRIPTS.parent / "dar_jax" / name)
     return {"PYTHONPATH": str(package.parent)}
 

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dar_jax.algorithms.measures import (
+from dar_jax.algorithms.base import (
     completion_metrics,
     reference_kl_metrics,
     reward_metrics,
-    sampler_gap_metrics,
+    sampler_metrics,
 )
 from dar_jax.batches import Inputs, Rewards, Rollouts
 
@@ -68,12 +68,12 @@ def test_completion_lengths_count_eos_and_no_padding():
     }
 
 
-def test_sampler_gap_metrics_averaged_over_padding():
-    assert floats(sampler_gap_metrics(ROLLOUTS)) == {"sampler/gap_mean": 0.125, "sampler/gap_max": 0.5}
+def test_sampler_metrics_averaged_over_padding():
+    assert floats(sampler_metrics(ROLLOUTS)) == {"sampler/logprob_diff_mean": 0.125, "sampler/logprob_diff_max": 0.5}
 
 
 def test_sampler_gap_is_absent_for_recorded_completions():
-    assert sampler_gap_metrics(dataclasses.replace(ROLLOUTS, sampler_logprob_BT=None)) == {}
+    assert sampler_metrics(dataclasses.replace(ROLLOUTS, sampler_logprob_BT=None)) == {}
 
 
 def test_reference_kl_is_k1_and_k3_a_completion():

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from dar_jax.algorithms.online_dpo import OnlineDPO
-from dar_jax.algorithms.online_pairs import gains
-from dar_jax.algorithms.preference_margin import margin_of, pair_metrics, pairs_of
+from dar_jax.algorithms.pairs import gains, margin_of, pair_metrics, pairs_of
 from dar_jax.batches import check
 from tests.algorithms import golden
 from tests.algorithms.golden import BETTER, REFERENCE, REWARD, SAMPLING, THETA, WORSE, differences

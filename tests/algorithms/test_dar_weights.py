@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dar_jax.algorithms.weighting import clipped_weight, effective_sample_size
+from dar_jax.algorithms.dar import clipped_weight, effective_sample_size
 
 ALL = jnp.ones(4, bool)
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dar_jax.algorithms.regression import batch_of, weighted_regression
+from dar_jax.algorithms.losses import batch_of, weighted_regression
 from dar_jax.batches import Inputs, Rollouts, check
 
 MASK_BT = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
