@@ -78,7 +78,7 @@ def open_session(model: Path, prompts: int, new: int, folder: Path) -> "Session"
     import numpy as np
 
     from dar_jax.config.run_config import validate
-    from dar_jax.run.session import open_session
+    from dar_jax.run.build import open_session
     from dar_jax.terminal.console import Console
 
     words = np.random.default_rng(0).integers(3, WORDS, (64, PROMPT))

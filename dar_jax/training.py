@@ -2,8 +2,8 @@
 
     sample -> judge -> weigh -> regress
 
-`train` builds a run from its settings, `resume` goes on with one; `Run.steps` is the loop, `Run.gather` the first three
-verbs, `Run.learn` the last. For an algorithm that needs no judge, recorded completions take the place of sampled ones.
+`train` starts a run, `resume` continues one. `Run.steps` is the loop, `Run.gather` the first three verbs,
+`Run.learn` the last. An offline algorithm learns from recorded completions in place of judged samples.
 """
 
 import contextlib
@@ -25,14 +25,15 @@ from dar_jax.models import Params
 from dar_jax.parallel import to_host, whole
 from dar_jax.records import Prompt
 from dar_jax.run import opening
+from dar_jax.run.build import open_session
 from dar_jax.run.finite import FiniteUpdates
 from dar_jax.run.held_out import HeldOut
 from dar_jax.run.origin import origin
+from dar_jax.run.progress import check_ties, tied_steps
 from dar_jax.run.reporter import Reporter
 from dar_jax.run.restoring import Start, begin, restore
-from dar_jax.run.session import Purpose, Session, open_session
+from dar_jax.run.session import Purpose, Session
 from dar_jax.run.shared_judge import SharedJudge, Submitted, united
-from dar_jax.run.ties import check_ties, tied_steps
 from dar_jax.run.timeline import Timeline
 from dar_jax.sampling import rewards
 from dar_jax.terminal.console import Console
@@ -40,7 +41,7 @@ from dar_jax.terminal.interrupts import Interrupts
 
 
 def train(config: RunConfig, run_dir: Path | str) -> None:
-    """Run from the start in a new folder, or under a new URL."""
+    """Train from the start in a new folder, or under a new URL."""
     opening.check(run_dir)
     console = opening.console(config)
     with opening.signals(run_dir) as interrupts:
@@ -51,15 +52,15 @@ def train(config: RunConfig, run_dir: Path | str) -> None:
                 opening.created(session, run_dir) as folder,
                 _open(session, folder, console, lambda _: start, interrupts) as run,
             ):
-                run.save()  # from here on a resume goes on, and what its ledger holds is free
+                run.save()  # from here on the run can be resumed, and the answers in its ledger are free
                 run.steps()
 
 
 def resume(run_dir: Path | str, overrides: Sequence[str], *, fallback: bool = False) -> None:
-    """Go on from the newest checkpoint of a run folder, as if it had never stopped; with `fallback` from the newest
-    that is not damaged.
+    """Resume a run from its latest checkpoint, to the bit as if it had never stopped.
 
-    Raises SettingError where there is nothing to go on with, or where an override would change the maths.
+    With `fallback` a damaged checkpoint is passed over for the one before it. Raises SettingError if there is nothing
+    to resume, or an override would change the numbers.
     """
     with opening.signals(run_dir) as interrupts, opening.reopened(run_dir, overrides) as (folder, config):
         console = opening.console(config)
@@ -69,7 +70,7 @@ def resume(run_dir: Path | str, overrides: Sequence[str], *, fallback: bool = Fa
             return restore(session, folder, saved, console, fallback=fallback)
 
         with jax.set_mesh(session.mesh), _open(session, folder, console, start, interrupts) as run:
-            run.save()  # where the run ended before its first checkpoint
+            run.save()  # if the run ended before its first checkpoint
             if hosts.is_first():
                 folder.write_config(to_yaml(config))
             run.steps()
@@ -98,7 +99,7 @@ def _open(
 
 
 class Run:
-    """A run under way: the state that changes, and the verbs that change it."""
+    """A run under way: its changing state, and the steps that change it."""
 
     def __init__(
         self,
@@ -122,13 +123,13 @@ class Run:
         self.timeline = Timeline()
 
     def steps(self) -> None:
-        """Run the steps that are left. However it ends, a checkpoint lets it go on."""
+        """Run the remaining steps. However this ends, a checkpoint allows a resume."""
         if self.judge:
-            opening.foretell(self.config, self.judge.judge, self.config.steps - self.progress.step, self.console)
+            opening.announce_cost(self.config, self.judge.judge, self.config.steps - self.progress.step, self.console)
         self.console.start(self.config.steps, self.progress.step)
         self.interrupts.remember()
         try:
-            # A judge's thread that ran a program of several hosts would run it in an order of its own.
+            # A judge's thread that ran a program of several hosts would run it in another order on each.
             with jax.thread_guard(True):
                 self.leave_if_asked()
                 self.evaluate_if_due()
@@ -144,8 +145,8 @@ class Run:
         self.reporter.closing(self.judge, self.evaluator)
 
     def step(self) -> None:
-        """Make one step, or what a resume has left of it."""
-        self.saved.check()  # before the judge is paid for what could not be saved
+        """Make one step, or the rest of one that was resumed within."""
+        self.saved.check()  # a failed save ends the run before the judge is paid again
         self.timeline.begin()
         if self.batch is None:
             self.batch = self.gather()
@@ -163,7 +164,7 @@ class Run:
         check_ties(self.progress, self.config)
 
     def gather(self) -> Batch:
-        """Sample, judge, weigh: from pi_t to what pi_theta shall learn."""
+        """Sample, judge, weigh: from pi_t to the batch that pi_theta learns from."""
         config, session, step = self.config, self.session, self.progress.step
         prompts = session.prompts.at(step * config.prompts_per_step, config.prompts_per_step)
         if not config.online:
@@ -172,10 +173,10 @@ class Run:
             self.progress.measured = _floats(metrics)
             return batch
         assert self.judge is not None
-        spoken, submitted = self._sample(prompts, self.judge)
+        sampled, submitted = self._sample(prompts, self.judge)
         canaries = self.judge.submit_canaries(config.judge, step)
         with self.timeline.timed("recall"):
-            rollouts = self.learner.recall(self.state, self.reference, parallel.joined(spoken, session.mesh))
+            rollouts = self.learner.recall(self.state, self.reference, parallel.joined(sampled, session.mesh))
             jax.block_until_ready(rollouts)
         with self.timeline.timed("judge_wait"):
             self.judge.wait([*submitted, *canaries], self.leave_if_asked)
@@ -188,17 +189,17 @@ class Run:
             self.progress.measured = _floats(metrics) | judged
             self.progress.tied_steps = tied_steps(self.progress.tied_steps, columns["advantage"])
         for each in submitted:
-            self.timeline.beside("judge", each.pending.began, each.pending.ended)
+            self.timeline.concurrent("judge", each.pending.began, each.pending.ended)
         self.reporter.completions(step + 1, united(submitted), verdicts, columns)
         return batch
 
     def _sample(self, prompts: Sequence[Prompt], judge: SharedJudge) -> tuple[list[Rollouts], list[Submitted]]:
-        """Sample chunk by chunk, and submit each to the judge while the next is sampled."""
+        """Sample in chunks, and submit each to the judge while the next is sampled."""
         config, session = self.config, self.session
         key = session.key(Purpose.SAMPLES, self.progress.step)
-        spoken, submitted = [], []
+        sampled, submitted = [], []
         with self.timeline.timed("sample"):
-            # The copy to sample from stays unnamed, so that it goes as soon as it has been sampled from.
+            # The decode parameters have no name here, so that they are freed as soon as sampling ends.
             for rollouts, completions in session.sample_in_chunks(
                 self.sampler,
                 self._decoding(),
@@ -207,12 +208,12 @@ class Run:
                 key,
                 config.sampling.chunks,
             ):
-                spoken.append(rollouts)
+                sampled.append(rollouts)
                 submitted.append(judge.submit(completions))
-        return spoken, submitted
+        return sampled, submitted
 
     def learn(self, batch: Batch) -> None:
-        """Regress: the updates of one batch, its weights fixed, only pi_theta moving."""
+        """Regress: the updates of one batch, whose weights are fixed while pi_theta changes."""
         key = self.session.key(Purpose.MINIBATCHES, self.progress.step)
         pending: list[Any] = []
         with self.timeline.timed("regress"):
@@ -224,7 +225,7 @@ class Run:
                 last = self.progress.update == self.config.learning.updates_per_batch
                 if not (self._asked() or last or self.config.checkpoints.within_step):
                     continue
-                # Fetching waits for the device, so it happens only where something is to be saved.
+                # Fetching waits for the device, so metrics are fetched only before a save.
                 self.progress.updates += self.finite.checked([*map(_floats, pending)], batch, self.progress)
                 pending.clear()
                 if not last:
@@ -233,11 +234,11 @@ class Run:
                     self.leave_if_asked()
 
     def report(self) -> dict[str, Any]:
-        """Log the step and show its line; return its metrics."""
+        """Log the step and print its line; return its metrics."""
         return self.reporter.step(self.progress, self.timeline, self.judge)
 
     def evaluate_if_due(self) -> None:
-        """Evaluate the last whole step where that is to be done, also if a budget ended an earlier try."""
+        """Evaluate the last whole step if that is due, also if a budget ended an earlier attempt."""
         if self.progress.evaluation_due and self.held_out:
             assert self.evaluator is not None
             outcome = self.held_out.evaluate(self.evaluator, self._decoding, self._decoding_start, self.leave_if_asked)
@@ -252,14 +253,14 @@ class Run:
         return self.learner.decode_reference(self.reference)
 
     def save(self) -> None:
-        """Save what decides the next number, and go on while it is written."""
-        with hosts.together("rows are safe"):
-            self.folder.flush()  # no resume from this checkpoint makes these rows again
+        """Save everything that determines the next number; training continues while it is written."""
+        with hosts.together("rows are written"):
+            self.folder.flush()  # a resume from this checkpoint does not make these rows again
         number = self.progress.step * self.config.learning.updates_per_batch + self.progress.update
         self.saved.save(number, self.state.trees(), {**asdict(self.progress), "origin": self.origin}, self.batch)
 
     def leave_if_asked(self) -> None:
-        """Save and raise Interrupted if a signal came, to whichever host: all of them are at this place."""
+        """Save and raise Interrupted if any host received a signal; all hosts call this at the same point."""
         if signals := self._asked():
             self.save()
             raise Interrupted(f"{signals}. {self._saved_where()}")
@@ -271,7 +272,7 @@ class Run:
         return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
 
     def _saved_where(self, override: str = "") -> str:
-        return f"Saved; go on with: dar-jax train --resume {self.folder.path}{override}"
+        return f"Saved; resume with: dar-jax train --resume {self.folder.path}{override}"
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:

@@ -121,7 +121,7 @@ def test_a_run_whose_checkpoints_are_lost_is_left_alone(done, tmp_path):
     """Trap open-instruct#1823: a resume that finds nothing must not start afresh."""
     again = RunFolder(shutil.copytree(done.path, tmp_path / "again"))
     shutil.rmtree(again.checkpoints)
-    with pytest.raises(SettingError, match=r"metrics.jsonl has steps, but no complete checkpoint is there"):
+    with pytest.raises(SettingError, match=r"metrics.jsonl has steps, but there is no complete checkpoint"):
         resume(again.path, [])
     assert again.read("metrics") == done.read("metrics")
 
@@ -244,7 +244,7 @@ def test_a_signal_while_the_run_starts_ends_it_at_once(config_text, tmp_path, mo
     run = RunFolder.create(tmp_path / "run", config_text)
     run.close()
     assert main(["train", "--resume", str(run.path)]) == 5
-    assert capsys.readouterr().err.endswith(f"first step. Go on with: dar-jax train --resume {run.path}\n")
+    assert capsys.readouterr().err.endswith(f"first step. Resume with: dar-jax train --resume {run.path}\n")
 
 
 def test_a_disk_that_fails_beside_the_run_is_told_with_the_way_on(config_text, tmp_path, monkeypatch, capsys):
@@ -255,7 +255,7 @@ def test_a_disk_that_fails_beside_the_run_is_told_with_the_way_on(config_text, t
     run = RunFolder.create(tmp_path / "run", config_text)
     run.close()
     assert main(["train", "--resume", str(run.path)]) == 1
-    assert capsys.readouterr().err.endswith(f"\nWhat is saved goes on with: dar-jax train --resume {run.path}\n")
+    assert capsys.readouterr().err.endswith(f"\nResume what is saved with: dar-jax train --resume {run.path}\n")
 
 
 def test_a_run_folder_in_use_is_refused_before_anything_is_loaded(config_text, tmp_path, monkeypatch, capsys):

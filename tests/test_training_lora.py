@@ -12,7 +12,7 @@ from dar_jax.cli.main import main
 from dar_jax.config.config_file import parse_config
 from dar_jax.errors import SettingError
 from dar_jax.policies.policy import open_policy
-from dar_jax.run.session import open_session
+from dar_jax.run.build import open_session
 from dar_jax.runlog import RunFolder
 from dar_jax.terminal.console import Console
 from dar_jax.training import resume, train

@@ -1,5 +1,5 @@
 from dar_jax.config.config_file import parse_config
-from dar_jax.run.session import uneven_rows
+from dar_jax.run.build import uneven_rows
 
 
 def test_rows_that_do_not_divide_among_the_devices_are_told_for_prompts_and_micro_batches_alike(config_text):

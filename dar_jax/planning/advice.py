@@ -12,7 +12,7 @@ from dar_jax.planning.compile import STAGES, Programs, Progress
 from dar_jax.planning.plan import Plan, make_plan
 from dar_jax.planning.residents import holdings, least
 from dar_jax.planning.topologies import Topology
-from dar_jax.run.session import read_decoder
+from dar_jax.run.build import read_decoder
 
 _SLICES = 4  # larger ones to try; they double in size
 _OF_EVERY_OPTIMIZER = ("learning_rate", "warmup_updates")

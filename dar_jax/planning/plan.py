@@ -15,7 +15,7 @@ from dar_jax.planning.costs import Costs
 from dar_jax.planning.judge_demand import Assumptions, judge_costs
 from dar_jax.planning.residents import holdings, nbytes, resident, resuming
 from dar_jax.planning.topologies import Chip, Topology
-from dar_jax.run.session import read_decoder, uneven_rows
+from dar_jax.run.build import read_decoder, uneven_rows
 
 
 @dataclass(frozen=True, kw_only=True)

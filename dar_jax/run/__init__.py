@@ -1,1 +1,1 @@
-"""What the spine works with at each step: the judge of all hosts, held-out evaluation, restoring, reports."""
+"""The parts of a run that the spine works with: session, run folder, judge, evaluation, resume, reports."""

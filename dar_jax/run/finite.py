@@ -1,4 +1,4 @@
-"""The end of a run whose numbers are no longer finite: nothing is saved, sampled or judged after it."""
+"""The end of a run whose loss, gradient norm or parameters are not finite: nothing is saved or judged after it."""
 
 import math
 from typing import Any
@@ -19,18 +19,18 @@ LOG = "not_finite"
 
 
 class FiniteUpdates:
-    """Let metrics of applied updates through; end the run at the first update that is not finite.
+    """Check the metrics of updates; raise NotFinite at the first update that is not finite.
 
-    All hosts see the same metrics, and so decide alike.
+    All hosts have the same metrics, so they decide alike.
     """
 
     def __init__(self, session: Session, folder: Folder, saved: RunState) -> None:
         self._session, self._folder, self._saved = session, folder, saved
 
     def checked(self, updates: list[dict[str, float]], batch: Batch, progress: RunProgress) -> list[dict[str, float]]:
-        """Return the metrics of those of the latest updates of `batch` in which an example counted.
+        """Return the metrics of the latest updates of `batch`, less those in which no example counted.
 
-        Raises NotFinite where one of them was not applied, after the rows it was to learn from have been written.
+        Raises NotFinite if one was not applied, after the rows of that update have been logged.
         """
         made = []
         for index, metrics in enumerate(updates, progress.update - len(updates)):
@@ -59,15 +59,15 @@ class FiniteUpdates:
             f" Likely causes: learning.optimizer.learning_rate={learning.optimizer.learning_rate:g} is too high,"
             f" learning.logprob_temperature={learning.logprob_temperature:g} too low, or weights of the policy are too"
             f" large for {learning.compute_dtype}. The log {LOG} in {path} has the rows of the update. A resume would"
-            " repeat it: start another run with other settings, from this policy or from what dar-jax export makes of"
-            " the checkpoint"
+            " repeat it: start another run with other settings, from this policy or from the checkpoint by dar-jax"
+            " export"
         )
 
 
 def part_rows(part: Batch, session: Session) -> list[dict[str, Any]]:
-    """Return each row of what an update learns from: its texts, weight and log-probs, nats a completion.
+    """Return one dict a row of an update's examples: texts, weight and log-probs, nats a completion.
 
-    Every host takes part and gets all rows.
+    A collective: every host must call it, and gets all rows.
     """
     part = whole(part, session.mesh)
     examples, rows, length = part.mask_completion_ERT.shape
@@ -107,4 +107,4 @@ def _newest(number: int | None, updates: int, path: str) -> str:
         return "No checkpoint was written"
     step, update = divmod(number, updates)
     within = f", update {update} of the next" if update else ""
-    return f"The newest checkpoint, {path}/checkpoints/{number}, of after step {step}{within}, is finite"
+    return f"The newest checkpoint, {path}/checkpoints/{number} (after step {step}{within}), is finite"

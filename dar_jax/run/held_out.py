@@ -1,5 +1,5 @@
-"""Held-out evaluation: completions of the policy and of its start, always with the same random keys, and a judge's
-comparison of the two.
+"""Held-out evaluation: a judge compares completions of the policy with completions of the initial policy, always
+sampled with the same random keys.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from dar_jax.run.shared_judge import SharedJudge
 
 
 class HeldOut:
-    """The first of a session's held-out prompts, with one sampler for all evaluations of a run.
+    """The evaluations of a run, on the first of its held-out prompts.
 
-    What the start says is sampled once: it would be the same every time.
+    The initial policy is sampled once, as its completions are the same every time.
     """
 
     def __init__(self, session: Session) -> None:
@@ -33,12 +33,12 @@ class HeldOut:
         start: Callable[[], Params],
         leave_if_asked: Callable[[], None],
     ) -> Outcome:
-        """Compare the policy with its start by the judge; `leave_if_asked` is called while it works.
+        """Return the judge's comparison of the policy with the initial one; `leave_if_asked` is called while it judges.
 
         Raises BudgetSpent.
         """
         completions = self.completions(policy, start)
-        # One submission: a judge that compares is to compare the two.
+        # One submission, so that a judge of pairs compares the two.
         submitted = judge.submit(completions)
         judge.wait([submitted], leave_if_asked)
         lengths = {row: completion.token_count for row, completion in completions.items()}
@@ -48,15 +48,15 @@ class HeldOut:
         return compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
 
     def completions(self, policy: Callable[[], Params], start: Callable[[], Params]) -> dict[int, Completion]:
-        """Sample a completion of each prompt; return those of this host by their numbers among all rows: the policy's,
-        then the start's. Each of the two lays its parameters out for sampling.
+        """Return this host's completions by global row: a completion of each prompt by the policy, then by the initial
+        policy. `policy` and `start` return parameters sharded for decoding.
         """
         if self._of_start is None:
             self._of_start = self._sampled(start, first=len(self.prompts))
         return self._sampled(policy, first=0) | self._of_start
 
-    def _sampled(self, lay_out: Callable[[], Params], first: int) -> dict[int, Completion]:
-        # What is laid out stays unnamed, so that it goes as soon as it has been sampled from.
+    def _sampled(self, decode_params: Callable[[], Params], first: int) -> dict[int, Completion]:
+        # The parameters have no name here, so that they are freed as soon as sampling ends.
         key = self._session.key(Purpose.EVALUATION)
-        ((_, words),) = self._session.sample_in_chunks(self._sampler, lay_out(), self.prompts, 1, key, chunks=1)
+        ((_, words),) = self._session.sample_in_chunks(self._sampler, decode_params(), self.prompts, 1, key, chunks=1)
         return {first + row: completion for row, completion in words.items()}

@@ -1,5 +1,5 @@
-"""What a run opens beside its session: a folder, a judge, a screen. Of several hosts the first writes and speaks; the
-others read the same folder, and every one has a judge with a ledger of its own.
+"""Open the run folder, judges and console of a run. Host 0 writes and prints; the other hosts read the same folder, and
+each host has its own judge and ledger.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ Folder = RunFolder | RemoteFolder
 
 
 def check(run_dir: Path | str) -> None:
-    """Say before anything is loaded whether a run can begin there. Raises SettingError."""
+    """Check that a run can start in `run_dir`, before anything is loaded. Raises SettingError."""
     with hosts.together("place of the run folder"):
         if hosts.is_first():
             layout(run_dir).check(run_dir)
@@ -33,25 +33,26 @@ def check(run_dir: Path | str) -> None:
 
 @contextlib.contextmanager
 def signals(run_dir: Path | str) -> Iterator[Interrupts]:
-    """Catch signals from before anything is loaded until all is saved.
+    """Catch signals from before anything is loaded until everything is saved.
 
-    Until `remember` is called a signal ends a process alone at once; of several hosts all leave before the first step.
+    Until `remember` is called a signal ends a single process at once; several hosts leave together before the first
+    step.
     """
 
-    def way_on() -> str:
+    def hint() -> str:
         started = layout(run_dir)(run_dir).is_run()
-        return f"Go on with: dar-jax train --resume {run_dir}" if started else "Nothing was saved"
+        return f"Resume with: dar-jax train --resume {run_dir}" if started else "Nothing was saved"
 
-    interrupts = Interrupts(starting=way_on if hosts.count() == 1 else None)
+    interrupts = Interrupts(starting=hint if hosts.count() == 1 else None)
     with interrupts.caught():
         yield interrupts
 
 
 @contextlib.contextmanager
 def created(session: Session, run_dir: Path | str) -> Iterator[Folder]:
-    """Start a run folder and keep other processes out of it inside.
+    """Create a run folder, locked for this run while the block runs.
 
-    Raises SettingError where something is there already, or a host does not see it.
+    Raises SettingError if something is there already, or a host cannot read it.
     """
     with contextlib.ExitStack() as stack:
         with hosts.together("new run folder"):
@@ -66,23 +67,23 @@ def created(session: Session, run_dir: Path | str) -> Iterator[Folder]:
                 folder.config_yaml()
             except OSError as error:
                 raise SettingError(
-                    f"--run-dir {run_dir}: what host 0 wrote is not there ({error.strerror}); several hosts need a"
-                    " folder that all of them see"
+                    f"--run-dir {run_dir}: what host 0 wrote cannot be read here ({error.strerror}); several hosts"
+                    " need a folder that all of them can read"
                 ) from None
         with _resumable(run_dir):
             yield folder
 
 
-def begin_again(session: Session, folder: Folder) -> None:
-    """Make a folder without a checkpoint as it was when its run began; what its ledgers hold stays, and is free.
+def restart(session: Session, folder: Folder) -> None:
+    """Reset a folder without a checkpoint to the start of its run; the answers in its ledgers stay, and are free.
 
-    Raises SettingError where steps are logged: then checkpoints are lost, which a new beginning would hide.
+    Raises SettingError if steps are logged: then checkpoints are lost, which a restart would hide.
     """
     with hosts.together("beginning of the run"):
         if hosts.is_first():
             if folder.read("metrics"):
                 raise SettingError(
-                    f"--resume {folder.path}: metrics.jsonl has steps, but no complete checkpoint is there; put the"
+                    f"--resume {folder.path}: metrics.jsonl has steps, but there is no complete checkpoint; put the"
                     " checkpoints back, or start again with another --run-dir"
                 )
             folder.forget_after(0, completions=0)
@@ -91,11 +92,10 @@ def begin_again(session: Session, folder: Folder) -> None:
 
 @contextlib.contextmanager
 def reopened(run_dir: Path | str, overrides: Sequence[str]) -> Iterator[tuple[Folder, RunConfig]]:
-    """Open the folder of a run that goes on, with its settings and the overrides; keep other processes out of it
-    inside.
+    """Open the folder of a run to resume, locked while the block runs, with its settings and the overrides.
 
-    Raises SettingError where there is nothing to go on with, where another process is at it, or where an override
-    would change the maths.
+    Raises SettingError if there is nothing to resume, another process uses it, or an override would change the
+    numbers.
     """
     with hosts.together("run folder"):
         folder: Folder = layout(run_dir).reopen(run_dir)
@@ -109,13 +109,13 @@ def reopened(run_dir: Path | str, overrides: Sequence[str]) -> Iterator[tuple[Fo
 
 @contextlib.contextmanager
 def _resumable(run_dir: Path | str) -> Iterator[None]:
-    """Add the way on to an error that is not the user's and does not name it, such as a ledger's full disk."""
+    """Add how to resume to an error that is not the user's and does not say so, such as a full disk."""
     try:
         yield
     except DarError as error:
         if type(error) is DarError and "--resume" not in str(error):
-            # The same object: the other hosts may have been told of it.
-            error.args = (f"{error}\nWhat is saved goes on with: dar-jax train --resume {run_dir}",)
+            # The same object, since the other hosts may have received it already.
+            error.args = (f"{error}\nResume what is saved with: dar-jax train --resume {run_dir}",)
         raise
 
 
@@ -134,13 +134,13 @@ def _settings(folder: Folder, run_dir: Path | str, overrides: Sequence[str]) -> 
 
 
 def console(config: RunConfig) -> Console:
-    """Speak on one host: the others would say the same."""
+    """Return the console, which prints on host 0 only."""
     return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
 
 
 @contextlib.contextmanager
 def judges(config: RunConfig, folder: Folder) -> Iterator[tuple[Judge | None, Judge | None]]:
-    """Open the run's judge, None where it has none, and that of its evaluations: one of their own, or the same."""
+    """Open the run's judge (None without one) and that of its evaluations: their own, or the same."""
     home: Folder = RunFolder(config.ledger) if config.ledger else folder
     apart = config.evaluation.judge if config.evaluation else None
     with contextlib.ExitStack() as stack:
@@ -149,9 +149,9 @@ def judges(config: RunConfig, folder: Folder) -> Iterator[tuple[Judge | None, Ju
 
 
 def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
-    """Open this host's judge, with its share of the rates and the budget and a ledger of its own.
+    """Open this host's judge, with its share of the rate limits and the budget and its own ledger.
 
-    What other hosts have paid for before this start is found as well: a resume may divide the prompts otherwise.
+    Ledgers that other hosts wrote before this start are read too, as a resume may divide the prompts differently.
     """
     with hosts.together("ledgers"):
         own, others = folder.ledger_of(hosts.index(), name), folder.other_ledgers(hosts.index(), name)
@@ -159,7 +159,7 @@ def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
         index, count = hosts.index(), hosts.count()
         opened = settings.share(index, count).open(own, others, index, count)
     try:
-        # A mode that was found out must be the same for all.
+        # A mode that was probed must be the same on all hosts.
         hosts.agree({"judge": opened.describe()})
     except BaseException:
         opened.close()
@@ -168,14 +168,15 @@ def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
 
 
 def warn_of_lost_answers(judge: Judge | None, folder: Folder, console: Console) -> None:
-    """Warn where the ledger holds fewer answers than the run's log says were bought."""
-    if judge and hosts.is_first() and (told := lost_answers(judge.spent_before, folder.read("metrics"))):
-        console.warn(told)
+    """Warn if the ledger holds fewer answers than the run's log says were billed."""
+    if judge and hosts.is_first() and (warning := lost_answers(judge.spent_before, folder.read("metrics"))):
+        console.warn(warning)
 
 
-def foretell(config: RunConfig, judge: Judge, steps: int, console: Console) -> None:
-    """Announce about how much the judge is asked in the steps that are left; warn where a budget has no room for one
-    of them. Nothing for the scripted judge in this process.
+def announce_cost(config: RunConfig, judge: Judge, steps: int, console: Console) -> None:
+    """Print the estimated judge calls and cost of the remaining steps; warn if the budget has no room for one step.
+
+    Nothing is printed for the scripted judge.
     """
     one, rest = (config.forecast(config.rows_per_step * count) for count in (1, steps))
     if config.judge is None or one is None or rest is None or not steps or (one.dollars == 0.0 and one.seconds == 0.0):
@@ -185,5 +186,5 @@ def foretell(config: RunConfig, judge: Judge, steps: int, console: Console) -> N
     known = f", by the {spent.annotations:,} answers in its ledger" if spent.annotations else ""
     about = rest.corrected(spent, usd).describe()
     console.note(f"judge, about, for {steps:,} steps{known}: {about} at 2 s a call; evaluations not counted")
-    if told := shortage(config.judge, spent, one.corrected(spent, usd), usd):
-        console.warn(told)
+    if warning := shortage(config.judge, spent, one.corrected(spent, usd), usd):
+        console.warn(warning)

@@ -1,4 +1,4 @@
-"""What the numbers of a run follow from: settings, model, prompts; kept with its checkpoints, compared by a resume."""
+"""The settings, model and prompts that determine a run's numbers; saved with its checkpoints, compared on resume."""
 
 import dataclasses
 import json
@@ -10,15 +10,15 @@ from dar_jax.config.run_config import fixed, is_free
 from dar_jax.errors import SettingError
 from dar_jax.run.session import Prompts, Session
 
-# How a model is computed, not what it is.
+# These decide how a model is computed, not what it is.
 _LAYOUT = {"attention", "lora"}
 
 
 def origin(session: Session) -> dict[str, Any]:
-    """Return what decides the numbers of a run, as plain values.
+    """Return what determines a run's numbers, as plain values.
 
-    Data count by their content, not by their place: by the token ids of the admitted prompts, the recorded
-    completions, and the tokens that end a completion.
+    Data count by content, not by path: the token ids of the admitted prompts, the recorded completions, and the token
+    ids that end a completion.
     """
     model = json.loads(json.dumps(dataclasses.asdict(session.decoder), default=str))
     recorded = "" if session.config.online else digest([session.texts(each) for each in session.prompts])
@@ -31,12 +31,12 @@ def origin(session: Session) -> dict[str, Any]:
 
 
 def check_origin(before: Mapping[str, Any], session: Session, run: str) -> None:
-    """Raise SettingError where a run would go on from something else than `before`, the origin of its checkpoint."""
+    """Raise SettingError if the session differs from `before`, the origin saved with the checkpoint."""
     now, config = origin(session), session.config
     settings = {key: value for key, value in before["settings"].items() if not is_free(key)}
     if changed := list(_differences(settings, now["settings"])):
         raise SettingError(
-            f"{run}/config.yaml: {'; '.join(changed)}: its checkpoints were made with the former; put that back"
+            f"{run}/config.yaml: {'; '.join(changed)}: its checkpoints were made with the former value; put it back"
         )
     if changed := list(_differences(before["model"], now["model"])):
         raise SettingError(
@@ -45,7 +45,7 @@ def check_origin(before: Mapping[str, Any], session: Session, run: str) -> None:
         )
     _check_prompts("data.path", session.prompts, before["prompts"], now["prompts"], "put it back")
     if session.held_out and before["held_out"]:
-        way_out = "put it back, or go on with evaluation=null"
+        way_out = "put it back, or resume with evaluation=null"
         _check_prompts("evaluation.data", session.held_out, before["held_out"], now["held_out"], way_out)
 
 
@@ -75,7 +75,7 @@ def _check_prompts(
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """List what of `before` is different now; what is new since is of a younger version of this package."""
+    """Yield the values of `before` that differ in `now`; keys that are only in `now` come from a newer version."""
     for name, value in before.items():
         found = now.get(name)
         if isinstance(value, dict) and isinstance(found, dict):

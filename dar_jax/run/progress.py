@@ -1,16 +1,25 @@
-"""Where a run is; a checkpoint keeps it beside the state."""
+"""The progress of a run, which a checkpoint keeps beside the state, and the end of a run that makes none.
+
+A step is tied if the algorithm's advantages of all its completions are 0: all scored completions of each prompt have
+the same reward (of the whole batch, if that is the baseline), or none was scored. A tied step makes no update.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from dar_jax.config.run_config import RunConfig
+from dar_jax.errors import JudgeStopped
+
 
 @dataclass
 class RunProgress:
-    """Steps completed, updates completed of the current step, and what that step has measured.
+    """Completed steps, completed updates of the current step, and its metrics so far.
 
-    `evaluation_due`: the last whole step is still to be evaluated. `memory` is what the algorithm carries from step to
-    step. `start_checksum` is that of the parameters that the run started from. `tied_steps` counts the
-    tied steps (`run.ties`) in a row, up to the one judged last.
+    `evaluation_due` is True while the last whole step is not evaluated yet. `memory` is the algorithm's.
+    `start_checksum` is that of the initial parameters. `tied_steps` counts consecutive tied steps up to the one judged
+    last.
     """
 
     step: int = 0
@@ -31,3 +40,20 @@ class RunProgress:
             memory=memory,
             tied_steps=self.tied_steps,
         )
+
+
+def tied_steps(before: int, advantage_PG: np.ndarray) -> int:
+    """Return the number of consecutive tied steps up to this one, 0 if this one is not tied."""
+    return 0 if advantage_PG.any() else before + 1
+
+
+def check_ties(progress: RunProgress, config: RunConfig) -> None:
+    """Raise JudgeStopped if the last `max_tied_steps` steps were all tied, unless the run is done."""
+    limit = config.max_tied_steps
+    if limit is None or progress.tied_steps < limit or progress.step >= config.steps:
+        return
+    raise JudgeStopped(
+        f"max_tied_steps={limit}: in the last {progress.tied_steps} steps the judge gave all completions of a prompt"
+        " the same reward, so that no update was made; start another run with finer answers (judge.mode=logprobs or"
+        " samples), another judge or rubric, or a higher sampling.temperature. To continue anyway, raise max_tied_steps"
+    )

@@ -1,6 +1,7 @@
-"""What a run reports: rows of its logs and lines of its screen, written by host 0."""
+"""Logs and console output of a run, written by host 0."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,23 @@ from dar_jax.reporting import (
 )
 from dar_jax.run.opening import Folder
 from dar_jax.run.progress import RunProgress
-from dar_jax.run.recurring import RecurringWarnings
 from dar_jax.run.shared_judge import SharedJudge
 from dar_jax.run.timeline import Timeline
 from dar_jax.terminal.console import Console
 
+_EVERY_STEPS = 10
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
 
 class Reporter:
-    """Write a run's logs and show its lines."""
+    """Write a run's logs and print its lines."""
 
     def __init__(self, config: RunConfig, folder: Folder, console: Console) -> None:
         self.config, self.folder, self.console = config, folder, console
         self._estimated, self._recurring = False, RecurringWarnings()
 
     def step(self, progress: RunProgress, timeline: Timeline, judge: SharedJudge | None) -> dict[str, Any]:
-        """Log the current step and show its line; return its metrics."""
+        """Log the current step and print its line; return its metrics."""
         measured, seconds = progress.measured, timeline.seconds()
         metrics = {**measured, **averaged(progress.updates), **speed(seconds, measured, self.config.rows_per_step)}
         step = progress.step + 1
@@ -53,7 +56,7 @@ class Reporter:
         return metrics
 
     def _estimate_rest(self, metrics: dict[str, Any], steps: int) -> None:
-        """Correct the estimate of the run's start, once, by the first answers billed."""
+        """Correct the cost estimate once, from the first billed answers."""
         forecast = None if self._estimated else self.config.forecast(self.config.rows_per_step * steps)
         if forecast and (line := rest_by_first_answers(metrics, forecast.calls, steps)):
             self._estimated = True
@@ -62,7 +65,7 @@ class Reporter:
     def completions(
         self, step: int, own: dict[int, Completion], verdicts: Sequence[Verdict], columns: dict[str, np.ndarray]
     ) -> None:
-        """Log the completions of all hosts, this host's `own` by row among them, and show some now and then."""
+        """Log the completions of all hosts (`own` are this host's, by global row), and print some now and then."""
         display, rows = self.config.display, list(own)
         of_rows = {name: column.reshape(-1)[rows] for name, column in columns.items()}
         made = completion_rows(step, list(own.values()), [verdicts[row] for row in rows], of_rows, self.config.judge)
@@ -72,12 +75,12 @@ class Reporter:
             self.console.samples(f"samples of step {step}", samples(logged, display.samples))
 
     def evaluation(self, step: int, outcome: Outcome) -> None:
-        """Log a held-out evaluation and show its line."""
+        """Log a held-out evaluation and print its line."""
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())
 
     def closing(self, judge: SharedJudge | None, evaluator: SharedJudge | None) -> None:
-        """Show what the run came to, and what its judges were paid on all hosts."""
+        """Print the result of the run and the cost of its judges across hosts."""
         spent = judge.check_spend([]) if judge else None
         apart = evaluator.check_spend([]) if evaluator and not (judge and evaluator.judge is judge.judge) else None
         if hosts.is_first():
@@ -90,3 +93,23 @@ class Reporter:
     def _write(self, log: str, rows: list[dict[str, Any]]) -> None:
         if hosts.is_first():
             self.folder.write(log, rows)
+
+
+class RecurringWarnings:
+    """Pass a warning at its first step, and again at the earliest ten steps after it was last shown.
+
+    Warnings that differ only in their numbers are the same.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[str, int] = {}
+
+    def due(self, step: int, warnings: Iterable[str]) -> list[str]:
+        """Return the warnings of a step that should be shown."""
+        due = []
+        for warning in warnings:
+            kind = _NUMBER.sub("#", warning)
+            if kind not in self._shown or step >= self._shown[kind] + _EVERY_STEPS:
+                self._shown[kind] = step
+                due.append(warning)
+        return due

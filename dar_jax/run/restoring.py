@@ -1,4 +1,4 @@
-"""Where a run starts from: its first parameters, or the newest good checkpoint, to which its logs are cut back."""
+"""The state that a run starts from: its initial parameters, or the latest good checkpoint with logs cut back to it."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Start(NamedTuple):
-    """What a run starts from; `batch` where a checkpoint was saved between two updates of a step."""
+    """The state that a run starts from; `batch` is set if a checkpoint was saved between two updates of a step."""
 
     state: State
     reference: Params | None
@@ -32,7 +32,7 @@ class Start(NamedTuple):
 
 
 def begin(session: Session, console: Console) -> Start:
-    """Build the state of a new run from its first parameters, which its first update consumes."""
+    """Build the state of a new run from its initial parameters, which the first update donates."""
     params = session.start_params(console)
     progress = RunProgress(start_checksum=checksum(params), memory=session.config.algorithm.initial_memory())
     return Start(reference=_reference(session, params), state=session.learner.init(params), progress=progress)
@@ -41,17 +41,17 @@ def begin(session: Session, console: Console) -> Start:
 def restore(
     session: Session, folder: opening.Folder, saved: RunState, console: Console, *, fallback: bool = False
 ) -> Start:
-    """Load the newest checkpoint, with `fallback` the newest good one, and drop log rows of later steps.
+    """Restore the latest checkpoint (with `fallback` the latest good one) and drop log rows of later steps.
 
-    A run that was killed before its first checkpoint begins again. The devices never hold more than in training: the
-    first parameters are gone before the state is loaded. Raises SettingError where a checkpoint is damaged or lost, or
-    is of other settings, data or weights.
+    A run that was killed before its first checkpoint restarts. The devices never hold more than in training: the
+    initial parameters are freed before the state is loaded. Raises SettingError if a checkpoint is damaged or lost, or
+    belongs to other settings, data or weights.
     """
     numbers = saved.numbers[::-1]
     hosts.agree({"checkpoints": str(numbers), "--fallback": str(fallback)})
     if not numbers:
-        opening.begin_again(session, folder)
-        console.note(f"{folder.path} ended before its first checkpoint; it begins with the first step")
+        opening.restart(session, folder)
+        console.note(f"{folder.path} ended before its first checkpoint; restarting from the first step")
         return begin(session, console)
     newest = functools.partial(_newest_good, console=console, fallback=fallback)
     number, kept = newest(numbers, saved.progress)
@@ -68,7 +68,7 @@ def restore(
 
 
 def _load(saved: RunState, number: int, abstract: Any, mesh: Mesh, folder: opening.Folder) -> Any:
-    """Load a checkpoint. Raises DamagedCheckpoint where it is damaged, or an array of it is not finite."""
+    """Load a checkpoint. Raises DamagedCheckpoint if it is damaged, or an array in it is not finite."""
     loaded = saved.load(number, abstract, mesh)
     if broken := not_finite(loaded[0], mesh):
         raise DamagedCheckpoint(f"{folder.checkpoints}/{number}: NaN or infinite numbers in {some(broken)}")
@@ -78,16 +78,16 @@ def _load(saved: RunState, number: int, abstract: Any, mesh: Mesh, folder: openi
 def _newest_good(
     numbers: Sequence[int], read: Callable[[int], T], *, console: Console, fallback: bool
 ) -> tuple[int, T]:
-    """Read the first of these checkpoints, newest first; with `fallback` the first that is good."""
+    """Read the first of these checkpoints, newest first; with `fallback` the first good one."""
     for number, older in zip(numbers, [*numbers[1:], None], strict=True):
         try:
             return number, read(number)
         except DamagedCheckpoint as damage:
             if not fallback or older is None:
-                way_out = f"remove it, or resume with --fallback to go on from {older}"
-                lost = "no older one is there: put it back from a copy, or start another run"
+                way_out = f"remove it, or resume from {older} with --fallback"
+                lost = "there is no older one: put it back from a copy, or start another run"
                 raise SettingError(f"{damage}; {lost if older is None else way_out}") from None
-            console.warn(f"{damage}; going on from {older}")
+            console.warn(f"{damage}; resuming from {older}")
     raise AssertionError("no checkpoint to read")
 
 
@@ -95,13 +95,13 @@ def _check(kept: dict[str, Any], session: Session, folder: opening.Folder) -> No
     check_origin(kept["origin"], session, str(folder.path))
     if session.config.steps < kept["step"]:
         raise SettingError(
-            f"steps: {kept['step']} steps are made, steps={session.config.steps} asks for fewer; leave it out, or take"
-            " an earlier one with dar-jax export --step"
+            f"steps: got {session.config.steps}, but {kept['step']} steps are made; leave it out, or take an earlier"
+            " checkpoint with dar-jax export --step"
         )
 
 
 def _first(session: Session, start_checksum: str, console: Console) -> tuple[Params | None, Params]:
-    """Return the reference and the frozen parameters; the other first parameters are dropped."""
+    """Return the reference and the frozen parameters; the other initial parameters are freed."""
     params = session.start_params(console)
     if checksum(params) != start_checksum:
         raise SettingError(
@@ -118,7 +118,7 @@ def _reference(session: Session, params: Params) -> Params | None:
 
 
 def _set_aside(saved: RunState, damaged: Sequence[int], console: Console) -> None:
-    """Move damaged checkpoints out of the way: the run will save under their numbers again."""
+    """Move damaged checkpoints away, since the run will save under their numbers again."""
     for number, place in zip(damaged, saved.set_aside(damaged) if damaged else [], strict=False):
         console.warn(f"the damaged checkpoints/{number} is {'deleted' if place == 'deleted' else f'now {place}'}")
 
@@ -127,6 +127,6 @@ def _cut_logs(folder: opening.Folder, progress: RunProgress) -> None:
     step = progress.step
     if hosts.is_first():
         folder.forget_after(step, completions=step + (progress.update > 0))
-    if progress.evaluation_due:  # unless a later start has caught up on it
+    if progress.evaluation_due:  # unless a later start made it
         logged = hosts.is_first() and any(row["step"] == step for row in folder.read("evaluations"))
         progress.evaluation_due = not any(hosts.gather("evaluated", logged, bool))

@@ -33,11 +33,11 @@ class SharedJudge:
 
     @property
     def modes(self) -> set[str]:
-        """The ways of answering that the judge's wires are asked in."""
+        """The answer modes that the judge uses."""
         return self.judge.modes
 
     def notices(self) -> list[str]:
-        """Return what all hosts' ledgers have to tell that was not told yet."""
+        """Return new notices of all hosts' ledgers."""
         gathered = hosts.gather("notices", self.judge.notices(), list[str])
         return list(dict.fromkeys(line for lines in gathered for line in lines))
 
@@ -46,7 +46,7 @@ class SharedJudge:
         return Submitted(completions, self.judge.submit(list(completions.values())))
 
     def submit_canaries(self, settings: Canaries | None, step: int) -> list[Submitted]:
-        """Submit this step's canaries on host 0; empty where none is due, an empty batch on the other hosts."""
+        """Submit this step's canaries on host 0, an empty batch on other hosts; [] when none is due."""
         due = settings.canaries(step) if settings else []
         return [self.submit(dict(enumerate(due if hosts.is_first() else [])))] if due else []
 
@@ -58,7 +58,7 @@ class SharedJudge:
     def collect(self, submitted: Sequence[Submitted], canaries: Sequence[Submitted]) -> Judged:
         """Return the step's verdicts and metrics.
 
-        Raises BudgetSpent where the budget blocked a request, JudgeStopped where too many judgements failed.
+        Raises BudgetSpent if the budget blocked a request, JudgeStopped if too many judgements failed.
         """
         verdicts, of_canaries = self.verdicts(submitted), self.verdicts(canaries) if canaries else []
         paid = self.check_spend([*verdicts, *of_canaries])
@@ -74,7 +74,7 @@ class SharedJudge:
         return hosts.union("verdicts", dict(zip(united(submitted), verdicts, strict=True)), Verdict)
 
     def check_spend(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """Return total judge spend across hosts; raise BudgetSpent where the budget blocked one of these requests."""
+        """Return metrics of the judge's spend across hosts; raise BudgetSpent if the budget blocked a request."""
         spent = sum(hosts.gather("spent", self.judge.spent, Spent), self.judge.spent_before)
         check_budget(list(verdicts), spent, self.judge.price)
         return spent_metrics(spent.annotations, spent.usd(self.judge.price))

@@ -78,7 +78,7 @@ def test_a_signal_saves_the_runs_under_way(write, tmp_path):
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 5
     assert "the same command goes on" in told
-    assert "go on with: dar-jax train --resume" in (out / "dar/seed-0.log").read_text()
+    assert "resume with: dar-jax train --resume" in (out / "dar/seed-0.log").read_text()
     assert not (out / "pairs").exists()
 
 

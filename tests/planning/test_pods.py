@@ -9,7 +9,7 @@ from dar_jax.config.config_file import read_config
 from dar_jax.learning.optimizers import Adafactor
 from dar_jax.parallel import MeshShape
 from dar_jax.planning.plan import count
-from dar_jax.run.session import read_decoder
+from dar_jax.run.build import read_decoder
 
 PODS = Path(__file__).parents[2] / "configs" / "pods"
 TASKS = ("tldr", "hh_helpful", "hh_harmless")

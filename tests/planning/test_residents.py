@@ -8,7 +8,7 @@ import pytest
 
 from dar_jax.config.config_file import parse_config
 from dar_jax.planning.residents import holdings, least, resident, resuming
-from dar_jax.run.session import open_session
+from dar_jax.run.build import open_session
 from dar_jax.terminal.console import Console
 from dar_jax.training import train
 from tests.nano import write_policy, write_prompts

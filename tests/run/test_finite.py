@@ -18,7 +18,7 @@ def test_a_run_that_diverges_ends_with_a_status_of_its_own_before_it_saves_again
     numbers = sorted(int(each.name) for each in run.checkpoints.iterdir() if each.name.isdigit())
     assert f"step 1, update {numbers[-1] + 1}: " in told
     assert "the loss is nan" in told
-    assert f"checkpoints/{numbers[-1]}, of after step 0, update {numbers[-1]} of the next, is finite" in told
+    assert f"checkpoints/{numbers[-1]} (after step 0, update {numbers[-1]} of the next), is finite" in told
     assert "learning.optimizer.learning_rate=1e+15" in told
     assert run.read("metrics") == []
     rows = run.read("not_finite")

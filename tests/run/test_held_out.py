@@ -2,8 +2,8 @@ import jax
 import pytest
 
 from dar_jax.config.config_file import parse_config
+from dar_jax.run.build import open_session
 from dar_jax.run.held_out import HeldOut
-from dar_jax.run.session import open_session
 from dar_jax.terminal.console import Console
 
 

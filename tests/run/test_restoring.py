@@ -14,9 +14,9 @@ from dar_jax.cli.main import main
 from dar_jax.config.config_file import parse_config, to_yaml
 from dar_jax.errors import SettingError
 from dar_jax.planning.residents import nbytes
+from dar_jax.run.build import open_session
 from dar_jax.run.origin import check_origin, origin
 from dar_jax.run.restoring import begin, restore
-from dar_jax.run.session import open_session
 from dar_jax.runlog import RunFolder
 from dar_jax.terminal.console import Console
 from tests.nano import write_policy, write_prompts
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_way_out(folder):
     flip(folder / "run" / "checkpoints" / "8", "params")
     with pytest.raises(
         SettingError,
-        match=r"^checkpoints/8 of .*/run is damaged \(params\); remove it, or resume with --fallback to go on from 4$",
+        match=r"^checkpoints/8 of .*/run is damaged \(params\); remove it, or resume from 4 with --fallback$",
     ):
         resumed(folder)
     assert (folder / "run" / "checkpoints" / "8").is_dir()
@@ -104,7 +104,7 @@ def test_a_fallback_goes_on_from_the_newest_good_one(folder):
     assert start.progress.step == 0
     assert sorted(each.name for each in checkpoints.iterdir()) == ["0", "damaged-4", "damaged-8"]
     assert RunFolder(folder / "run").read("metrics") == []
-    assert "is damaged (optimizer); going on from 4" in told.getvalue()
+    assert "is damaged (optimizer); resuming from 4" in told.getvalue()
     assert "checkpoints/8 is now checkpoints/damaged-8" in told.getvalue()
 
 
@@ -112,7 +112,7 @@ def test_without_any_good_checkpoint_nothing_is_touched(folder):
     checkpoints = folder / "run" / "checkpoints"
     for number in ("0", "4", "8"):
         flip(checkpoints / number, "params")
-    with pytest.raises(SettingError, match=r"checkpoints/0 of .* is damaged \(params\); no older one is there"):
+    with pytest.raises(SettingError, match=r"checkpoints/0 of .* is damaged \(params\); there is no older one"):
         resumed(folder, fallback=True)
     assert sorted(each.name for each in checkpoints.iterdir()) == ["0", "4", "8"]
 
@@ -130,7 +130,7 @@ def test_parameters_that_are_not_finite_are_gone_on_with_by_no_resume(folder, fa
     if fallback:
         assert resumed(folder, fallback=True).progress.step == 2
     else:
-        with pytest.raises(SettingError, match=r"checkpoints/12: NaN or infinite numbers in .*--fallback .* from 8"):
+        with pytest.raises(SettingError, match=r"checkpoints/12: NaN or infinite numbers in .* from 8 with --fallback"):
             resumed(folder)
 
 
@@ -235,7 +235,7 @@ def test_moved_inputs_and_another_layout_go_on(folder, tmp_path):
 
 
 def test_fewer_steps_than_are_made_are_refused(folder):
-    with pytest.raises(SettingError, match=r"steps: 2 steps are made, steps=1 asks for fewer"):
+    with pytest.raises(SettingError, match=r"steps: got 1, but 2 steps are made"):
         resumed(folder, steps=1)
 
 

@@ -25,7 +25,7 @@ def test_phases_add_up_and_what_ran_beside_them_does_not(clock):
     for phase, takes in (("sample", 2.0), ("regress", 1.0), ("sample", 0.5)):
         with timeline.timed(phase):
             clock.now += takes
-    timeline.beside("judge", 101.0, 103.0)
+    timeline.concurrent("judge", 101.0, 103.0)
     assert timeline.seconds() == {"sample": 2.5, "regress": 1.0, "step": 3.5}
     assert [tuple(row.values()) for row in timeline.rows(7)] == [
         (7, "sample", 0.0, 2.0),

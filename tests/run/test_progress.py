@@ -6,8 +6,7 @@ import pytest
 from dar_jax.chat.scripted.scorers import SCORERS
 from dar_jax.config.config_file import parse_config
 from dar_jax.errors import JudgeStopped
-from dar_jax.run.progress import RunProgress
-from dar_jax.run.ties import tied_steps
+from dar_jax.run.progress import RunProgress, tied_steps
 from dar_jax.runlog import RunFolder
 from dar_jax.training import train
 

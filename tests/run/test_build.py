@@ -6,7 +6,7 @@ import pytest
 
 from dar_jax.config.config_file import parse_config
 from dar_jax.errors import SettingError
-from dar_jax.run.session import open_session
+from dar_jax.run.build import open_session
 from dar_jax.terminal.console import Console
 
 
@@ -20,7 +20,7 @@ def _opened(text, *overrides):
 
 def test_fewer_prompts_than_a_step_takes_are_warned_of_once(config_text):
     said = _opened(config_text, "prompts_per_step=4096")
-    assert said.count("prompts_per_step: 4096, but the data has") == 1
+    assert said.count("prompts_per_step: got 4096, but the data has") == 1
     assert "but the data has" not in _opened(config_text, "prompts_per_step=1")
 
 

@@ -1,4 +1,4 @@
-from dar_jax.run.recurring import RecurringWarnings
+from dar_jax.run.reporter import RecurringWarnings
 
 
 def test_a_warning_is_shown_at_first_and_every_tenth_step():
