@@ -214,11 +214,11 @@ class Run:
 
     def learn(self, batch: Batch) -> None:
         """Regress: the updates of one batch, whose weights are fixed while pi_theta changes."""
-        key = self.session.key(Purpose.MINIBATCHES, self.progress.step)
         pending: list[Any] = []
         with self.timeline.timed("regress"):
+            parts = self.learner.parts(batch, self.session.key(Purpose.MINIBATCHES, self.progress.step))
             while self.progress.update < self.config.learning.updates_per_batch:
-                part = self.learner.part(batch, self.progress.update, key)
+                part = self.learner.part(batch, parts[self.progress.update])
                 self.state, metrics = self.learner.regress(self.state, part)
                 self.progress.update += 1
                 pending.append(metrics)

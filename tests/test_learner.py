@@ -86,7 +86,7 @@ def step(learner, params, reference, rollouts, rewards):
         batch, metrics = learner.weigh(scored, parallel.rows(rewards, learner.mesh))
         seen = [metrics]
         for index in range(learner.settings.updates_per_batch):
-            state, updated = learner.regress(state, learner.part(batch, index, jax.random.key(5)))
+            state, updated = learner.regress(state, learner.part(batch, learner.parts(batch, jax.random.key(5))[index]))
             seen.append(updated)
     names = {f"{number} {name}": value for number, each in enumerate(to_host(seen)) for name, value in each.items()}
     return names, to_host(state.params), to_host(batch)
@@ -254,7 +254,7 @@ def test_minibatches_are_disjoint_and_cover_the_batch():
     def cut(seed, shape=ONE):
         learner = build(shape, updates_per_batch=4, updates="minibatches")
         batch, key = parallel.rows(numbered(), learner.mesh), jax.random.key(seed)
-        return [np.asarray(learner.part(batch, i, key).weight_E) for i in range(4)]
+        return [np.asarray(learner.part(batch, index_E).weight_E) for index_E in learner.parts(batch, key)]
 
     assert [len(part) for part in cut(0)] == [4] * 4
     np.testing.assert_array_equal(np.sort(np.concatenate(cut(0))), np.arange(16))
@@ -264,7 +264,7 @@ def test_minibatches_are_disjoint_and_cover_the_batch():
 
 def test_passes_go_over_the_whole_batch():
     learner, batch = build(), numbered()
-    assert all(learner.part(batch, i, jax.random.key(0)) is batch for i in range(2))
+    assert all(learner.part(batch, index_E) is batch for index_E in learner.parts(batch, jax.random.key(0)))
 
 
 def test_a_micro_batch_size_that_does_not_divide_is_refused(params, batch):

@@ -11,14 +11,14 @@ from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, NotFinite, Se
 from dar_jax.hosts import supervisor
 from dar_jax.hosts.heartbeat import GRACE_S, Watch
 from dar_jax.hosts.joining import Joining
-from dar_jax.hosts.rendezvous import Meeting, Store
+from dar_jax.hosts.rendezvous import Rendezvous, Store
 from dar_jax.terminal.visible import visible
 
 T = TypeVar("T")
 
 _COORDINATOR_GONE = "host 0 ({}), which coordinates, is gone. The run stops; start it on every host again with --resume"
 
-_meeting = Meeting()
+_rendezvous = Rendezvous()
 
 
 @contextlib.contextmanager
@@ -28,13 +28,13 @@ def joined(joining: Joining | None) -> Iterator[None]:
     Raises SettingError where the coordinator's port is taken. Where the others do not come, or the coordinator goes,
     jax ends the process: `supervisor.mind` says why.
     """
-    global _meeting
+    global _rendezvous
     if joining is None:
         yield
         return
     store, index, count = _connect(joining)
-    _meeting = Meeting(store, index, count)
-    watch = Watch(store, index, _meeting.names, joining.lost_after_s)
+    _rendezvous = Rendezvous(store, index, count)
+    watch = Watch(store, index, _rendezvous.names, joining.lost_after_s)
     try:
         yield
     except BaseException as error:
@@ -46,54 +46,54 @@ def joined(joining: Joining | None) -> Iterator[None]:
         all_left = watch.leave("", joining.lost_after_s)
     finally:
         watch.close()
-        _meeting = Meeting()
+        _rendezvous = Rendezvous()
         if all_left:
             _disconnect()
 
 
 def count() -> int:
     """How many hosts the run has."""
-    return _meeting.count
+    return _rendezvous.count
 
 
 def index() -> int:
     """Which of them this is."""
-    return _meeting.index
+    return _rendezvous.index
 
 
 def is_first() -> bool:
     """Whether this is the host that writes what the run writes once."""
-    return _meeting.index == 0
+    return _rendezvous.index == 0
 
 
 def names() -> list[str]:
     """Name the hosts for messages."""
-    return _meeting.names
+    return _rendezvous.names
 
 
 def gather(what: str, value: T, kind: type[T]) -> list[T]:
-    """Return every host's value, in the order of the hosts; see `Meeting.gather`."""
-    return _meeting.gather(what, value, kind)
+    """Return every host's value, in the order of the hosts; see `Rendezvous.gather`."""
+    return _rendezvous.gather(what, value, kind)
 
 
 def union(what: str, part: Mapping[int, T], kind: type[T]) -> list[T]:
     """Return the values of all hosts in the order of their numbers; every number is one host's."""
-    return _in_order(_meeting.gather(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
+    return _in_order(_rendezvous.gather(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
 
 
 def union_at_first(what: str, part: Mapping[int, T], kind: type[T]) -> list[T]:
     """Do as `union` on the first host; the others get nothing, and do not wait for what is large to reach them."""
-    return _in_order(_meeting.collect(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
+    return _in_order(_rendezvous.collect(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
 
 
 def agree(facts: Mapping[str, str]) -> None:
     """Raise SettingError, on every host, where one has another value of a fact than host 0."""
-    _meeting.agree(facts)
+    _rendezvous.agree(facts)
 
 
 def together(what: str) -> contextlib.AbstractContextManager[None]:
     """Wait at the end until every host has done what is inside; a DarError on one is raised on all."""
-    return _meeting.together(what)
+    return _rendezvous.together(what)
 
 
 def _connect(joining: Joining) -> tuple[Store, int, int]:
@@ -156,7 +156,7 @@ def _in_order(parts: list[dict[int, T]]) -> list[T]:
 
 def _shared(error: BaseException) -> bool:
     """Whether the other hosts raise it too."""
-    return isinstance(error, JudgeStopped | BudgetSpent | Interrupted | NotFinite) or error is _meeting.shared
+    return isinstance(error, JudgeStopped | BudgetSpent | Interrupted | NotFinite) or error is _rendezvous.shared
 
 
 def _of_the_runtime(error: BaseException | None) -> bool:

@@ -1,8 +1,9 @@
-"""What the hosts of a run tell one another: small values, through jax's coordination service and by no device, so that
-asking stalls no program and a host that waits for its judge can still answer.
+"""All-gathers of small host values through jax's coordination service. No device is used, so that a gather stalls no
+program and a host that waits for its judge can still answer.
 
-Every host makes the same calls in the same order, each named. A host that cannot go on says so in place of its value,
-and the call raises everywhere.
+Every host makes the same calls in the same order, each named. A host that fails posts its error in place of its value,
+and the call raises on every host. Host 0 reads each host's post and publishes all of them under one key; the gets block
+in the service, so nothing polls.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import functools
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -24,15 +24,18 @@ _ERRORS = {
     kind.exit_status: kind
     for kind in (DarError, SettingError, JudgeStopped, BudgetSpent, Interrupted, HostLost, NotFinite)
 }
-# How often all hosts together look whether the others have answered.
-_LOOKS_PER_S = 1000
+# A get blocks no longer, so that Python can run signal handlers in between.
+_GET_MS = 500
 
 
 class Store(Protocol):
-    """The part of jax's distributed client that is used. It has no public name; Orbax takes it from the same place."""
+    """The part of jax's distributed client that is used. It has no public name; Orbax uses it too."""
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
-        """Write a value; RuntimeError where the key has one, unless it may be overwritten."""
+        """Write a value. Raises RuntimeError if the key exists, unless it may be overwritten."""
+
+    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str:
+        """Return the value of a key once it has one. Raises RuntimeError (DEADLINE_EXCEEDED) after the timeout."""
 
     def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
         """Return the keys below `key` with their values."""
@@ -41,8 +44,8 @@ class Store(Protocol):
         """Remove a value."""
 
 
-class Meeting:
-    """The hosts of one run, seen from host `index`. Without a store the host is alone, and every call is free."""
+class Rendezvous:
+    """The hosts of one run, seen from host `index`. Without a store there is one host, and every call is free."""
 
     def __init__(self, store: Store | None = None, index: int = 0, count: int = 1) -> None:
         self.index, self.count = index, count
@@ -53,43 +56,45 @@ class Meeting:
         self.names = [f"host {number} ({name})" for number, name in enumerate(named)]
 
     def gather(self, what: str, value: T, kind: type[T]) -> list[T]:
-        """Return every host's value, in the order of the hosts. It travels as JSON and comes back as a `kind`.
+        """Return every host's value, in the order of the hosts. Values are sent as JSON and validated as `kind`.
 
-        Raises what another host raised in its place.
+        Raises the error that another host posted in place of its value.
         """
         if self._store is None:
             return [value]
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
-        said = self._meet(self._store, {"what": what, "value": adapter.dump_python(value, mode="json")})
-        return [adapter.validate_python(each["value"]) for each in said]
+        posts = self._exchange(self._store, {"what": what, "value": adapter.dump_python(value, mode="json")})
+        return [adapter.validate_python(post["value"]) for post in posts]
 
     def collect(self, what: str, value: T, kind: type[T]) -> list[T]:
-        """Return every host's value to host 0, and nothing to the others: for what is large, and wanted there alone."""
+        """Return every host's value on host 0 and [] elsewhere: for large values that only host 0 needs."""
         store = self._store
         if store is None:
             return [value]
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
-        place = f"dar_jax_collect/{self._round}/"
-        store.key_value_set(f"{place}{self.index}", json.dumps(adapter.dump_python(value, mode="json")))
+        key = f"dar_jax_collect/{self._round}/{{}}"
+        store.key_value_set(key.format(self.index), json.dumps(adapter.dump_python(value, mode="json")))
         self.gather(what, None, type(None))
-        found = _in_order(store.key_value_dir_get(place)) if self.index == 0 else []
-        self.gather(f"{what} read", None, type(None))
-        store.key_value_delete(f"{place}{self.index}")
+        if self.index:
+            return []
+        found = [json.loads(store.blocking_key_value_get(key.format(host), _GET_MS)) for host in range(self.count)]
+        for host in range(self.count):
+            store.key_value_delete(key.format(host))
         return [adapter.validate_python(each) for each in found]
 
     def agree(self, facts: Mapping[str, str]) -> None:
-        """Raise SettingError, on every host, where one has another value of a fact than host 0."""
+        """Raise SettingError on every host if a fact on one host differs from host 0's."""
         if self._store is None:
             return
-        said = self.gather("facts", dict(facts), dict[str, str])
-        found = [_difference(said[0], other, self.names[0], self.names[i]) for i, other in enumerate(said)]
+        all_facts = self.gather("facts", dict(facts), dict[str, str])
+        found = [_difference(all_facts[0], other, self.names[0], self.names[i]) for i, other in enumerate(all_facts)]
         if differing := list(filter(None, found)):
             self.shared = SettingError(f"{'; '.join(differing)}; give every host the same settings, packages and files")
             raise self.shared
 
     @contextlib.contextmanager
     def together(self, what: str) -> Iterator[None]:
-        """Wait at the end until every host has done what is inside; a DarError on one is raised on all."""
+        """Run the block on every host, with a barrier at its end; a DarError on one host is raised on all."""
         try:
             yield
         except DarError as error:
@@ -99,49 +104,50 @@ class Meeting:
         self.gather(what, None, type(None))
 
     def _fail(self, store: Store, what: str, error: DarError) -> None:
-        # Also where the others are within a call of their own: whatever they meet for next, they hear of it.
-        said = json.dumps({"what": what, "error": [error.exit_status, str(error)]})
-        store.key_value_set(f"dar_jax/{self._round}/{self.index}", said)
+        # Without waiting: the others receive it at their next call, whatever that is and whenever it comes.
+        post = json.dumps({"what": what, "error": [error.exit_status, str(error)]})
+        store.key_value_set(f"dar_jax/{self._round}/{self.index or 'all'}", post if self.index else f"[{post}]")
         self._round += 1
         self.shared = error
 
-    def _meet(self, store: Store, post: dict[str, Any]) -> list[dict[str, Any]]:
+    def _exchange(self, store: Store, post: dict[str, Any]) -> list[dict[str, Any]]:
         if threading.get_ident() != self._thread:
-            raise DarError("hosts meet in the run's own thread alone: in another, their order would be left to chance")
-        where = f"dar_jax/{self._round}/"
+            raise DarError("hosts can only exchange values in the run's own thread: another has an order of its own")
+        key = f"dar_jax/{self._round}/{{}}"
         try:
-            store.key_value_set(f"{where}{self.index}", json.dumps(post))
-            said = self._wait(store, where)
-            if self._round:
-                store.key_value_delete(f"dar_jax/{self._round - 1}/{self.index}")
+            store.key_value_set(key.format(self.index), json.dumps(post))
+            if self.index == 0:
+                posts = f"[{','.join(_get(store, key.format(host)) for host in range(self.count))}]"
+                store.key_value_set(key.format("all"), posts)
+                if self._round:  # every host has read the last round: it posted in this one
+                    store.key_value_delete(f"dar_jax/{self._round - 1}/all")
+            else:
+                posts = _get(store, key.format("all"))
+            store.key_value_delete(key.format(self.index))
         except RuntimeError as error:
             raise HostLost(f"host 0, which coordinates, does not answer: {_first_line(error)}") from None
         self._round += 1
-        return self._checked(said, str(post["what"]))
+        return self._checked(json.loads(posts), str(post["what"]))
 
-    def _wait(self, store: Store, where: str) -> list[dict[str, Any]]:
-        pause = 0.001
-        while len(found := store.key_value_dir_get(where)) < self.count:
-            time.sleep(pause)
-            pause = min(2 * pause, self.count / _LOOKS_PER_S)
-        return _in_order(found)
-
-    def _checked(self, said: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
-        for host, each in enumerate(said):
-            if "error" in each:
-                status, message = each["error"]
+    def _checked(self, posts: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+        for host, post in enumerate(posts):
+            if "error" in post:
+                status, message = post["error"]
                 self.shared = _ERRORS[status](f"{self.names[host]}: {message}")
                 raise self.shared
-        if elsewhere := [
-            f"host {host} is at {each['what']!r}" for host, each in enumerate(said) if each["what"] != what
-        ]:
-            raise DarError(f"the hosts are not at the same place: here it is {what!r}, {', '.join(elsewhere)}")
-        return said
+        if elsewhere := [f"host {host}: {post['what']!r}" for host, post in enumerate(posts) if post["what"] != what]:
+            raise DarError(f"the hosts are at different calls: this one is at {what!r}, {', '.join(elsewhere)}")
+        return posts
 
 
-def _in_order(found: list[tuple[str, str]]) -> list[Any]:
-    by_host = {int(key.rsplit("/", 1)[1]): value for key, value in found}
-    return [json.loads(by_host[host]) for host in sorted(by_host)]
+def _get(store: Store, key: str) -> str:
+    """Return the value of a key once it has one; the heartbeat ends a process that would wait for a lost host."""
+    while True:
+        try:
+            return store.blocking_key_value_get(key, _GET_MS)
+        except RuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
 
 
 def _difference(first: Mapping[str, str], other: Mapping[str, str], first_name: str, name: str) -> str | None:

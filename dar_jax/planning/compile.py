@@ -20,6 +20,7 @@ from dar_jax.batches import Batch, Inputs, Rewards, Rollouts
 from dar_jax.config.run_config import RunConfig
 from dar_jax.learner import Learner
 from dar_jax.models import DecoderConfig, Params
+from dar_jax.planning import lowering
 from dar_jax.planning.costs import Program, program_costs
 from dar_jax.planning.topologies import GIB
 from dar_jax.run.session import decode_places
@@ -128,16 +129,18 @@ class Programs:
         rollouts = self._rollouts()
         scored = len({"sampling", "reference"} & config.algorithm.needs)
         copies = "sampling" in config.algorithm.needs
-        sample = ft.partial(self.sampler.lower, learner.abstract().decode, config.prompts_per_chunk, config.group_size)
+        sample = ft.partial(
+            self.sampler.lower, lowering.decode_params(learner), config.prompts_per_chunk, config.group_size
+        )
         stages = [
-            Stage("decode_params", config.online, lambda: {"decode_params": learner.lower_decode_params()}),
+            Stage("decode_params", config.online, lambda: {"decode_params": lowering.lower_decode_params(learner)}),
             Stage("sample", config.sampling.chunks if config.online else 0, sample),
-            Stage("compute_params", copies, lambda: {"compute_params": learner.lower_compute_params()}),
-            Stage("recall", scored, lambda: {"recall": learner.lower_recall(rollouts)}),
+            Stage("compute_params", copies, lambda: {"compute_params": lowering.lower_compute_params(learner)}),
+            Stage("recall", scored, lambda: {"recall": lowering.lower_recall(learner, rollouts)}),
             Stage(
                 "regress",
                 config.learning.updates_per_batch,
-                lambda: {"regress": learner.lower_regress(self._part(rollouts))},
+                lambda: {"regress": lowering.lower_regress(learner, self._part(rollouts))},
             ),
         ]
         return [stage for stage in stages if stage.calls]
@@ -163,8 +166,8 @@ class Programs:
         names = {"sampling": "sampling_logprob_BT", "reference": "ref_logprob_BT"}
         scored = {names[need]: logprob for need in names.keys() & config.algorithm.needs}
         rollouts = dataclasses.replace(rollouts, **parallel.abstract_rows(scored, self.mesh))
-        batch, _ = _made(self.learner.lower_weigh(rollouts, self._rewards() if config.online else None))
-        part: Batch = batch if config.learning.minibatches == 1 else _made(self.learner.lower_part(batch))
+        batch, _ = _made(lowering.lower_weigh(self.learner, rollouts, self._rewards() if config.online else None))
+        part: Batch = batch if config.learning.minibatches == 1 else _made(lowering.lower_part(self.learner, batch))
         return part
 
     def _rewards(self) -> Rewards:

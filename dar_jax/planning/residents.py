@@ -16,22 +16,23 @@ import jax
 from dar_jax import models
 from dar_jax.config.run_config import RunConfig
 from dar_jax.learner import Learner
+from dar_jax.planning import lowering
 
 
 def holdings(config: RunConfig, learner: Learner) -> dict[str, int]:
     """Return the bytes per chip of all that outlives a program, by name."""
-    abstract, lora = learner.abstract(), learner.config.lora
-    computing, frozen = models.split(abstract.computing, lora)
+    state, computing = learner.abstract_state(), lowering.compute_params(learner)
+    computing, frozen = models.split(computing, learner.config.lora)
     needed = "reference" in config.algorithm.needs or config.evaluation
     name = "reference" if config.reference.placement == "device" else "fetched_reference"
     found = {
-        "params": nbytes(abstract.state.params),
-        "optimizer": nbytes(abstract.state.optimizer),
+        "params": nbytes(state.params),
+        "optimizer": nbytes(state.optimizer),
         "frozen": nbytes(frozen),
         name: nbytes(computing) if needed else 0,
     }
     if config.online:
-        found |= {"decode_params": nbytes(abstract.decode), "compute_params": nbytes(computing)}
+        found |= {"decode_params": nbytes(lowering.decode_params(learner)), "compute_params": nbytes(computing)}
     return {name: size for name, size in found.items() if size}
 
 

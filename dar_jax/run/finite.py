@@ -44,7 +44,8 @@ class FiniteUpdates:
 
     def _write(self, batch: Batch, step: int, index: int) -> None:
         session = self._session
-        part = session.learner.part(batch, index, session.key(Purpose.MINIBATCHES, step))
+        indices = session.learner.parts(batch, session.key(Purpose.MINIBATCHES, step))
+        part = session.learner.part(batch, indices[index])
         rows = [{"step": step + 1, "update": index + 1, **row} for row in part_rows(part, session)]
         with hosts.together(LOG):
             if hosts.is_first():

@@ -57,7 +57,7 @@ def restore(
     number, kept = newest(numbers, saved.progress)
     _check(kept, session, folder)
     reference, frozen = _first(session, kept["start_checksum"], console)
-    abstract = session.learner.abstract().state.trees()
+    abstract = session.learner.abstract_state().trees()
     candidates = [each for each in numbers if each <= number]
     number, (trees, kept, batch) = newest(candidates, lambda each: _load(saved, each, abstract, session.mesh, folder))
     _set_aside(saved, [each for each in numbers if each > number], console)

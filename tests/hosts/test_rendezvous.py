@@ -1,4 +1,4 @@
-"""Meetings over a store in this process, each host a thread."""
+"""Exchanges over a store in this process, each host a thread."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import pytest
 
 from dar_jax import hosts
 from dar_jax.errors import BudgetSpent, DarError, HostLost, JudgeStopped
-from dar_jax.hosts.rendezvous import Meeting
+from dar_jax.hosts.rendezvous import Rendezvous
 from dar_jax.records import Distribution, Verdict
 
 
@@ -15,7 +15,7 @@ class Shelf:
     """A store as the coordinator keeps one."""
 
     def __init__(self, fails=False):
-        self.values, self.fails, self._lock = {}, fails, threading.Lock()
+        self.values, self.fails, self._lock, self.gets = {}, fails, threading.Condition(), 0
 
     def key_value_set(self, key, value, allow_overwrite=False):
         with self._lock:
@@ -23,6 +23,14 @@ class Shelf:
                 raise RuntimeError("UNAVAILABLE: the connection was reset\nmore lines")
             assert allow_overwrite or key not in self.values
             self.values[key] = value
+            self._lock.notify_all()
+
+    def blocking_key_value_get(self, key, timeout_in_ms):
+        with self._lock:
+            self.gets += 1
+            if not self._lock.wait_for(lambda: key in self.values, timeout_in_ms / 1000):
+                raise RuntimeError(f"DEADLINE_EXCEEDED: GetKeyValue() timed out with key: {key}")
+            return self.values[key]
 
     def key_value_dir_get(self, key):
         with self._lock:
@@ -38,7 +46,7 @@ def on_each(shelf, talk, count=3):
 
     def one(index):
         try:
-            return talk(Meeting(shelf, index, count))
+            return talk(Rendezvous(shelf, index, count))
         except DarError as error:
             return error
 
@@ -65,8 +73,8 @@ def test_verdicts_come_over_as_they_are():
     ]
     shelf = Shelf()
 
-    def talk(meeting):
-        return meeting.gather("verdicts", {meeting.index: verdicts[meeting.index]}, dict[int, Verdict])
+    def talk(rendezvous):
+        return rendezvous.gather("verdicts", {rendezvous.index: verdicts[rendezvous.index]}, dict[int, Verdict])
 
     assert on_each(shelf, talk) == [[{0: verdicts[0]}, {1: verdicts[1]}, {2: verdicts[2]}]] * 3
 
@@ -74,20 +82,32 @@ def test_verdicts_come_over_as_they_are():
 def test_nothing_gathers_in_the_store():
     shelf = Shelf()
 
-    def talk(meeting):
+    def talk(rendezvous):
         for number in range(20):
-            assert meeting.gather("numbers", number, int) == [number] * 3
-            assert meeting.collect("much", number, int) == ([number] * 3 if meeting.index == 0 else [])
+            assert rendezvous.gather("numbers", number, int) == [number] * 3
+            assert rendezvous.collect("much", number, int) == ([number] * 3 if rendezvous.index == 0 else [])
 
     assert on_each(shelf, talk) == [None] * 3
-    assert len(shelf.values) <= 2 * 3
+    assert len(shelf.values) == 1  # what host 0 published last
+
+
+def test_each_host_reads_each_exchange_once():
+    shelf = Shelf()
+
+    def talk(rendezvous):
+        for number in range(10):
+            rendezvous.gather("numbers", number, int)
+
+    assert on_each(shelf, talk) == [None] * 3
+    # Host 0 reads three posts, the others what it publishes; names are exchanged at the start.
+    assert shelf.gets == (10 + 1) * (3 + 2)
 
 
 @pytest.mark.parametrize("kind", [JudgeStopped, BudgetSpent])
 def test_what_one_host_raises_all_raise_as_the_same(kind):
-    def talk(meeting):
-        with meeting.together("judging"):
-            if meeting.index == 1:
+    def talk(rendezvous):
+        with rendezvous.together("judging"):
+            if rendezvous.index == 1:
                 raise kind("it is unfit")
 
     errors = on_each(Shelf(), talk)
@@ -98,29 +118,29 @@ def test_what_one_host_raises_all_raise_as_the_same(kind):
 
 
 def test_an_error_reaches_hosts_that_meet_for_something_else():
-    def talk(meeting):
-        with meeting.together("outer"):
-            if meeting.index == 1:
+    def talk(rendezvous):
+        with rendezvous.together("outer"):
+            if rendezvous.index == 1:
                 raise DarError("before the inner one")
-            meeting.gather("inner", 1, int)
+            rendezvous.gather("inner", 1, int)
 
     errors = on_each(Shelf(), talk)
     assert all("before the inner one" in str(error) for error in errors)
 
 
 def test_hosts_that_took_other_branches_do_not_mix_up_what_they_say():
-    def talk(meeting):
-        return meeting.gather("left" if meeting.index else "right", 1, int)
+    def talk(rendezvous):
+        return rendezvous.gather("left" if rendezvous.index else "right", 1, int)
 
-    assert all("not at the same place" in str(error) for error in on_each(Shelf(), talk))
+    assert all("at different calls" in str(error) for error in on_each(Shelf(), talk))
 
 
 def test_a_coordinator_that_does_not_answer_is_one_line():
     shelf = Shelf()
 
-    def talk(meeting):
+    def talk(rendezvous):
         shelf.fails = True
-        meeting.gather("anything", 1, int)
+        rendezvous.gather("anything", 1, int)
 
     (error,) = on_each(shelf, talk, count=1)
     assert isinstance(error, HostLost)

@@ -40,7 +40,12 @@ def config(request, tmp_path_factory):
     return parse_config(json.dumps(plain), where="run.yaml")
 
 
-PROGRAMS = {"_lay_out": "decode_params", "_compute": "compute_params", "_scores": "recall", "_update": "regress"}
+PROGRAMS = {
+    "decode_layout": "decode_params",
+    "compute_params": "compute_params",
+    "scores": "recall",
+    "update_program": "regress",
+}
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_a_resume_holds_what_training_holds(kept, monkeypatch):
         again = restore(session, run, saved, Console("quiet"))
         assert live() - before == trained
         assert again.progress.step == 2
-    state = session.learner.abstract().state
+    state = session.learner.abstract_state()
     assert at_loading == [pytest.approx(trained - nbytes(state.params) - nbytes(state.optimizer), abs=4096)]
     assert trained < 1.01 * (1.5 * nbytes(state.params) + nbytes(state.optimizer)) + 4096
 
