@@ -1,5 +1,6 @@
 """Whole runs on two hosts of two devices each, against the same run on one host of four."""
 
+import json
 import shutil
 import signal
 import sqlite3
@@ -14,8 +15,9 @@ from dar_jax.checkpoints import huggingface
 from dar_jax.config.config_file import parse_config
 from dar_jax.runlog import RemoteFolder, RunFolder
 from dar_jax.training import resume, train
+from tests.host_work import between_updates
 from tests.multihost.processes import TRAIN, start, until
-from tests.nano import BILLS, CLOCKS, write_policy
+from tests.nano import AFTER_STEPS, BILLS, CLOCKS, write_policy
 from tests.planted import assert_first_step_as_planted
 from tests.small_tokenizers import hf
 
@@ -56,6 +58,16 @@ def reached(folder, step):
     """Whether a run has logged a step."""
     file = folder / "run" / "metrics.jsonl"
     return file.exists() and f'"step": {step},' in file.read_text()
+
+
+@pytest.mark.slow
+def test_hosts_exchange_once_an_update_and_fetch_nothing_behind_it(config, tmp_path):
+    hosts = on_two(config, tmp_path, AFTER_STEPS, "evaluation=null", HOST_WORK=str(tmp_path / "events-{}.json"))
+    assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
+    for host in range(2):
+        events = json.loads((tmp_path / f"events-{host}.json").read_text())
+        for step in range(2):
+            assert between_updates(events, step, 4) == ["update", "exchange"] * 3
 
 
 @pytest.mark.slow

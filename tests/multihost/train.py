@@ -1,7 +1,10 @@
-"""`dar-jax`, with scorers that do what a judge must not."""
+"""`dar-jax`, with scorers that do what a judge must not, and a record of what its host does (HOST_WORK)."""
 
+import json
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from dar_jax import hosts
 from dar_jax.chat.failures import Rejected
@@ -22,7 +25,20 @@ def launches_a_collective(prompt: str, completion: str) -> float:
     return float(multihost_utils.process_allgather(len(completion)).sum())
 
 
+def recorded(run: Callable[[], int]) -> int:
+    """Run in the child process, where jax may be imported, and write what its host did."""
+    from tests.host_work import record_events
+
+    events = record_events()
+    status = run()
+    Path(os.environ["HOST_WORK"].format(os.environ["DAR_JAX_PROCESS"])).write_text(json.dumps(events))
+    return status
+
+
 SCORERS.update({"fails-on-host-1": fails_on_host_1, "launches-a-collective": launches_a_collective, "moody": moody})
 
 if __name__ == "__main__":
+    if "HOST_WORK" in os.environ:
+        mind = hosts.mind
+        hosts.mind = lambda run: mind(lambda: recorded(run))
     sys.exit(main())
