@@ -1,4 +1,4 @@
-"""The arrays that pass between the stages, and the legend of their shapes.
+"""The arrays that are passed between stages, and the legend of their shapes.
 
 A name ends in its axes, one capital each, after the last underscore:
 
@@ -11,8 +11,8 @@ A name ends in its axes, one capital each, after the last underscore:
     T  token positions              V  vocabulary
 
 A row is `[left padding | prompt | completion | right padding]` over S positions; the completion lies in the
-last T of them. Masks are `mask_*` and True counts. A record whose name ends in axes has them in place of its
-fields' B. `check` makes the suffixes executable.
+last T of them. Masks are `mask_*` and True counts. In a record whose name ends in
+axes, these replace the B of its fields. `check` makes the suffixes executable.
 """
 
 import dataclasses
@@ -31,8 +31,9 @@ _AXES = re.compile(r"_([PGBERSTLDNKHFV]+)$")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the model reads. `token_BT` are read now, `mask_BS` says which positions seen hold a real token; S is T
-    but with a cache. Whatever else a model reads joins here: no algorithm looks inside.
+    """Inputs of the model: `token_BT`, and `mask_BS`, True for positions with a real token. S is T without a cache.
+
+    Algorithms never read the fields, so that a model may have other inputs.
     """
 
     token_BT: jax.Array
@@ -44,8 +45,8 @@ class Inputs:
 class Rollouts:
     """The completions of a batch of prompts. Log-probs are nats per token, float32.
 
-    `mask_completion_BT` marks the completion's tokens, its EOS included; `ended_B` that EOS came.
-    `sampler_logprob_BT` is the decoder's own (none for recorded data) and only ever a metric;
+    `mask_completion_BT` is True for the completion's tokens, EOS included; `ended_B` is True if EOS was sampled.
+    `sampler_logprob_BT` is the decoder's (None for recorded data), and only used as a metric;
     `sampling_logprob_BT` (log pi_t) and `ref_logprob_BT` (log pi_ref) come from one scoring function
     (`learner.recall`). `sampling_value_BT` are the values of the algorithm's head at pi_t, if it has one.
     """
@@ -62,9 +63,7 @@ class Rollouts:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """What the judge said, in the rubric's units; `valid_PG` is False where there is no reward
-    (`reward_PG` is then NaN, so that a careless use is seen).
-    """
+    """The judge's rewards, in the rubric's units; `valid_PG` is False where there is none, and `reward_PG` NaN."""
 
     reward_PG: jax.Array
     valid_PG: jax.Array
@@ -73,9 +72,10 @@ class Rewards:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one step learns from. `weight_E` is the detached regression weight, or what else the algorithm weighs an
-    example by; examples with `mask_E` False count in no numerator and no denominator. `advantage_ERT` and `return_ERT`
-    (the reward to come) are those of single tokens, where the algorithm has such.
+    """The examples of a step. `weight_E` is the detached regression weight, or another weight of the algorithm's.
+
+    Examples with `mask_E` False are counted in no numerator or denominator. `advantage_ERT` and `return_ERT` are per
+    token, for algorithms that have them.
     """
 
     inputs_ER: Inputs
@@ -88,12 +88,12 @@ class Batch:
     return_ERT: jax.Array | None = None
 
     def take(self, index_E: jax.Array) -> "Batch":
-        """Pick examples, in the order given."""
+        """Return these examples, in this order."""
         return jax.tree.map(lambda leaf: leaf[index_E], self)
 
 
 def check(record: Record) -> Record:
-    """Return the record if its arrays fit their names; one letter has one size throughout.
+    """Return the record if its arrays match the axes in their names, each letter with one size.
 
     Raises ValueError naming the field, its shape and what was expected.
     """
@@ -109,7 +109,7 @@ def check(record: Record) -> Record:
 
 
 def _named_arrays(record: Any) -> Iterator[tuple[str, list[str], jax.Array]]:
-    """Go through the arrays with axes in their names; a record within has its own T and S."""
+    """Yield the arrays with axes in their names; a nested record has its own T and S."""
     for field in dataclasses.fields(record):
         suffix, value = _AXES.search(field.name), getattr(record, field.name)
         if suffix is None or value is None:
@@ -123,16 +123,16 @@ def _named_arrays(record: Any) -> Iterator[tuple[str, list[str], jax.Array]]:
 
 
 def masked_mean(value: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return the mean over the True entries, 0.0 where there is none. Metrics take `measured_mean`."""
+    """Return the mean over the True entries, 0.0 if there is none. Metrics use `measured_mean`."""
     total = jnp.sum(jnp.where(mask, value, 0.0))
     return total / jnp.maximum(jnp.sum(mask), 1)
 
 
 def measured_mean(value: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return the mean over the True entries, NaN where there is none: nothing was measured."""
+    """Return the mean over the True entries, NaN if there is none: nothing was measured."""
     return measured(masked_mean(value, mask), mask)
 
 
 def measured(value: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return a figure of the True entries, NaN where there is none."""
+    """Return `value`, or NaN if no entry of the mask is True."""
     return jnp.where(mask.any(), value, jnp.nan)

@@ -288,7 +288,8 @@ class Learner:
         dtype = jnp.dtype(self.settings.compute_dtype)
 
         def cast(name: str) -> Any:
-            return jax.tree.map(lambda leaf, total: models.lend(leaf, total, dtype), params[name], sums[name])
+            accumulate = models.cast_with_grad_accumulation
+            return jax.tree.map(lambda leaf, total: accumulate(leaf, total, dtype), params[name], sums[name])
 
         return {name: leaf if name == "layers" else cast(name) for name, leaf in params.items()}
 

@@ -1,13 +1,13 @@
 """The device mesh, the one table from logical axes to mesh axes, and moves between host and device.
 
-Every array names its axes logically (`width`, `heads`, `batch`...). `RULES` says on which mesh axes they lie; changing
-a layout is changing a row. The same devices are seen as one of two meshes, whose axes are
+Every array has logical axes (`width`, `heads`, `batch`...), and `RULES` maps them to mesh axes: to change a sharding,
+change a row. The same devices form one of two meshes, with axes
 
-    data, fsdp, tensor      while learning: weights gathered over `fsdp` as they are used
+    data, fsdp, tensor      while learning: weights are all-gathered over `fsdp` when they are used
     data, spread, tensor    while decoding: every weight is read for every token, so none is gathered (`decode_mesh`)
 
-Of several hosts every one puts its own parts of an array on its devices. What comes in is compared first: a host with
-other numbers would train another model in silence.
+Each host puts its own shards of an array on its devices. Inputs are compared between hosts first: a host with other
+numbers would silently train another model.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ from dar_jax import hosts
 from dar_jax.errors import SettingError
 from dar_jax.settings.fields import STRICT, Count
 
-# Mesh axes that a mesh has not are passed over, and so is the end of a row whose product does not divide a size.
+# Axes that a mesh lacks are skipped, as are the last axes of a row if their product does not divide a size.
 RULES: Mapping[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp", "spread"),
-    # Rows where they meet weights that lie over those axes themselves: moving rows is cheaper.
+    # Rows at weights that are sharded over the remaining axes: moving rows is cheaper than gathering weights.
     "batch_at_mlp": ("data", "fsdp"),
     "batch_at_vocab": ("data",),
     "layers": (),
     "vocab": ("tensor", "fsdp", "spread"),
-    # The vocabulary's own matrices are split along it alone: gathering one would be the largest array of a program.
+    # Vocabulary matrices are sharded along the vocabulary only: an all-gather would make a program's largest array.
     "vocab_width": (),
     "width": ("fsdp",),
     "heads": ("tensor",),
@@ -47,9 +47,9 @@ RULES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MeshShape:
-    """How many devices lie along each axis; fsdp left out (null) takes all that remain. `devices` uses only the
-    first so many of this machine's. `decode` devices hold one copy of the weights while decoding (null: as many as
-    one host has).
+    """The number of devices along each mesh axis; fsdp null takes all that remain. `devices` limits the run to the
+    first devices of this machine. `decode` is the number of devices that hold one copy of the weights while decoding
+    (null: those of one host).
     """
 
     data: Count = 1
@@ -59,16 +59,14 @@ class MeshShape:
     decode: Count | None = None
 
     def build(self, devices: Sequence[Any] | None = None) -> Mesh:
-        """Lay the devices, this machine's unless others are given, out as (data, fsdp, tensor).
+        """Return the (data, fsdp, tensor) mesh of these devices, by default this machine's.
 
-        Raises SettingError where the sizes do not multiply to the number of devices, or there are fewer.
+        Raises SettingError if the sizes do not multiply to the number of devices, or there are too few.
         """
         devices = (jax.devices() if devices is None else devices)[: self.devices]
         count = len(devices)
         if self.devices and self.devices > count:
-            raise SettingError(
-                f"mesh.devices: {self.devices} asked for, this machine has {count}; lower it or leave it out"
-            )
+            raise SettingError(f"mesh.devices: got {self.devices}, this machine has {count}; lower it or leave it out")
         _check_hosts(devices)
         fsdp = self.fsdp or max(1, count // (self.data * self.tensor))
         if self.data * fsdp * self.tensor != count:
@@ -81,7 +79,7 @@ class MeshShape:
 
 
 def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any) -> PartitionSpec:
-    """Place logical axes on mesh axes, each size over as many of its row's as divide it."""
+    """Return the PartitionSpec of logical axes: each over as many mesh axes of its row as divide its size."""
 
     def place(axis: str | None, size: int) -> str | tuple[str, ...] | None:
         names = tuple(name for name in RULES[axis] if name in mesh.shape) if axis else ()
@@ -93,7 +91,7 @@ def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Any) -> Par
 
 
 def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
-    """Ask the compiler to lay an activation out by its logical axes; nothing without a mesh."""
+    """Return an activation with the sharding of its logical axes; unchanged without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return array
@@ -101,27 +99,27 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def parts(axis: str, size: int) -> int:
-    """Count the parts that the mesh in use cuts an axis of this size into; 1 without a mesh."""
+    """Return the number of shards of an axis of this size on the current mesh; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else size // NamedSharding(mesh, spec((axis,), (size,), mesh)).shard_shape((size,))[0]
 
 
 def platform() -> str:
-    """Name the platform that what is traced now is compiled for: that of the mesh, which need not be this machine's."""
+    """Return the platform of the current mesh, which need not be this machine's (ahead-of-time compilation)."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
 
 
 def shardings(abstract: Any, axes: Any, mesh: Mesh) -> Any:
-    """Give every leaf of a tree of shapes its NamedSharding, from the tree of its logical axes."""
+    """Return the NamedSharding of every leaf of a tree of shapes, from the tree of its logical axes."""
     return jax.tree.map(lambda leaf, names: NamedSharding(mesh, spec(names, leaf.shape, mesh)), abstract, axes)
 
 
 def decode_mesh(mesh: Mesh, kv_heads: int, share: int | None = None) -> Mesh:
-    """See the devices of `mesh` as those of a decoder: groups of `share` neighbours hold one copy of the weights.
+    """Return the decode mesh of the devices of `mesh`: groups of `share` neighbours hold one copy of the weights.
 
-    As many of a group as the key/value heads allow split the heads (`tensor`), the others the rows; feed-forward and
-    vocabulary lie over the whole group. By default a group is what one host holds.
+    In a group the heads are sharded over as many devices as the key/value heads allow (`tensor`), rows over the rest;
+    feed-forward and vocabulary are sharded over the whole group. By default a group is the devices of one host.
     """
     devices = mesh.devices.flatten()
     share = math.gcd(devices.size, share or sum(each.process_index == devices[0].process_index for each in devices))
@@ -131,27 +129,27 @@ def decode_mesh(mesh: Mesh, kv_heads: int, share: int | None = None) -> Mesh:
 
 
 def replicated(tree: Any, mesh: Mesh) -> Any:
-    """Put host values on every device, whole. The one entrance for scalars, keys and masks.
+    """Return host values replicated on every device. All scalars, keys and masks enter the mesh here.
 
-    Raises SettingError where the hosts do not have the same.
+    Raises SettingError if the hosts' values differ.
     """
     return _enter(tree, jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), tree))
 
 
 def rows(tree: Any, mesh: Mesh) -> Any:
-    """Put host arrays on the mesh, split by their leading (row) axis; every host has them whole.
+    """Return host arrays sharded by their leading (row) axis; every host passes the whole arrays.
 
-    Raises SettingError where the hosts do not have the same.
+    Raises SettingError if the hosts' arrays differ.
     """
     arrays = jax.tree.map(np.asarray, tree)
     return _enter(arrays, jax.tree.map(lambda array: _by_rows(array, mesh), arrays))
 
 
-def own_rows(tree: Any, prompts: int, mesh: Mesh) -> tuple[list[int], Any]:
-    """Fetch the rows that this host answers for: their numbers, ascending, and these rows of each array.
+def local_rows(tree: Any, prompts: int, mesh: Mesh) -> tuple[list[int], Any]:
+    """Return the rows owned by this process: ascending global indices, and these rows of each array.
 
-    Every row is one host's, that holds it; so are all rows of a prompt, where the prompts divide among the mesh's data
-    and fsdp axes. Where several hosts hold a prompt, as where the tensor axis crosses them, prompts are dealt in turn.
+    Every row is owned by one host that holds it, and so are all rows of a prompt if the data and fsdp axes divide the
+    prompts. If several hosts hold the same prompts (a tensor axis across hosts), they own them in turn.
     """
     if hosts.count() == 1:
         whole = to_host(tree)
@@ -163,19 +161,19 @@ def own_rows(tree: Any, prompts: int, mesh: Mesh) -> tuple[list[int], Any]:
 
 
 def whole(tree: Any, mesh: Mesh) -> Any:
-    """Fetch device arrays as numpy arrays, wherever their parts lie; every host takes part."""
+    """Return device arrays as whole numpy arrays. A collective: every host must call it."""
     if hosts.count() > 1:
         tree = jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
     return to_host(tree)
 
 
 def relaid(tree: Any, mesh: Mesh) -> Any:
-    """Lay arrays of rows that are on the devices already out on another mesh of the same devices."""
+    """Return arrays of rows resharded to another mesh of the same devices."""
     return jax.device_put(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
 
 
 def joined(parts: Sequence[Any], mesh: Mesh) -> Any:
-    """Put arrays of rows one below the other, each device holding its share of the whole."""
+    """Return the concatenation of arrays of rows, sharded by rows."""
     if len(parts) == 1:
         return parts[0]
     tall = jax.eval_shape(_stacked, parts)
@@ -187,30 +185,30 @@ def _stacked(parts: Sequence[Any]) -> Any:
 
 
 def abstract_rows(tree: Any, mesh: Mesh) -> Any:
-    """Give shapes the places that `rows` would put such arrays in; no memory is taken."""
+    """Return shapes with the shardings that `rows` gives such arrays; no memory is used."""
     return placed(tree, jax.tree.map(lambda leaf: _by_rows(leaf, mesh), tree))
 
 
-def placed(shapes: Any, places: Any) -> Any:
-    """Join a tree of shapes with one of shardings, leaf by leaf."""
-    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
+def placed(shapes: Any, shardings: Any) -> Any:
+    """Return a tree of shapes with these shardings."""
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, shardings)
 
 
 def to_host(tree: Any) -> Any:
-    """Fetch device arrays as numpy arrays; of several hosts, those that every host holds whole."""
+    """Return device arrays as numpy arrays; with several hosts they must be replicated."""
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
 def uneven(setting: str, count: int, what: str, sizes: Mapping[str, int]) -> str | None:
-    """Return why these rows do not fit a mesh of these sizes, None where they divide among its devices.
+    """Return why these rows cannot be sharded on a mesh of these sizes, or None if they can.
 
-    What does not divide is replicated (`spec`), so that devices compute the same.
+    Rows that cannot be sharded are replicated (`spec`), and all devices compute the same.
     """
     shards = sizes["data"] * sizes["fsdp"]
     if count % shards == 0:
         return None
     return (
-        f"{setting}: {count} {what} cannot be shared out over the {shards} chips of data x fsdp, so that they compute"
+        f"{setting}: {count} {what} cannot be sharded over the {shards} chips of data x fsdp, which then all compute"
         f" the same; choose a multiple of {shards}, or a larger mesh.tensor"
     )
 
@@ -224,7 +222,7 @@ def _check_hosts(devices: Sequence[Any]) -> None:
     used = {device.process_index for device in devices}
     if len(used) < hosts.count():
         raise SettingError(
-            f"mesh.devices: the first {len(devices)} devices lie on {len(used)} of {hosts.count()} hosts; leave it out"
+            f"mesh.devices: the first {len(devices)} devices are on {len(used)} of {hosts.count()} hosts; leave it out"
         )
 
 
@@ -256,7 +254,7 @@ def _keyed(leaf: Any, array: jax.Array) -> jax.Array:
 
 
 def _digest(tree: Any) -> str:
-    """Describe arrays so that two descriptions are equal where the arrays are, to the bit."""
+    """Return a digest of arrays: equal for arrays that are equal to the bit."""
     bits = hashlib.blake2b(digest_size=8)
     shapes = []
     for leaf in jax.tree.leaves(tree):
@@ -266,7 +264,7 @@ def _digest(tree: Any) -> str:
 
 
 def _owners(array: jax.Array, prompts: int) -> np.ndarray:
-    """Name the host of each row."""
+    """Return the host that owns each row."""
     count = array.shape[0]
     holders: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     places: Mapping[Any, Any] = array.sharding.devices_indices_map(array.shape)
@@ -281,7 +279,7 @@ def _owners(array: jax.Array, prompts: int) -> np.ndarray:
 
 
 def _held(array: jax.Array, row_O: np.ndarray) -> np.ndarray:
-    """Take rows from the parts on this host's devices."""
+    """Return rows from the shards on this host's devices."""
     taken = np.empty((len(row_O), *array.shape[1:]), array.dtype)
     parts = {shard.index[0].indices(array.shape[0])[:2]: shard.data for shard in array.addressable_shards}
     for (start, stop), part in parts.items():

@@ -145,7 +145,7 @@ class Run:
         self.reporter.closing(self.judge, self.evaluator)
 
     def step(self) -> None:
-        """Make one step, or the rest of one that was resumed within."""
+        """Run one step, or the rest of one that was resumed within."""
         self.saved.check()  # a failed save ends the run before the judge is paid again
         self.timeline.begin()
         if self.batch is None:

@@ -13,7 +13,7 @@ from dar_jax.parallel import (
     MeshShape,
     constrain,
     decode_mesh,
-    own_rows,
+    local_rows,
     relaid,
     replicated,
     rows,
@@ -53,7 +53,7 @@ def test_a_mesh_that_does_not_use_every_device_is_refused(shape):
 
 
 def test_more_devices_than_there_are_is_refused():
-    with pytest.raises(SettingError, match=r"mesh.devices: 16 .* 8"):
+    with pytest.raises(SettingError, match=r"mesh.devices: got 16, .* 8"):
         MeshShape(devices=16).build()
 
 
@@ -156,7 +156,7 @@ def test_constrain_does_nothing_without_a_mesh_and_lays_out_with_one(mesh):
 
 
 def test_a_host_alone_answers_for_every_row(mesh):
-    numbers, own = own_rows({"a": rows(np.arange(8), mesh)}, 4, mesh)
+    numbers, own = local_rows({"a": rows(np.arange(8), mesh)}, 4, mesh)
     assert numbers == list(range(8))
     np.testing.assert_array_equal(own["a"], np.arange(8))
     np.testing.assert_array_equal(whole(rows(np.arange(8), mesh), mesh), np.arange(8))

@@ -34,7 +34,7 @@ class OfflineDPO(Recorded):
     label_smoothing: Share = Field(default=0.0, lt=0.5)
 
     def weigh(self, rollouts: Rollouts, rewards: Rewards | None = None) -> tuple[Batch, Metrics]:
-        """Make an example of each prompt's pair, the chosen one first."""
+        """Return a batch of the prompts' pairs, the chosen completion first."""
         better_E2 = jnp.tile(jnp.array([1.0, 0.0]), (rollouts.ended_B.shape[0] // 2, 1))
         return pairs_of(rollouts, better_E2, jnp.ones(better_E2.shape, bool)), completion_metrics(rollouts)
 

@@ -23,11 +23,11 @@ def write_adapter(folder: Path, config: DecoderConfig, params: Params, base: str
     """
     assert config.lora is not None
     tensors: dict[str, np.ndarray] = {}
-    for row in families.FAMILIES[config.family].rows:
+    for row in families.FAMILIES[config.family].tensors:
         holder = _at(params, row.path[:-1])
         if row.path[-1] != "kernel" or "lora_a" not in holder:
             continue
-        if row.beside:
+        if row.fused_with:
             raise SettingError(
                 f"--adapter: {config.family} keeps {row.name} as one tensor of several matrices, for which PEFT has no"
                 " adapters of this form; leave --adapter out to export the merged model"

@@ -1,1 +1,1 @@
-"""What the learner is made of: log-probs (scoring.py), optimizers, trainable heads, and the state that is saved."""
+"""Parts of the learner: log-probs (scoring.py), optimizers, and the state with its trainable heads."""

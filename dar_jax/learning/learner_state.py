@@ -29,7 +29,11 @@ class HeadState:
 
     def with_grad_accumulation(self, sums: HeadParams) -> HeadParams:
         """Return the parameters; the gradient through them is added to `sums`."""
-        return dict(jax.tree.map(lambda leaf, total: models.lend(leaf, total, leaf.dtype), self.params, sums))
+        return dict(
+            jax.tree.map(
+                lambda leaf, total: models.cast_with_grad_accumulation(leaf, total, leaf.dtype), self.params, sums
+            )
+        )
 
     def updated(self, head: Head | None, gradients: HeadParams, scale: jax.Array) -> "HeadState":
         """Return the state after one update by `scale` times the gradients."""

@@ -1,9 +1,9 @@
-"""The optimizers: Adafactor as the paper's runs had it, and AdamW.
+"""The optimizers: Adafactor as in the paper's runs, and AdamW.
 
-Adafactor's factors and norms belong to one weight matrix. Our layers are stacked and our heads are axes of their
-own, so each leaf is seen as the matrices it holds: one layer at a time, heads merged with their head size, and what
-Hugging Face stores as one matrix (Phi-3's query, key and value; its gate and up) put together.
-The update then equals that of the unstacked Hugging Face weights.
+Adafactor's factors and norms belong to one weight matrix. Here layers are stacked and heads have an axis of their own,
+so each leaf is treated as the matrices it holds: one layer at a time, heads merged with their head size, and what
+Hugging Face stores as one matrix (Phi-3's query, key and value; its gate and up) concatenated. The update then equals
+that of the unstacked Hugging Face weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from dar_jax.models import at, put
+from dar_jax.models import layer_at, set_layer
 from dar_jax.settings.fields import STRICT, CountOrZero, Positive, PositiveOrZero, Share
 
 Axes = tuple[str | None, ...]
@@ -28,8 +28,8 @@ Fused = Sequence[Sequence[str]]
 class Adafactor:
     """Adafactor as HF's Trainer runs it: no parameter scaling, no relative step, no momentum.
 
-    Learning rate constant after `warmup_updates` linear ones. `max_grad_norm` is off: DAR's mean weight is near 9, so a
-    norm that suits plain SFT would throttle it (watch `dar/weight_mean` before setting one).
+    The learning rate is constant after a linear warm-up of `warmup_updates`. `max_grad_norm` is off: DAR's mean weight
+    is near 9, so a norm that suits SFT would throttle it (watch `dar/weight_mean` before setting one).
     """
 
     name: Literal["adafactor"] = "adafactor"
@@ -41,7 +41,7 @@ class Adafactor:
     max_grad_norm: Positive | None = None
 
     def build(self, axes: Any, fused: Fused = ()) -> "Updater":
-        """Build the optimizer of params whose logical axes are `axes`; each group of paths in `fused` is one matrix."""
+        """Build the optimizer of parameters with logical axes `axes`; each group of paths in `fused` is one matrix."""
         return Updater(lambda axes: self._transformation(axes, fused), axes, self.max_grad_norm)
 
     def _transformation(self, axes: Any, fused: Fused) -> optax.GradientTransformation:
@@ -65,7 +65,7 @@ class AdamW:
     max_grad_norm: Positive | None = None
 
     def build(self, axes: Any, fused: Fused = ()) -> "Updater":
-        """Build the optimizer of params whose logical axes are `axes`; elementwise, it needs no `fused` matrices."""
+        """Build the optimizer of parameters with logical axes `axes`; it is elementwise, so `fused` is not used."""
         return Updater(self._transformation, axes, self.max_grad_norm)
 
     def _transformation(self, axes: Any) -> optax.GradientTransformation:
@@ -78,7 +78,7 @@ Optimizer = Adafactor | AdamW
 
 
 def learning_rate(settings: Optimizer) -> optax.Schedule:
-    """Return the schedule: linear over the warm-up updates (none of them at zero), then constant."""
+    """Return the schedule: linear over the warm-up updates (starting above zero), then constant."""
     warmup = max(settings.warmup_updates, 1)
     return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warmup)
 
@@ -92,9 +92,9 @@ def _finish(settings: Optimizer, scale: optax.GradientTransformation, axes: Any)
 
 
 class Updater:
-    """An optimizer of our tree: the stacked layers move one at a time, in place, each leaf where its own state lies.
+    """An optimizer of stacked parameters, which updates one layer at a time, in place.
 
-    `build` makes the transformation of a tree whose logical axes it is given, without a layer axis.
+    `build` returns the optax transformation of a tree from its logical axes, without the layer axis.
     """
 
     def __init__(
@@ -106,18 +106,18 @@ class Updater:
         self._limit = max_grad_norm
 
     def init(self, params: Any) -> Any:
-        """Make the state before the first update."""
+        """Return the state before the first update."""
         rest, layers = _divide(params)
         return self._rest.init(rest), jax.vmap(self._layer.init)(layers)
 
     def apply(
         self, params: Any, gradients: Any, state: Any, scale: jax.Array, wanted: jax.Array | bool = True
     ) -> tuple[Any, Any, jax.Array, jax.Array]:
-        """Make one update by `scale` times the gradients, which may be of a smaller dtype.
+        """Return params and state after an update by `scale` times the gradients, which may be of a smaller dtype.
 
-        Return params, state, the norm of the scaled gradients over all weights before any clipping, and whether the
-        update was applied. Unless it is `wanted` and the norm and all new params are finite, params and state come
-        back as they are, to the bit.
+        Also return the norm of the scaled gradients over all weights, before clipping, and whether the update was
+        applied. Unless it is `wanted` and the norm and all new params are finite, params and state are unchanged, to
+        the bit.
         """
         norm = scale * optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients))
         if self._limit:
@@ -126,37 +126,39 @@ class Updater:
         (rest, layers), (rest_gradients, layer_gradients) = _divide(params), _divide(gradients)
         rest, rest_state = _moved(self._rest, rest, rest_gradients, state[0], scale, applied)
 
-        def move(index: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            layer, before = at(carry, index)
-            return put(carry, _moved(self._layer, layer, at(layer_gradients, index), before, scale, applied), index)
+        def update(index: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            layer, before = layer_at(carry, index)
+            return set_layer(
+                carry, _moved(self._layer, layer, layer_at(layer_gradients, index), before, scale, applied), index
+            )
 
-        layers, layer_state = jax.lax.fori_loop(0, _count(layers), move, (layers, state[1]))
+        layers, layer_state = jax.lax.fori_loop(0, _count(layers), update, (layers, state[1]))
         return {**rest, **layers}, (rest_state, layer_state), norm, applied
 
     def _stays_finite(self, params: Any, gradients: Any, state: Any, scale: jax.Array) -> jax.Array:
-        """Return whether all params are finite after the update, which is computed for this and not kept.
+        """Return whether all params would be finite after the update.
 
-        To keep it until the answer is known would take the room of a second state.
+        The update is computed for this check and again when applied: holding it would need memory for a second state.
         """
-        # Without the barrier XLA takes this update and the applied one for the same, and holds it beside the old state.
+        # Without the barrier XLA merges this update with the applied one, and holds it beside the old state.
         gradients = jax.lax.optimization_barrier(gradients)
         (rest, layers), (rest_gradients, layer_gradients) = _divide(params), _divide(gradients)
 
-        def look(index: int, finite: jax.Array) -> jax.Array:
-            layer, before = at((layers, state[1]), index)
-            return finite & all_finite(_moved(self._layer, layer, at(layer_gradients, index), before, scale)[0])
+        def check(index: int, finite: jax.Array) -> jax.Array:
+            layer, before = layer_at((layers, state[1]), index)
+            return finite & all_finite(_moved(self._layer, layer, layer_at(layer_gradients, index), before, scale)[0])
 
         finite = all_finite(_moved(self._rest, rest, rest_gradients, state[0], scale)[0])
-        return jax.lax.fori_loop(0, _count(layers), look, finite)
+        return jax.lax.fori_loop(0, _count(layers), check, finite)
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Return whether every number of a tree is finite; True for an empty one."""
+    """Return whether all numbers in a tree are finite; True for an empty tree."""
     return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)], bool).all()
 
 
 def chosen(condition: jax.Array, new: Any, old: Any) -> Any:
-    """Return the tree `new` where the condition holds, else `old`."""
+    """Return the tree `new` if the condition holds, else `old`."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
 
 
@@ -165,7 +167,7 @@ def _count(layers: Any) -> int:
 
 
 def _divide(tree: Any) -> tuple[Any, Any]:
-    """Part what is stacked from what is not; both keep the tree's own paths."""
+    """Split a tree into leaves without and with a layer axis; both keep their paths."""
     return {name: leaf for name, leaf in tree.items() if name != "layers"}, {"layers": tree["layers"]}
 
 
@@ -177,7 +179,7 @@ def _moved(
     scale: jax.Array,
     applied: jax.Array | None = None,
 ) -> tuple[Any, Any]:
-    """Return params and state after the update; as they are where `applied` is False."""
+    """Return params and state after the update, unchanged if `applied` is False."""
     scaled = jax.tree.map(lambda leaf: scale * leaf.astype(jnp.float32), gradients)
     updates, new_state = optimizer.update(scaled, state, params)
     new = optax.apply_updates(params, updates), new_state
@@ -187,8 +189,8 @@ def _moved(
 def as_matrices(inner: optax.GradientTransformation, axes: Any, fused: Fused = ()) -> optax.GradientTransformation:
     """Return `inner` applied to every weight as Hugging Face stores it, transposed.
 
-    Heads and their head size are one axis. The parameters of a group in `fused`, paths with slashes, are one matrix,
-    side by side along their last (output) axis, under the path of the first.
+    Heads and head size become one axis. The parameters of a group in `fused` (paths with slashes) are concatenated
+    along their last (output) axis, under the path of the first.
     """
 
     def shaped(tree: Any) -> Any:
@@ -220,7 +222,7 @@ def _split(tree: Any, like: Any, fused: Fused) -> Any:
 
 
 def _present(flat: Any, fused: Fused) -> Fused:
-    # Adapters move in place of what is fused, and what is stacked moves apart from the rest.
+    # Absent if adapters are trained instead, or in the other half of `_divide`.
     return [group for group in fused if all(path in flat for path in group)]
 
 
@@ -229,7 +231,7 @@ def _is_axes(node: Any) -> bool:
 
 
 def _joins(names: Axes, position: int) -> bool:
-    """Whether this axis is the head size behind its heads: Hugging Face stores the two as one."""
+    """Return whether this axis is the head size after its heads: Hugging Face stores the two as one."""
     before = names[position - 1] if position else None
     return names[position] == "head_size" and before in ("heads", "kv_heads")
 

@@ -1,6 +1,6 @@
-"""Log-probs of given tokens, in chunks: the `[B, T, V]` logits are never held (house rule for 150k vocabularies).
+"""Log-probs of given tokens, computed in chunks so that the `[B, T, V]` logits are never held.
 
-One function scores pi_theta, pi_t and pi_ref, so that equal parameters give equal numbers, to the bit.
+One function scores pi_theta, pi_t and pi_ref, so that equal parameters give equal log-probs to the bit.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ def completion_logprobs(
     gradients: Params | None = None,
     remat: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return `logprob_BT`, log p(token | all before it) of the last `length` = T positions, and `hidden_BTD`, the
-    hidden states that each was told from.
+    """Return `logprob_BT`, log p(token | all tokens before it) of the last `length` = T positions, and `hidden_BTD`,
+    the hidden states before each of these tokens.
 
-    Nats, float32, of softmax(logits / temperature). Positions where the mask is False hold numbers without
-    meaning: mask them. Padding may lie on either side; RoPE counts real tokens only. `gradients` are those of the
+    Nats, float32, under softmax(logits / temperature). Values at masked positions are meaningless: mask them. Padding
+    may be on either side; RoPE counts real tokens only. `gradients` are those of the
     layers, and `remat` is for their way back, as `Decoder` takes them.
     """
     model = bind(config, params)
-    hidden_BSD, _ = model(inputs, gradients=gradients, remat=remat)
+    hidden_BSD, _ = model(inputs, grad_sums=gradients, remat=remat)
     hidden_BTD = hidden_BSD[:, -length - 1 : -1]
     logprob_BT = chunked_logprobs(
         model.logits, hidden_BTD, inputs.token_BT[:, -length:], temperature=temperature, chunk=chunk
@@ -47,7 +47,7 @@ def chunked_logprobs(
     temperature: float = 1.0,
     chunk: int = 64,
 ) -> jax.Array:
-    """Return `logprob_BT` of the targets, holding logits of at most `chunk` positions at a time."""
+    """Return `logprob_BT` of the targets; logits of at most `chunk` positions are held at a time."""
     rows, length = target_BT.shape
     if length <= chunk:
         return _logprobs(logits, hidden_BTD, target_BT, temperature)
@@ -71,7 +71,7 @@ def _logprobs(
     temperature: float,
 ) -> jax.Array:
     logits_BTV = logits(hidden_BTD) / temperature
-    # Comparing with an iota keeps a vocabulary split over devices where it is; a gather would collect it.
+    # Comparing with an iota keeps a sharded vocabulary sharded; a gather would all-gather it.
     vocabulary_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, logits_BTV.shape[-1]), 2)
     picked_BT = jnp.where(vocabulary_V == target_BT[..., None], logits_BTV, 0.0).sum(-1)
     return picked_BT - jax.nn.logsumexp(logits_BTV, axis=-1)

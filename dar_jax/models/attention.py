@@ -18,9 +18,11 @@ from dar_jax.models.layers import Norm, Projection
 from dar_jax.models.rope import Rotation, rotate
 
 
-class View(NamedTuple):
-    """How a layer sees: rotations, which of the tokens just read each may see, which of them are real, whether it is
-    local; with a cache, which of the positions before them each may see.
+class AttentionMasks(NamedTuple):
+    """Attention masks and rotary tables of one layer type (global or local).
+
+    `mask_BTS` is over the tokens of this call, `mask_BS` marks the real ones among them, `local` is True for a sliding
+    window, and `past_BTS` is over cached positions (None without a cache).
     """
 
     rotation: Rotation
@@ -30,7 +32,7 @@ class View(NamedTuple):
     past_BTS: Any
 
 
-_NEVER = -1e30  # finite, so that a row with nothing to attend to gives a plain average and not NaN
+_NEVER = -1e30  # finite, so that a row with nothing to attend to averages its values instead of giving NaN
 
 
 class Attention(nnx.Module):
@@ -48,8 +50,8 @@ class Attention(nnx.Module):
             self.key_norm = Norm(config, *(("kv_heads",) if shared else ()), "head_size")
         self.config = config
 
-    def __call__(self, hidden_BTD: jax.Array, view: View, past: Past | None) -> tuple[jax.Array, KeyValue]:
-        """Attend, to what is cached too, and return the new keys and values, or the cache that has them written."""
+    def __call__(self, hidden_BTD: jax.Array, view: AttentionMasks, past: Past | None) -> tuple[jax.Array, KeyValue]:
+        """Return the attention output, and the new keys and values or the updated cache of this layer."""
         rotation = view.rotation
         query_BTNH, key_BTKH, value_BTKH = self.query(hidden_BTD), self.key(hidden_BTD), self.value(hidden_BTD)
         if self.config.qk_norm:
@@ -67,8 +69,10 @@ class Attention(nnx.Module):
             mixed_BTNH = attend(query_BTNH, [(*new, mask_BTS)], self.config)
         return self.output(mixed_BTNH), new
 
-    def _attended(self, query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, view: View) -> jax.Array:
-        """Attend without a cache, by the kernel of the settings."""
+    def _attended(
+        self, query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, view: AttentionMasks
+    ) -> jax.Array:
+        """Return the attention of these tokens to each other, by the kernel in the settings."""
         if self.config.attention == "splash":
             return kernels.splash(query_BTNH, key_BKSH, value_BKSH, view.mask_BS, view.local, self.config)
         if self.config.attention == "cudnn":
@@ -79,11 +83,11 @@ class Attention(nnx.Module):
 def attend(
     query_BTNH: jax.Array, stretches: Sequence[tuple[jax.Array, jax.Array, jax.Array]], config: DecoderConfig
 ) -> jax.Array:
-    """Mix the values each query may see, softmax in float32; `[B, T, N, H]`.
+    """Return grouped-query attention `[B, T, N, H]`, with the softmax in float32.
 
-    Positions come in stretches (keys `[B, K, S, H]`, values, mask `[B, T, S]`) with one softmax over all: a cache is
-    read where it lies, and not written first. Query heads stay grouped, so that no key or value is repeated in memory:
-    the T x M queries of a key/value head are the rows (`Q`) of one matrix product.
+    Keys `[B, K, S, H]`, values and masks `[B, T, S]` come in stretches of positions with one softmax over all of them,
+    so that a cache is read in place. Query heads stay grouped and no key or value is repeated in memory: the T x M
+    queries of a key/value head are the rows (`Q`) of one matmul.
     """
     rows, queries, _, size = query_BTNH.shape
     query_BKTMH = query_BTNH.reshape(rows, queries, stretches[0][0].shape[1], -1, size).swapaxes(1, 2)
@@ -105,7 +109,7 @@ def _scores(query_BKTMH: jax.Array, key_BKSH: jax.Array, mask_BTS: jax.Array, co
 
 
 def _softmax(scores: Sequence[jax.Array]) -> list[jax.Array]:
-    """Share out one whole over the last axes of all."""
+    """Return the softmax over the last axes of all scores together."""
     if len(scores) == 1:
         return [jax.nn.softmax(scores[0], axis=-1)]
     top = ft.reduce(jnp.maximum, [score.max(-1, keepdims=True) for score in scores])
@@ -122,25 +126,27 @@ def _mixed(share_BKTMS: jax.Array, value_BKSH: jax.Array, dtype: jnp.dtype) -> j
 
 
 def capped(value: jax.Array, cap: float | None) -> jax.Array:
-    """Bend values smoothly into (-cap, cap) (Bello et al. 2016); None leaves them."""
+    """Return values soft-capped into (-cap, cap) (Bello et al. 2016), or unchanged if the cap is None."""
     return value if cap is None else cap * jnp.tanh(value / cap)
 
 
-def views(
+def attention_masks(
     config: DecoderConfig, position_BT: jax.Array, mask_BS: jax.Array, offset: jax.Array | int | None
-) -> tuple[View, View]:
-    """Say how a global and a local layer see; `offset` counts the cached positions, None without a cache.
+) -> tuple[AttentionMasks, AttentionMasks]:
+    """Return the masks of global and of local layers; `offset` is the number of cached positions, None without a cache.
 
-    Each query sees real positions up to its own, in a local layer the last `window` of them.
+    Each query attends to real positions up to its own, in a local layer to the last `window` of them.
     """
     queries, past = position_BT.shape[1], mask_BS.shape[1]
     mask_BT = mask_BS if offset is None else jax.lax.dynamic_slice_in_dim(mask_BS, offset, queries, axis=1)
     own_TT = _distances(queries, queries, 0)
     own_BTT = (own_TT >= 0) & mask_BT[:, None, :]
     rotation = config.rope.rotation(position_BT, config.head_size)
-    everywhere = View(rotation, own_BTT, mask_BT, jnp.array(False), None)
+    everywhere = AttentionMasks(rotation, own_BTT, mask_BT, jnp.array(False), None)
     local_rotation = config.local_rope.rotation(position_BT, config.head_size) if config.local_rope else rotation
-    nearby = View(local_rotation, own_BTT & (own_TT < _window(config, queries)), mask_BT, jnp.array(True), None)
+    nearby = AttentionMasks(
+        local_rotation, own_BTT & (own_TT < _window(config, queries)), mask_BT, jnp.array(True), None
+    )
     if offset is None:
         return everywhere, nearby
     past_TS = _distances(queries, past, offset)

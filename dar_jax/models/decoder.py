@@ -1,7 +1,7 @@
 """The decoder: embedding, layers stacked on a leading axis, head.
 
-NNX defines the modules; what runs is a plain tree of arrays: `init` or `load` makes it, `bind` gives a
-module over it inside a jitted function.
+NNX defines the modules; parameters are plain trees of arrays, made by `init` or `huggingface.load`. `bind` merges them
+into a module inside a jitted function.
 """
 
 import functools as ft
@@ -14,12 +14,12 @@ from flax import nnx
 
 from dar_jax.batches import Inputs
 from dar_jax.models import kernels
-from dar_jax.models.attention import Attention, View, capped, views
+from dar_jax.models.attention import Attention, AttentionMasks, attention_masks, capped
 from dar_jax.models.cache import Cache, Past
 from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.layers import Axes, Mlp, Norm, random
 from dar_jax.models.lora import join, split
-from dar_jax.models.stack import scan, through
+from dar_jax.models.stack import scan_layers, scan_layers_accumulating_grads
 from dar_jax.parallel import constrain
 
 Params = dict[str, Any]
@@ -39,7 +39,7 @@ class Layer(nnx.Module):
             self.mlp_post_norm = Norm(config, "width")
 
     def __call__(self, hidden_BTD: jax.Array, *context: Any) -> tuple[jax.Array, Any]:
-        """Read on; `context` is what `Attention` wants beside the hidden states."""
+        """Return the hidden states after this layer, and its keys and values; `context` is passed to `Attention`."""
         mixed_BTD, cached = self.attention(self._norm("attention_norm", hidden_BTD), *context)
         hidden_BTD = hidden_BTD + self._norm("attention_post_norm", mixed_BTD)
         changed_BTD = self.mlp(self._norm("mlp_norm", hidden_BTD))
@@ -71,26 +71,27 @@ class Decoder(nnx.Module):
         position_BT: jax.Array | None = None,
         cache: Cache | None = None,
         offset: jax.Array | int = 0,
-        keep: bool = False,
-        gradients: Params | None = None,
+        return_cache: bool = False,
+        grad_sums: Params | None = None,
         remat: bool = True,
     ) -> tuple[jax.Array, Cache | None]:
-        """Read tokens; return the hidden states before the head `[B, T, D]`, and the cache if one came, or a new one of
-        these tokens with `keep`.
+        """Return the final hidden states `[B, T, D]`, before the head, and the cache.
 
-        Without a cache S is T, and query t sees position s where s <= t and `mask_BS`. With one, S are its positions,
-        the keys and values go to offset..offset+T, which must lie within S, and query t sees s <= offset + t.
-        `position_BT` counts real tokens only (`positions`, of which it is the default).
-        With `gradients`, to which those of the layers are added on the way back (`stack.through`), there is no cache,
-        and each layer is cast to the embedding's dtype as it is come to; what enters it is kept, without `remat` its
-        matrix products too.
+        Without a cache S is T, and query t attends to position s where s <= t and `mask_BS`; the returned cache holds
+        these tokens with `return_cache`, else it is None. With a cache, S are its positions: keys and values are
+        written at offset..offset+T, which must lie within S, and query t attends to s <= offset + t.
+        `position_BT` counts real tokens only; it defaults to `positions(mask_BS)`.
+
+        With `grad_sums`, the layers' gradients are added to it in the backward pass
+        (`scan_layers_accumulating_grads`); there is no cache. Each layer is cast to the embedding's dtype when it runs;
+        its input is saved for the backward pass, and without `remat` its matmul outputs too.
         """
         position_BT = positions(inputs.mask_BS) if position_BT is None else position_BT
-        seen = views(self.config, position_BT, inputs.mask_BS, None if cache is None else offset)
+        seen = attention_masks(self.config, position_BT, inputs.mask_BS, None if cache is None else offset)
         graphdef, stacked = nnx.split(self.layers)
         layers, local, hidden_BTD = _arrays(stacked), jnp.array(self.config.local), self._embedded(inputs)
         config = self.config
-        if gradients is not None:
+        if grad_sums is not None:
 
             def learn(learnt: Any, fixed: Any, hidden_BTD: jax.Array, seen: Any) -> jax.Array:
                 layer = nnx.merge(graphdef, join(learnt, fixed[0]))
@@ -100,27 +101,29 @@ class Decoder(nnx.Module):
             cast = ft.partial(_cast, config, hidden_BTD.dtype)
             policy = jax.checkpoint_policies.nothing_saveable if remat else _is_worth_keeping
             learn = jax.checkpoint(learn, policy=policy, prevent_cse=False)
-            hidden_BTD = through(learn, cast, learnt, (fixed, local), gradients, hidden_BTD, seen)
+            hidden_BTD = scan_layers_accumulating_grads(
+                learn, cast, learnt, (fixed, local), grad_sums, hidden_BTD, seen
+            )
             return self.norm(hidden_BTD), None
 
         def read(hidden_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
             params, cached, local = layer
-            past = None if cached is None else Past(cached, offset if apart else None)
+            past = None if cached is None else Past(cached, offset if unstacked else None)
             hidden_BTD, new = nnx.merge(graphdef, params)(hidden_BTD, _view(config, local, seen), past)
-            return hidden_BTD, new if keep or past is not None else None
+            return hidden_BTD, new if return_cache or past is not None else None
 
-        # A loop over stacked layers that wrote into the cache would copy it, layer by layer: it only reads, and all
-        # layers' new positions are written after it. Layers that lie apart would be copied if written afterwards.
+        # A scan over stacked layers that wrote to the cache would copy it in every layer: it only reads, and the new
+        # positions of all layers are written after it. The caches of unstacked layers are written inside the loop.
         cached = None if cache is None else (cache.key_LBKSH, cache.value_LBKSH)
-        apart = cache is not None and cache.is_listed
-        hidden_BTD, new = scan(read, hidden_BTD, (layers, cached, local))
+        unstacked = cache is not None and cache.is_unstacked
+        hidden_BTD, new = scan_layers(read, hidden_BTD, (layers, cached, local))
         if new is not None:
             added = Cache(key_LBKSH=new[0], value_LBKSH=new[1])
-            cache = added if cache is None or apart else cache.write(added, offset)
+            cache = added if cache is None or unstacked else cache.write(added, offset)
         return self.norm(hidden_BTD), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Score every token of the vocabulary, float32; hidden `[..., D]` gives `[..., V]`."""
+        """Return float32 logits `[..., V]` of hidden states `[..., D]`."""
         head, equation = (self.embed, "...D,VD->...V") if self.config.tied_head else (self.head, "...D,DV->...V")
         between = (None,) * (hidden.ndim - 2)
         hidden = constrain(hidden, "batch_at_vocab", *between, None)
@@ -135,23 +138,23 @@ class Decoder(nnx.Module):
         return constrain(hidden_BTD, "batch", None, None)
 
 
-def _view(config: DecoderConfig, local: jax.Array, seen: tuple[View, View]) -> View:
-    """Choose how a layer sees: where all are alike, before the program is compiled."""
+def _view(config: DecoderConfig, local: jax.Array, seen: tuple[AttentionMasks, AttentionMasks]) -> AttentionMasks:
+    """Return the masks of a layer; if all layers have one type the choice is made at trace time."""
     everywhere, nearby = seen
     if len(set(config.local)) == 1:
         return nearby if config.local[0] else everywhere
-    chosen: View = jax.tree.map(ft.partial(jnp.where, local), nearby, everywhere)
+    chosen: AttentionMasks = jax.tree.map(ft.partial(jnp.where, local), nearby, everywhere)
     return chosen
 
 
 def _cast(config: DecoderConfig, dtype: Any, layer: Params) -> Params:
-    """Cast a layer where it lies: what is then gathered from other devices has half the bytes."""
+    """Cast a layer before it is all-gathered, so that half the bytes are sent."""
     axes, _ = split(logical_axes(config)["layers"], config.lora)
     return jax.tree.map(lambda leaf, names: constrain(_rounded(leaf, dtype), *names[1:]), layer, axes)
 
 
 def _rounded(leaf: jax.Array, dtype: Any) -> jax.Array:
-    """Cast. Rounding before it keeps XLA from moving the cast out of the loop, over a second copy of all layers."""
+    """Cast a leaf. The rounding keeps XLA from hoisting the cast out of the layer loop, which would copy all layers."""
     if leaf.dtype == dtype:
         return leaf
     kind = jnp.finfo(dtype)
@@ -159,34 +162,34 @@ def _rounded(leaf: jax.Array, dtype: Any) -> jax.Array:
 
 
 def _is_worth_keeping(primitive: Any, *inputs: Any, **terms: Any) -> bool:
-    """Tell products with weights and fused attention from what is sooner made again: attention scores are large."""
+    """Return True for matmuls with weights and fused attention; attention scores are large and cheap to recompute."""
     is_product = jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *inputs, **terms)
     return is_product or primitive.name in kernels.PRIMITIVES
 
 
 def positions(mask_BS: jax.Array) -> jax.Array:
-    """Count the real tokens before each position, so that padding does not move them."""
+    """Return the number of real tokens before each position, so that padding does not shift them."""
     return jnp.maximum(jnp.cumsum(mask_BS, axis=-1, dtype=jnp.int32) - 1, 0)
 
 
 def bind(config: DecoderConfig, params: Params) -> Decoder:
-    """Give a decoder over these parameters; cheap enough for every trace."""
+    """Return a decoder over these parameters; cheap enough to call in every trace."""
     model: Decoder = nnx.merge(_abstract_module(config)[0], params)
     return model
 
 
 def init(config: DecoderConfig, key: jax.Array) -> Params:
-    """Draw random float32 parameters; jit it with `out_shardings` to draw them where they shall lie."""
+    """Draw random float32 parameters; jit it with `out_shardings` to draw them sharded."""
     return _arrays(nnx.state(Decoder(config, rngs=nnx.Rngs(key))))
 
 
 def abstract(config: DecoderConfig) -> Params:
-    """Give the shapes of the parameters, without memory."""
+    """Return the shapes and dtypes of the parameters; no memory is used."""
     return _arrays(_abstract_module(config)[1])
 
 
 def logical_axes(config: DecoderConfig) -> Params:
-    """Name the axes of every parameter, in the structure of `abstract`: a tuple a leaf."""
+    """Return the logical axes of every parameter, a tuple a leaf, in the structure of `abstract`."""
 
     def name(path: Any, variable: nnx.Variable[Any]) -> Axes:
         axes: Axes = variable.get_metadata()["axes"]
@@ -209,7 +212,7 @@ def _plain(tree: Any) -> Any:
 
 
 def _stacked(config: DecoderConfig, rngs: nnx.Rngs) -> Layer:
-    """Build every layer at once; each parameter gains a leading layer axis."""
+    """Build all layers at once; each parameter has a leading layer axis."""
 
     def build(key: jax.Array) -> Params:
         return _arrays(nnx.state(Layer(config, rngs=nnx.Rngs(key))))
@@ -221,6 +224,6 @@ def _stacked(config: DecoderConfig, rngs: nnx.Rngs) -> Layer:
 
 @ft.cache
 def _abstract_module(config: DecoderConfig) -> tuple[Any, Any]:
-    """Give the decoder without numbers: its definition, and its parameters as shapes."""
+    """Return the graph definition of the decoder and the shapes of its parameters."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
     return graphdef, state

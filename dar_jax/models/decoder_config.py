@@ -79,7 +79,7 @@ class DecoderConfig:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How long each logical axis is."""
+        """The size of each logical axis."""
         return {
             "layers": self.layers,
             "vocab": self.vocab_size,
@@ -94,5 +94,5 @@ class DecoderConfig:
 
     @property
     def local(self) -> tuple[bool, ...]:
-        """Say of each layer whether it sees the window alone."""
+        """Whether each layer attends only to the window."""
         return self.local_layers or (self.window is not None,) * self.layers

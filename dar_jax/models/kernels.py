@@ -1,7 +1,7 @@
-"""Attention by fused kernels, which never hold the scores, where no cache is read: prefill, recall and regress.
+"""Fused attention kernels, which never hold the scores, for attention without a cache: prefill, recall and regress.
 
-splash   the Pallas kernel of jax for TPUs, blocks that nothing sees left out; on a CPU interpreted, for tests
-cudnn    NVIDIA's, through `jax.nn.dot_product_attention`
+splash   jax's Pallas kernel for TPUs, which skips fully masked blocks; interpreted on a CPU, for tests
+cudnn    NVIDIA's kernel, through `jax.nn.dot_product_attention`
 """
 
 import functools as ft
@@ -16,19 +16,21 @@ from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.parallel import platform, spec
 
 _PLATFORMS = {"splash": ("tpu", "cpu"), "cudnn": ("gpu", "cuda")}
-# What they are called in a traced program, on the way forth.
+# Names of their forward primitives in a jaxpr.
 PRIMITIVES = {"pallas_call", "dot_product_attention_fwd_wrapper"}
 _TILE = 128
 _LARGEST_BLOCK = 512
 
 
 def check(config: DecoderConfig, platform: str) -> None:
-    """Raise SettingError where the kernel asked for cannot compute this decoder on this platform."""
+    """Raise SettingError if the kernel of the settings cannot compute this decoder on this platform."""
     kernel = config.attention
     if kernel != "xla" and platform not in _PLATFORMS[kernel]:
-        raise SettingError(f"learning.attention: {kernel} is no kernel of a {platform}; choose xla, or leave it out")
+        raise SettingError(f"learning.attention: {kernel} does not run on a {platform}; choose xla, or leave it out")
     if kernel == "cudnn" and config.score_cap is not None:
-        raise SettingError("learning.attention: cudnn caps no scores, as this model does; choose xla, or leave it out")
+        raise SettingError(
+            "learning.attention: cudnn cannot cap scores, as this model does; choose xla, or leave it out"
+        )
 
 
 def splash(
@@ -39,7 +41,7 @@ def splash(
     local: jax.Array,
     config: DecoderConfig,
 ) -> jax.Array:
-    """Attend as `attention.attend` does, each device its own rows and heads; padding attends to padding alone."""
+    """Return what `attention.attend` does, sharded by rows and heads; padding attends only to padding."""
     query_BNTH = query_BTNH.swapaxes(1, 2) * jnp.asarray(_scale(config), query_BTNH.dtype)
     heads = ("batch", "heads", None, None), ("batch", "kv_heads", None, None), ("batch", "kv_heads", None, None)
     arrays = (query_BNTH, key_BKSH.astype(query_BNTH.dtype), value_BKSH.astype(query_BNTH.dtype))
@@ -57,7 +59,7 @@ def splash(
 def cudnn(
     query_BTNH: jax.Array, key_BKSH: jax.Array, value_BKSH: jax.Array, mask_BTS: jax.Array, config: DecoderConfig
 ) -> jax.Array:
-    """Attend as `attention.attend` does."""
+    """Return what `attention.attend` does."""
     key_BSKH, value_BSKH = (array.swapaxes(1, 2).astype(query_BTNH.dtype) for array in (key_BKSH, value_BKSH))
     return jax.nn.dot_product_attention(
         query_BTNH, key_BSKH, value_BSKH, mask=mask_BTS[:, None], scale=_scale(config), implementation="cudnn"
@@ -88,7 +90,7 @@ def _splash(
 
 
 def _kernel(heads: int, length: int, window: int | None, cap: float | None) -> Callable[..., jax.Array]:
-    """Make the kernel of one row: queries, keys, values, and segments that attend to themselves alone."""
+    """Return the kernel of one row: a function of queries, keys, values and segment ids."""
     from jax.experimental.pallas.ops.tpu import splash_attention
 
     shape = (length, length)

@@ -19,30 +19,30 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def random(config: DecoderConfig, axes: Axes, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
-    """Make a float32 parameter of normal values, as the family initialises its matrices."""
+    """Return a float32 parameter of normal values with the family's standard deviation."""
     shape = tuple(config.sizes[axis] for axis in axes)
     return nnx.Param(config.init_std * jax.random.normal(rngs.params(), shape), axes=axes)
 
 
 def uniform(config: DecoderConfig, axes: Axes, rngs: nnx.Rngs) -> nnx.Param[jax.Array]:
-    """Make a float32 parameter as an adapter's first matrix starts."""
+    """Return a float32 parameter with the uniform initialization of an adapter's first matrix."""
     shape = tuple(config.sizes[axis] for axis in axes)
     limit = bound(shape)
     return nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-limit, maxval=limit), axes=axes)
 
 
 def zeros(config: DecoderConfig, axes: Axes) -> nnx.Param[jax.Array]:
-    """Make a float32 parameter of zeros."""
+    """Return a float32 parameter of zeros."""
     return nnx.Param(jnp.zeros([config.sizes[axis] for axis in axes]), axes=axes)
 
 
 def ones(config: DecoderConfig, axes: Axes) -> nnx.Param[jax.Array]:
-    """Make a float32 parameter of ones."""
+    """Return a float32 parameter of ones."""
     return nnx.Param(jnp.ones([config.sizes[axis] for axis in axes]), axes=axes)
 
 
 class Projection(nnx.Module):
-    """A matrix from the last axes of a value to others; its bias and its adapter, where it has them."""
+    """A linear map from the last axes of a value to others, with an optional bias and adapter."""
 
     def __init__(
         self, config: DecoderConfig, name: str, inputs: Axes, outputs: Axes, *, bias: bool, rngs: nnx.Rngs
@@ -57,7 +57,7 @@ class Projection(nnx.Module):
         self.contracted = len(inputs)
 
     def __call__(self, value: jax.Array) -> jax.Array:
-        """Project; the leading axes stay."""
+        """Return the projection; leading axes stay."""
         projected = jnp.tensordot(value, self.kernel[...], self.contracted)
         if hasattr(self, "lora_a"):
             low = jnp.tensordot(value, self.lora_a[...], self.contracted)
@@ -66,21 +66,21 @@ class Projection(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """Divide by the root mean square over the last axes and scale, in float32 (Zhang & Sennrich 2019)."""
+    """RMSNorm over the last axes, computed in float32 (Zhang & Sennrich 2019)."""
 
     def __init__(self, config: DecoderConfig, *axes: str) -> None:
         self.scale = zeros(config, axes) if config.centred_norms else ones(config, axes)
         self.eps, self.centre = config.norm_eps, 1.0 if config.centred_norms else 0.0
 
     def __call__(self, value: jax.Array) -> jax.Array:
-        """Normalise; the dtype stays."""
+        """Return the normalized value in its own dtype."""
         wide, scale = value.astype(jnp.float32), self.scale[...].astype(jnp.float32)
         mean_square = jnp.mean(wide * wide, axis=range(-scale.ndim, 0), keepdims=True)
         return (wide * jax.lax.rsqrt(mean_square + self.eps) * (self.centre + scale)).astype(value.dtype)
 
 
 class Mlp(nnx.Module):
-    """The gated feed-forward part of a layer (Shazeer 2020)."""
+    """The gated feed-forward block of a layer (Shazeer 2020)."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs) -> None:
         project = ft.partial(Projection, config, bias=False, rngs=rngs)
@@ -90,8 +90,8 @@ class Mlp(nnx.Module):
         self.activate = _ACTIVATIONS[config.activation]
 
     def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
-        """Transform every position by itself."""
+        """Return the output of the block, position by position."""
         hidden_BTD = constrain(hidden_BTD, "batch_at_mlp", None, None)
-        # As a matrix of positions: a TPU's compiler would else want other layouts of the weights for one token a row.
+        # Positions as one matrix: otherwise the TPU compiler chooses other weight layouts when a row has one token.
         hidden_XD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
         return self.down(self.activate(self.gate(hidden_XD)) * self.up(hidden_XD)).reshape(hidden_BTD.shape)

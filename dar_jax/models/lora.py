@@ -28,8 +28,8 @@ _LEAVES = ("lora_a", "lora_b")
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Lora:
-    """Train adapters of `rank` alone, scaled by `alpha / rank`; `targets` names the matrices of every layer that have
-    one, as PEFT does (all of them by default).
+    """Train adapters of `rank` only, scaled by `alpha / rank`; `targets` lists the adapted matrices of every layer by
+    PEFT's names (all by default).
     """
 
     rank: Count = 16
@@ -38,29 +38,29 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """What the adapter's product is multiplied by."""
+        """The factor of the adapter's product: alpha / rank."""
         return self.alpha / self.rank
 
     def adapts(self, name: str) -> bool:
-        """Whether the matrix of this name in our tree has an adapter."""
+        """Return whether the matrix of this name (in our parameter tree) has an adapter."""
         return TARGETS[name] in self.targets
 
 
 def split(params: Any, lora: Lora | None) -> tuple[Any, Any]:
-    """Divide a tree of the parameters' structure into what is trained and what is frozen (empty without adapters)."""
+    """Split a tree like the parameters into trained and frozen leaves (none are frozen without adapters)."""
     if lora is None:
         return params, {}
     return _pick(params, adapters=True), _pick(params, adapters=False)
 
 
 def join(one: Any, other: Any) -> Any:
-    """Unite what `split` divided."""
+    """Return the tree that `split` divided."""
     both = {key: join(one[key], other[key]) for key in one.keys() & other.keys()}
     return dict(sorted({**one, **other, **both}.items()))
 
 
 def merge(params: Any, lora: Lora | None) -> Any:
-    """Add every adapter into its matrix, in float32; the adapters are gone from the tree."""
+    """Return the parameters with every adapter added into its matrix, in float32, and no adapter leaves."""
     if lora is None or not isinstance(params, dict):
         return params
     if "lora_a" not in params:
@@ -73,7 +73,7 @@ def merge(params: Any, lora: Lora | None) -> Any:
 
 
 def bound(shape: tuple[int, ...]) -> float:
-    """Give the range of A's uniform start, PEFT's: one over the root of its inputs."""
+    """Return the limit of A's uniform initialization, as in PEFT: one over the square root of its inputs."""
     return 1 / math.sqrt(math.prod(shape[:-1]))
 
 

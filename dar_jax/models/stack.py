@@ -1,7 +1,7 @@
-"""Training through the stacked layers: gradients are added in place, one layer at a time.
+"""Scans over stacked layers, and a backward pass that accumulates their gradients in place, one layer at a time.
 
-Differentiating a scan makes the gradients of all layers anew and then adds them to the sum over micro-batches: twice
-the parameters' bytes. Here the way back walks the layers itself and adds each one's gradient to the sum where it lies.
+Differentiating `jax.lax.scan` makes the gradients of all layers and then adds them to the sum over micro-batches: twice
+the bytes of the parameters. The custom backward pass here loops over the layers and adds each gradient to the sum.
 """
 
 import functools as ft
@@ -17,28 +17,28 @@ Read = Callable[[Tree, Tree, jax.Array, Tree], jax.Array]
 Cast = Callable[[Tree], Tree]
 
 
-def at(stacked: Tree, index: jax.Array | int) -> Tree:
-    """Take one layer out of stacked leaves."""
+def layer_at(stacked: Tree, index: jax.Array | int) -> Tree:
+    """Return one layer of stacked leaves."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), stacked)
 
 
-def put(stacked: Tree, layer: Tree, index: jax.Array | int) -> Tree:
-    """Set one layer of stacked leaves; in place where they are a loop's carry."""
+def set_layer(stacked: Tree, layer: Tree, index: jax.Array | int) -> Tree:
+    """Return stacked leaves with one layer replaced; in place if they are a loop's carry."""
     return jax.tree.map(lambda leaf, one: jax.lax.dynamic_update_index_in_dim(leaf, one, index, 0), stacked, layer)
 
 
-def plus(total: Tree, more: Tree) -> Tree:
-    """Add in the total's dtype."""
+def add_to(total: Tree, more: Tree) -> Tree:
+    """Return the sum, in the dtype of `total`."""
     return jax.tree.map(lambda one, other: one + other.astype(one.dtype), total, more)
 
 
-def listed(stacked: Tree) -> Tree:
-    """Give each stacked leaf as a list, one array a layer."""
+def unstacked(stacked: Tree) -> Tree:
+    """Return each stacked leaf as a list with one array a layer."""
     return jax.tree.map(list, stacked)
 
 
-def scan(read: Callable[[jax.Array, Tree], tuple[jax.Array, Tree]], hidden: jax.Array, layers: Tree) -> Any:
-    """Do as `jax.lax.scan` over stacked layers; over `listed` ones a layer at a time, and what they give is listed."""
+def scan_layers(read: Callable[[jax.Array, Tree], tuple[jax.Array, Tree]], hidden: jax.Array, layers: Tree) -> Any:
+    """Scan over stacked layers as `jax.lax.scan` does, or loop over `unstacked` ones and return unstacked outputs."""
     lists = [leaf for leaf in jax.tree.leaves(layers, is_leaf=_is_list) if _is_list(leaf)]
     if not lists:
         return jax.lax.scan(read, hidden, layers)
@@ -55,28 +55,34 @@ def _is_list(node: Tree) -> bool:
 
 
 @ft.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def lend(weight: jax.Array, gradient: jax.Array, dtype: Any) -> jax.Array:
-    """Give a weight in a dtype. On the way back its gradient is added to `gradient`: differentiate by that alone."""
+def cast_with_grad_accumulation(weight: jax.Array, gradient: jax.Array, dtype: Any) -> jax.Array:
+    """Return a weight in a dtype; the gradient with respect to `gradient` is `gradient` plus that of the weight.
+
+    Differentiate with respect to `gradient` alone: the weight itself gets no cotangent.
+    """
     del gradient
     return weight.astype(dtype)
 
 
-def _lend(weight: jax.Array, gradient: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def _cast_forward(weight: jax.Array, gradient: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
     return weight.astype(dtype), gradient
 
 
-def _returned(dtype: Any, gradient: jax.Array, cotangent: jax.Array) -> tuple[None, jax.Array]:
-    return None, plus(gradient, cotangent)
+def _cast_backward(dtype: Any, gradient: jax.Array, cotangent: jax.Array) -> tuple[None, jax.Array]:
+    return None, add_to(gradient, cotangent)
 
 
-lend.defvjp(_lend, _returned)
+cast_with_grad_accumulation.defvjp(_cast_forward, _cast_backward)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class _Kept:
-    """What a layer keeps of its pullback, whose leaves are what it made and, themselves, what it was given. The latter
-    is there on the way back: `given` says which of it a leaf is, None for one that was made.
+class _Residuals:
+    """The residuals of a layer's pullback that have to be saved: those which are not inputs of the layer.
+
+    `jax.vjp` returns a pytree whose leaves are residuals; leaves that are inputs are the same tracer objects (true of
+    jax 0.10 to 0.12; tests/models/test_stack.py checks that none is saved twice). `given` maps each leaf to its input,
+    or None.
     """
 
     made: list[jax.Array]
@@ -84,7 +90,7 @@ class _Kept:
     form: Any = field(metadata={"static": True})
 
     @classmethod
-    def of(cls, pull: Tree, given: Tree) -> "_Kept":
+    def of(cls, pull: Tree, given: Tree) -> "_Residuals":
         leaves, form = jax.tree.flatten(pull)
         places = {id(leaf): place for place, leaf in enumerate(jax.tree.leaves(given))}
         found = tuple(places.get(id(leaf)) for leaf in leaves)
@@ -96,44 +102,48 @@ class _Kept:
 
 
 @ft.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def through(
+def scan_layers_accumulating_grads(
     read: Read, cast: Cast, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree
 ) -> jax.Array:
     """Scan `hidden = read(cast(learnt), fixed, hidden, context)` over stacked `learnt` and `fixed`.
 
-    Differentiate by `gradients`, which has the form of `learnt`, and by `hidden` alone: the cotangent of `gradients` is
-    their sum with those of `learnt`. What each layer made is kept for the way back, less what `read` would rather
-    compute again (`jax.checkpoint`); what it was given is not, nor what `cast` made of it. `read` and `cast` must not
-    close over traced values: those belong in `context`.
+    Differentiate with respect to `gradients`, a tree like `learnt`, and `hidden` alone: the cotangent of `gradients` is
+    its sum with the gradient of `learnt`. Each layer's residuals are saved, less those that `read` recomputes
+    (`jax.checkpoint`), its inputs and the outputs of `cast`. `read` and `cast` must not close over traced values: pass
+    those in `context`.
     """
-    return _forth(read, cast, learnt, fixed, gradients, hidden, context)[0]
+    return _scan_forward(read, cast, learnt, fixed, gradients, hidden, context)[0]
 
 
-def _forth(
+def _scan_forward(
     read: Read, cast: Cast, learnt: Tree, fixed: Tree, gradients: Tree, hidden: jax.Array, context: Tree
 ) -> tuple[jax.Array, Tree]:
-    def one(entering: jax.Array, layer: tuple[Tree, Tree]) -> tuple[jax.Array, _Kept]:
-        lent, rest = cast(layer[0]), layer[1]
-        leaving, pull = jax.vjp(lambda lent, entering: read(lent, rest, entering, context), lent, entering)
-        return leaving, _Kept.of(pull, (lent, rest, context))
+    def one(entering: jax.Array, layer: tuple[Tree, Tree]) -> tuple[jax.Array, _Residuals]:
+        weights, rest = cast(layer[0]), layer[1]
+        leaving, pull = jax.vjp(lambda weights, entering: read(weights, rest, entering, context), weights, entering)
+        return leaving, _Residuals.of(pull, (weights, rest, context))
 
     hidden, kept = jax.lax.scan(one, hidden, (learnt, fixed))
     return hidden, (learnt, fixed, gradients, kept, context)
 
 
-def _back(read: Read, cast: Cast, kept: Tree, cotangent: jax.Array) -> tuple[None, None, Tree, jax.Array, None]:
+def _scan_backward(
+    read: Read, cast: Cast, kept: Tree, cotangent: jax.Array
+) -> tuple[None, None, Tree, jax.Array, None]:
     learnt, fixed, gradients, kept, context = kept
     last = jax.tree.leaves(learnt)[0].shape[0] - 1
 
     def one(done: jax.Array, carry: tuple[jax.Array, Tree]) -> tuple[jax.Array, Tree]:
         cotangent, gradients = carry
-        layer, rest, own = at((learnt, fixed, kept), last - done)
-        lent, uncast = jax.vjp(cast, layer)
-        gradient, cotangent = own.pull((lent, rest, context))(cotangent)
-        return cotangent, put(gradients, plus(at(gradients, last - done), uncast(gradient)[0]), last - done)
+        layer, rest, own = layer_at((learnt, fixed, kept), last - done)
+        weights, uncast = jax.vjp(cast, layer)
+        gradient, cotangent = own.pull((weights, rest, context))(cotangent)
+        return cotangent, set_layer(
+            gradients, add_to(layer_at(gradients, last - done), uncast(gradient)[0]), last - done
+        )
 
     cotangent, gradients = jax.lax.fori_loop(0, last + 1, one, (cotangent, gradients))
     return None, None, gradients, cotangent, None
 
 
-through.defvjp(_forth, _back)
+scan_layers_accumulating_grads.defvjp(_scan_forward, _scan_backward)

@@ -17,7 +17,7 @@ from dar_jax.data import Source, prompt_ids
 from dar_jax.learner import Learner
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.records import Completion, Prompt
-from dar_jax.sampling import Sampler, own_completions, recorded
+from dar_jax.sampling import Sampler, local_completions, recorded
 from dar_jax.terminal.console import Console
 from dar_jax.tokens import Tokenizer
 
@@ -102,7 +102,7 @@ class Session:
         each = len(prompts) // chunks
         for chunk, sampled in enumerate(sampler.sample_in_chunks(params, tokens, ids, group_size, key, chunks)):
             rollouts, first = parallel.relaid(sampled, self.mesh), chunk * each
-            own = own_completions(rollouts, prompts[first : first + each], self.tokenizer, self.mesh)
+            own = local_completions(rollouts, prompts[first : first + each], self.tokenizer, self.mesh)
             yield rollouts, {first * group_size + row: completion for row, completion in own.items()}
 
     def demonstrations(self, prompts: Sequence[Prompt]) -> Rollouts:
@@ -144,4 +144,8 @@ def build_sampler(
 def decode_places(config: RunConfig, sampler: Sampler) -> Params:
     """Return the shardings (on a TPU also the layouts) of the parameters while the run samples."""
     dtype = jnp.dtype(config.learning.compute_dtype)
-    return sampler.places(config.prompts_per_chunk, config.group_size, dtype) if config.online else sampler.shardings
+    return (
+        sampler.param_formats(config.prompts_per_chunk, config.group_size, dtype)
+        if config.online
+        else sampler.shardings
+    )

@@ -3,6 +3,6 @@
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.recorded import recorded
 from dar_jax.sampling.sampler import Sampler, Sampling
-from dar_jax.sampling.words import completions, own_completions, rewards
+from dar_jax.sampling.text import completions, local_completions, rewards
 
-__all__ = ["Choice", "Sampler", "Sampling", "completions", "own_completions", "recorded", "rewards"]
+__all__ = ["Choice", "Sampler", "Sampling", "completions", "local_completions", "recorded", "rewards"]

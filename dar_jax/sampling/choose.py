@@ -1,8 +1,8 @@
-"""From logits to the next token: temperature, top-k, top-p, then an inverse CDF in two levels.
+"""Choose the next token from logits: temperature, top-k, top-p, then an inverse CDF in two levels.
 
-One uniform number picks a block of the vocabulary by its share, a second one a token of that block: two numbers a row
-where Gumbel noise takes one a logit, which on a CPU costs more than the model. Letters as in `batches.py`, and `U` the
-blocks a vocabulary is cut into, `W` the tokens of one.
+One uniform number selects a block of the vocabulary by its probability, a second one a token in that block. Gumbel
+noise would draw a number a logit, which on a CPU costs more than the model. Axes as in `batches.py`, with `U` blocks of
+the vocabulary and `W` tokens a block.
 """
 
 import math
@@ -17,7 +17,7 @@ from dar_jax.settings.fields import STRICT, Count, PositiveOrZero, Share
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Choice:
-    """How the next token is drawn; temperature 0 takes the likeliest. Null and 1.0 turn a cut off."""
+    """How the next token is drawn; temperature 0 is greedy. `top_k` null and `top_p` 1.0 are off."""
 
     temperature: PositiveOrZero = 1.0
     top_k: Count | None = None
@@ -41,7 +41,7 @@ class Choice:
         return block_B * logits_BUW.shape[-1] + within_B
 
     def truncate(self, logits_BV: jax.Array) -> jax.Array:
-        """Set the logits outside top-k, then outside top-p of what is left, to -inf."""
+        """Return the logits with -inf outside top-k, then outside top-p of the rest."""
         if self.top_k is not None and self.top_k < logits_BV.shape[-1]:
             kept_BK = jax.lax.top_k(logits_BV, self.top_k)[0]
             logits_BV = jnp.where(logits_BV < kept_BK[:, -1:], -jnp.inf, logits_BV)
@@ -49,31 +49,31 @@ class Choice:
             descending_BV = -jnp.sort(-logits_BV, axis=-1)
             probability_BV = jax.nn.softmax(descending_BV, axis=-1)
             before_BV = jnp.cumsum(probability_BV, axis=-1) - probability_BV
-            # The likeliest token always stays: nothing lies before it.
+            # The most likely token always stays: no probability comes before it.
             lowest_B1 = jnp.where(before_BV < self.top_p, descending_BV, jnp.inf).min(-1, keepdims=True)
             logits_BV = jnp.where(logits_BV < lowest_B1, -jnp.inf, logits_BV)
         return logits_BV
 
 
 def logprobs(logits_BV: jax.Array, token_B: jax.Array) -> jax.Array:
-    """Return the log-prob of a token a row under softmax(logits).
+    """Return the log-prob of one token a row under softmax(logits).
 
-    The sums over the vocabulary are written as the draw writes them: where both ask for those of the same logits, the
-    compiler makes them once.
+    Its sums over the vocabulary are the same expressions as those of the draw, so that XLA computes them once if both
+    use the same logits.
     """
     top_B, mass_BU = _masses(_blocks(logits_BV))
     return jnp.take_along_axis(logits_BV, token_B[:, None], 1)[:, 0] - top_B - jnp.log(mass_BU.sum(-1))
 
 
 def pick(mass_BW: jax.Array, uniform_B: jax.Array) -> jax.Array:
-    """Invert the CDF of unnormalised probabilities at numbers of [0, 1); what has mass 0 is never picked."""
-    # A parallel sum may fall from one entry to the next by its rounding: only entries with mass may stop the search.
+    """Return the inverse CDF of unnormalized probabilities at numbers in [0, 1); entries of mass 0 are never chosen."""
+    # A parallel cumulative sum may decrease by rounding: only entries with mass may end the search.
     upto_BW = jnp.where(mass_BW > 0, jnp.cumsum(mass_BW, -1), 0.0)
     return (upto_BW > uniform_B[:, None] * upto_BW.max(-1, keepdims=True)).argmax(-1).astype(jnp.int32)
 
 
 def _blocks(logits_BV: jax.Array) -> jax.Array:
-    """Cut the vocabulary into `[B, U, W]`; U is a power of two, so that devices which share it hold whole blocks."""
+    """Split the vocabulary into `[B, U, W]`; U is a power of two, so that devices which shard it hold whole blocks."""
     rows, size = logits_BV.shape
     padded_BV = jnp.pad(logits_BV, ((0, 0), (0, -size % 128)), constant_values=-jnp.inf)
     return padded_BV.reshape(rows, math.gcd(padded_BV.shape[-1], 256), -1)

@@ -1,4 +1,4 @@
-"""The loop over the cache: a token of every completion a turn, until all have ended."""
+"""The decode loop: one token of every completion an iteration, until all have ended."""
 
 import functools as ft
 from dataclasses import dataclass
@@ -14,10 +14,8 @@ from dar_jax.sampling.choose import Choice, logprobs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speech:
-    """What a completion is made of: how a token is drawn, the most that there may be, those that end it, what stands
-    after its end; and the temperature of the log-probs told.
-    """
+class DecodeSettings:
+    """Sampling rule, maximum number of tokens, EOS ids, pad id, and the temperature of the returned log-probs."""
 
     choice: Choice
     length: int
@@ -28,8 +26,8 @@ class Speech:
 
 def decode(
     config: DecoderConfig,
-    speech: Speech,
-    apart: bool,
+    settings: DecodeSettings,
+    unstacked: bool,
     group_size: int,
     params: Params,
     hidden_PD: jax.Array,
@@ -38,9 +36,12 @@ def decode(
     address_P2: jax.Array,
     key: jax.Array,
 ) -> tuple[Rollouts, Cache]:
-    """Give the rollouts; and the cache, full, since what is donated to a program has to come out of it."""
-    model = models.bind(config, {**params, "layers": models.listed(params["layers"])} if apart else params)
-    length, prompt_size = speech.length, prompts_P.token_BT.shape[1]
+    """Return the rollouts and the final cache, which must be an output since it is donated.
+
+    With `unstacked` the layers' weights are separate arrays (see `Sampler`).
+    """
+    model = models.bind(config, {**params, "layers": models.unstacked(params["layers"])} if unstacked else params)
+    length, prompt_size = settings.length, prompts_P.token_BT.shape[1]
     key_B = _row_keys(key, address_P2, group_size)
     token_BP, prompt_mask_BP = (jnp.repeat(each, group_size, 0) for each in (prompts_P.token_BT, prompts_P.mask_BS))
     logits_BV = jnp.repeat(model.logits(hidden_PD), group_size, axis=0)
@@ -48,21 +49,21 @@ def decode(
     mask_BS = jnp.pad(prompt_mask_BP, ((0, 0), (0, length)), constant_values=True)
     count = key_B.shape[0]
 
-    def speak(written: dict[str, jax.Array], logits_BV: jax.Array) -> dict[str, jax.Array]:
+    def emit_token(written: dict[str, jax.Array], logits_BV: jax.Array) -> dict[str, jax.Array]:
         step, before_B = written["step"], written["ended_B"]
         at_step_B = jax.vmap(jax.random.fold_in, (0, None))(key_B, step)
-        token_B = jnp.where(before_B, speech.pad_id, speech.choice(logits_BV, at_step_B))
-        logprob_B = logprobs(logits_BV / speech.temperature, token_B)
+        token_B = jnp.where(before_B, settings.pad_id, settings.choice(logits_BV, at_step_B))
+        logprob_B = logprobs(logits_BV / settings.temperature, token_B)
         return {
             "step": step + 1,
             "token_B": token_B,
             "token_BT": written["token_BT"].at[:, step].set(token_B),
             "logprob_BT": written["logprob_BT"].at[:, step].set(jnp.where(before_B, 0.0, logprob_B)),
             "mask_BT": written["mask_BT"].at[:, step].set(~before_B),
-            "ended_B": before_B | jnp.isin(token_B, jnp.asarray(speech.eos_ids)),
+            "ended_B": before_B | jnp.isin(token_B, jnp.asarray(settings.eos_ids)),
         }
 
-    def going(carry: Any) -> jax.Array:
+    def unfinished(carry: Any) -> jax.Array:
         return (carry[0]["step"] < length) & ~carry[0]["ended_B"].all()
 
     def advance(carry: Any) -> Any:
@@ -74,17 +75,17 @@ def decode(
             cache=cache,
             offset=prompt_size + last,
         )
-        return speak(written, model.logits(hidden_B1D[:, 0])), cache
+        return emit_token(written, model.logits(hidden_B1D[:, 0])), cache
 
     start = {
         "step": jnp.zeros((), jnp.int32),
         "token_B": jnp.zeros(count, jnp.int32),
-        "token_BT": jnp.full((count, length), speech.pad_id, jnp.int32),
+        "token_BT": jnp.full((count, length), settings.pad_id, jnp.int32),
         "logprob_BT": jnp.zeros((count, length), jnp.float32),
         "mask_BT": jnp.zeros((count, length), bool),
         "ended_B": jnp.zeros(count, bool),
     }
-    end, cache = jax.lax.while_loop(going, advance, (speak(start, logits_BV), cache))
+    end, cache = jax.lax.while_loop(unfinished, advance, (emit_token(start, logits_BV), cache))
     rollouts = Rollouts(
         inputs_B=Inputs(
             token_BT=jnp.concatenate([token_BP, end["token_BT"]], 1),

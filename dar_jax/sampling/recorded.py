@@ -1,4 +1,4 @@
-"""Recorded completions as rollouts: what SFT and offline methods learn from, in the sampler's own form."""
+"""Recorded completions as rollouts, in the form of the sampler's, for SFT and offline methods."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def recorded(
     max_completion_length: int,
     mesh: Mesh,
 ) -> Rollouts:
-    """Lay out prompt and completion tokens; a completion longer than allowed is cut and has not `ended`."""
+    """Return rollouts of prompt and completion tokens; too long completions are truncated and have not `ended`."""
     size = bucket(max(map(len, prompts)), max_prompt_length)
     kept = [tokens[:max_completion_length] for tokens in completions]
     length = bucket(max(map(len, kept)), max_completion_length)

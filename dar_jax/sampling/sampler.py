@@ -1,4 +1,4 @@
-"""Our own sampler: one prefill a prompt, shared by its completions, then one loop over the KV cache, donated to it."""
+"""The sampler: one prefill a prompt, shared by its completions, then one decode loop over a donated KV cache."""
 
 import functools as ft
 from collections import Counter
@@ -17,7 +17,7 @@ from dar_jax import models, parallel
 from dar_jax.batches import Inputs, Rollouts, check
 from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
-from dar_jax.sampling.decode import Speech, decode
+from dar_jax.sampling.decode import DecodeSettings, decode
 from dar_jax.sampling.prefill import prefill
 from dar_jax.settings.fields import STRICT, Count
 from dar_jax.tokens import pad
@@ -25,10 +25,10 @@ from dar_jax.tokens import pad
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Sampling(Choice):
-    """How completions are sampled; lengths are in tokens, the completion's includes its EOS.
+    """How completions are sampled; lengths are in tokens, EOS included.
 
-    A step's prompts are sampled in `chunks`, one after the other: while the judge reads the completions of one, the
-    next is sampled. More of them hide a slower judge, and need less memory for the cache; each reads the weights anew.
+    A step's prompts are sampled in `chunks`: while the judge reads the completions of one chunk, the next is sampled.
+    More chunks hide a slower judge and need less memory for the cache, but each reads all weights.
     """
 
     max_prompt_length: Count = 512
@@ -37,7 +37,7 @@ class Sampling(Choice):
 
 
 def bucket(longest: int, limit: int) -> int:
-    """Round a prompt length up to 16, 24, 32, 48, 64, ... so that a run compiles a handful of programs."""
+    """Return a prompt length rounded up to 16, 24, 32, 48, 64, ... so that a run compiles few programs."""
     size = 16
     while size < longest:
         size += size // 2 if size & (size - 1) == 0 else size // 3
@@ -45,10 +45,10 @@ def bucket(longest: int, limit: int) -> int:
 
 
 class Sampler:
-    """Sample completions of token prompts on a mesh, the decoder's (`parallel.decode_mesh`).
+    """Sample completions of token prompts on the decode mesh (`parallel.decode_mesh`).
 
-    `eos_ids` is a set: any of them ends a completion and belongs to it. `logprob_temperature` is the learner's, so that
-    the reported log-probs differ from the scorer's by numerics alone.
+    Any of `eos_ids` ends a completion, and is part of it. `logprob_temperature` is the learner's, so that the sampler's
+    log-probs differ from the scorer's only numerically.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class Sampler:
         logprob_temperature: float = 1.0,
     ) -> None:
         self.settings, self.config, self.mesh, self.pad_id = settings, config, mesh, pad_id
-        # A CPU would copy each layer's weights and cache out of their stacks for every token: there they lie apart.
-        apart = mesh.size == 1 and mesh.devices.item().platform == "cpu"
+        # On a CPU, XLA copies each layer's weights and cache out of their stacks for every token: unstack them there.
+        unstacked = mesh.size == 1 and mesh.devices.item().platform == "cpu"
         self.shardings: Params = parallel.shardings(models.abstract(config), models.logical_axes(config), mesh)
         length = settings.max_completion_length
-        self._prefill = jax.jit(ft.partial(_prefill, config, length, apart), static_argnums=0)
-        speech = Speech(
+        self._prefill = jax.jit(ft.partial(_prefill, config, length, unstacked), static_argnums=0)
+        decode_settings = DecodeSettings(
             choice=settings,
             length=length,
             eos_ids=tuple(sorted(eos_ids)),
             pad_id=pad_id,
             temperature=logprob_temperature,
         )
-        self._speak = ft.partial(decode, config, speech, apart)
-        self._decode = jax.jit(self._speak, static_argnums=0, donate_argnums=3)
+        self._decode_step = ft.partial(decode, config, decode_settings, unstacked)
+        self._decode = jax.jit(self._decode_step, static_argnums=0, donate_argnums=3)
 
     def sample(
         self,
@@ -87,8 +87,8 @@ class Sampler:
     ) -> Rollouts:
         """Sample `group_size` completions of each prompt, rows prompt-major.
 
-        The randomness of a completion is addressed by (key, prompt id, sample number): it does not depend on the batch
-        around it, on the device count or on restarts. A prompt that comes twice goes on counting its samples.
+        The random key of a completion is derived from (key, prompt id, sample number): it does not depend on the rest
+        of the batch, the number of devices or restarts. A prompt that occurs twice continues its sample numbers.
         """
         return next(self.sample_in_chunks(params, prompts, prompt_ids, group_size, key, 1))
 
@@ -101,9 +101,9 @@ class Sampler:
         key: jax.Array,
         chunks: int,
     ) -> Iterator[Rollouts]:
-        """Sample equal parts of the prompts, one after the other, all in arrays of one shape; otherwise as `sample`.
+        """Yield rollouts of equal parts of the prompts, all of one shape; otherwise as `sample`.
 
-        The next part is on its way to the devices when one is given: they have work while it is looked at.
+        A part is dispatched before the one before it is yielded, so that the devices are busy while the caller reads.
         """
         size = bucket(max(map(len, prompts)), self.settings.max_prompt_length)
         padded = *pad(prompts, self.pad_id, side="left", length=size), _addresses(prompt_ids, group_size)
@@ -125,7 +125,7 @@ class Sampler:
             return check(rollouts)
 
     def abstract_cache(self, rows: int, dtype: Any) -> Cache:
-        """Give the shapes of the cache of so many completions at their longest, with their places."""
+        """Return shapes and shardings of the cache of `rows` completions of maximum length."""
         size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
         size += self.settings.max_completion_length
         shapes = jax.eval_shape(lambda: Cache.zeros(self.config, rows, size, dtype))
@@ -133,11 +133,11 @@ class Sampler:
         cache: Cache = parallel.placed(shapes, places)
         return cache
 
-    def places(self, prompts: int, group_size: int, dtype: Any) -> Params:
-        """Say where the parameters are to lie for sampling so many prompts at a time, leaf by leaf.
+    def param_formats(self, prompts: int, group_size: int, dtype: Any) -> Params:
+        """Return the format (sharding, on a TPU also layout) of each parameter for decoding `prompts` prompts.
 
-        On a TPU also in which layout, since of a matrix that lies otherwise than decoding reads it the program would
-        hold a copy: row-major, but for those with heads, of which the compiler is asked (one compilation).
+        On a TPU the decode program holds a copy of each matrix whose layout it does not read directly. Matrices are
+        row-major, but those with heads have the layout that the compiler chooses (one compilation).
         """
         if self.mesh.devices.flat[0].platform != "tpu":
             return self.shardings
@@ -145,14 +145,14 @@ class Sampler:
         asked = jax.tree.map(_layout, shapes, self.shardings)
         rest = self._abstract(prompts, group_size, dtype)
         in_shardings = asked, *(jax.tree.map(lambda leaf: leaf.sharding, each) for each in rest)
-        decode = jax.jit(ft.partial(self._speak, group_size), in_shardings=in_shardings, donate_argnums=2)
+        decode = jax.jit(ft.partial(self._decode_step, group_size), in_shardings=in_shardings, donate_argnums=2)
         with jax.set_mesh(self.mesh):
             compiled = decode.lower(jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes), *rest).compile()
         chosen: Params = compiled.input_formats[0][0]
         return chosen
 
     def lower(self, params: Params, prompts: int, group_size: int) -> dict[str, Lowered]:
-        """Lower the sampling of so many prompts of the greatest length, for abstract parameters; by program's name."""
+        """Lower the programs that sample `prompts` prompts of maximum length, for abstract parameters."""
         hidden_PD, cache, prompts_P, *rest = self._abstract(prompts, group_size, params["embed"].dtype)
         with jax.set_mesh(self.mesh):
             return {
@@ -161,7 +161,7 @@ class Sampler:
             }
 
     def _abstract(self, prompts: int, group_size: int, dtype: Any) -> tuple[Any, ...]:
-        """Give the shapes of what decoding is given beside the parameters, for prompts of the greatest length."""
+        """Return shapes and shardings of the decode inputs besides the parameters, for prompts of maximum length."""
         size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
         shapes = (
             jax.ShapeDtypeStruct((prompts, self.config.width), dtype),
@@ -182,7 +182,7 @@ def _layout(shape: jax.ShapeDtypeStruct, place: NamedSharding) -> Format:
 
 
 def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:
-    """Pair each prompt's id with the number of its first sample in this batch."""
+    """Return each prompt's id with the number of its first sample in this batch, `[P, 2]`."""
     seen: Counter[int] = Counter()
     pairs = []
     for prompt_id in prompt_ids:
@@ -192,8 +192,8 @@ def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:
 
 
 def _prefill(
-    config: DecoderConfig, length: int, apart: bool, group_size: int, params: Params, prompts_P: Inputs
+    config: DecoderConfig, length: int, unstacked: bool, group_size: int, params: Params, prompts_P: Inputs
 ) -> tuple[jax.Array, Cache]:
     positions = prompts_P.token_BT.shape[1] + length
     hidden_PD, cache = prefill(models.bind(config, params), prompts_P, group_size, positions)
-    return parallel.constrain(hidden_PD, "batch", None), models.listed(cache) if apart else cache
+    return parallel.constrain(hidden_PD, "batch", None), models.unstacked(cache) if unstacked else cache

@@ -47,7 +47,7 @@ def logits(
 
 def _forward(config, params, token_BT, mask_BT, gradients, remat):
     model = models.bind(config, params)
-    hidden_BTD, _ = model(Inputs(token_BT=token_BT, mask_BS=mask_BT), gradients=gradients, remat=remat)
+    hidden_BTD, _ = model(Inputs(token_BT=token_BT, mask_BS=mask_BT), grad_sums=gradients, remat=remat)
     return model.logits(hidden_BTD)
 
 

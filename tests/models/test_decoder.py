@@ -66,7 +66,7 @@ def test_decoding_some_tokens_at_a_time_is_the_full_pass(config, tokens, apart, 
     cache = models.Cache.zeros(config, *token_BT.shape, jnp.float32)
     mask = jnp.ones(token_BT.shape, bool)
     if apart:
-        params, cache = {**params, "layers": models.listed(params["layers"])}, models.listed(cache)
+        params, cache = {**params, "layers": models.unstacked(params["layers"])}, models.unstacked(cache)
 
     traces = []
 
@@ -149,7 +149,7 @@ def jaxpr(config, learning=False, cached=False):
 
     def run(params, token, cache, gradients):
         model = models.bind(config, params)
-        hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), cache=cache, gradients=gradients)
+        hidden, cache = model(Inputs(token_BT=token, mask_BS=mask), cache=cache, grad_sums=gradients)
         return model.logits(hidden), cache
 
     token = jax.ShapeDtypeStruct((2, 6), jnp.int32)

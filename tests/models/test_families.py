@@ -81,7 +81,7 @@ def test_a_model_type_alone_and_several_eos_are_enough():
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "low_freq_factor: Field required"),
         ({"rope_theta": 3.0}, "two values of rope_theta"),
         ({"rope_parameters": None}, "'rope_theta' is missing"),
-        ({"rope_parameters": "none"}, "wrong kind"),
+        ({"rope_parameters": "none"}, "wrong type"),
         ({"num_key_value_heads": 3}, "4 query heads cannot share 3"),
         ({"head_dim": 5}, "head size 5 is odd"),
         ({"hidden_size": "wide"}, "width: .* got 'wide'"),
@@ -109,11 +109,11 @@ def test_every_parameter_of_a_family_has_one_line_in_its_table(name):
             return {path}
         return {found for key, node in tree.items() for found in paths(node, (*path, key))}
 
-    rows = families.FAMILIES[name].rows
+    rows = families.FAMILIES[name].tensors
     assert paths(models.abstract(config)) == {row.path for row in rows}
     assert len({row.path for row in rows}) == len(rows)
     held = {row.name: {each.path for each in rows if each.name == row.name} for row in rows}
-    assert all(held[row.name] == set(row.beside or [row.path]) for row in rows)
+    assert all(held[row.name] == set(row.fused_with or [row.path]) for row in rows)
 
 
 @pytest.mark.parametrize(

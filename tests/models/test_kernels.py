@@ -57,9 +57,9 @@ def test_splash_learns_as_ours(texts):
 @pytest.mark.parametrize(
     ("config", "platform", "reason"),
     [
-        (replace(NANO, attention="splash"), "gpu", "splash is no kernel of a gpu"),
-        (replace(NANO, attention="cudnn"), "tpu", "cudnn is no kernel of a tpu"),
-        (replace(MIXED, attention="cudnn"), "gpu", "cudnn caps no scores"),
+        (replace(NANO, attention="splash"), "gpu", "splash does not run on a gpu"),
+        (replace(NANO, attention="cudnn"), "tpu", "cudnn does not run on a tpu"),
+        (replace(MIXED, attention="cudnn"), "gpu", "cudnn cannot cap scores"),
     ],
 )
 def test_a_kernel_that_cannot_do_it_is_refused(config, platform, reason):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dar_jax.models import at, lend, listed, put
-from dar_jax.models.stack import scan, through
+from dar_jax.models import cast_with_grad_accumulation, layer_at, set_layer, unstacked
+from dar_jax.models.stack import scan_layers, scan_layers_accumulating_grads
 
 LAYERS = {"scale": jnp.array([2.0, -1.0, 0.5]), "shift": jnp.array([0.1, 0.2, 0.3])}
 FIXED = jnp.array([1.0, 10.0, 100.0])
@@ -18,7 +18,7 @@ def read(learnt, fixed, hidden, context):
 
 def plain(layers, hidden):
     for index in range(3):
-        hidden = read(at(layers, index), FIXED[index], hidden, 0.5)
+        hidden = read(layer_at(layers, index), FIXED[index], hidden, 0.5)
     return hidden
 
 
@@ -30,7 +30,8 @@ def halved(layer):
 def test_the_gradient_is_the_sums_plus_the_layers_own(read):
     sums, hidden = {"scale": jnp.arange(3.0), "shift": -jnp.arange(3.0)}, jnp.array(0.7)
     value, (found, into) = jax.value_and_grad(
-        lambda sums, hidden: through(read, halved, LAYERS, FIXED, sums, hidden, jnp.array(0.5)), (0, 1)
+        lambda sums, hidden: scan_layers_accumulating_grads(read, halved, LAYERS, FIXED, sums, hidden, jnp.array(0.5)),
+        (0, 1),
     )(sums, hidden)
     expected, entering = jax.grad(lambda layers, hidden: plain(halved(layers), hidden), (0, 1))(LAYERS, hidden)
     assert value == pytest.approx(float(plain(halved(LAYERS), hidden)), rel=1e-6)
@@ -41,9 +42,11 @@ def test_the_gradient_is_the_sums_plus_the_layers_own(read):
 
 def test_parameters_are_not_differentiated_twice():
     """By the parameters themselves the gradient is nothing: all of it is in the sums."""
-    gradient = jax.grad(lambda layers: through(read, halved, layers, FIXED, LAYERS, jnp.array(0.7), jnp.array(0.5)))(
-        LAYERS
-    )
+    gradient = jax.grad(
+        lambda layers: scan_layers_accumulating_grads(
+            read, halved, layers, FIXED, LAYERS, jnp.array(0.7), jnp.array(0.5)
+        )
+    )(LAYERS)
     assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
@@ -58,7 +61,7 @@ def test_what_a_layer_was_given_is_not_kept_again():
         return jnp.tanh(hidden_D @ weight_DD) * fixed + context
 
     def value(sums_LDD, weight_LDD, hidden_D):
-        return through(
+        return scan_layers_accumulating_grads(
             apply, lambda leaf: 2 * leaf, weight_LDD, jnp.ones(layers), sums_LDD, hidden_D, 0.5 * hidden_D
         ).sum()
 
@@ -71,16 +74,18 @@ def test_what_a_layer_was_given_is_not_kept_again():
 def test_sums_keep_their_dtype(kept):
     """A weight is lent in the compute dtype, its gradient added in that of the sum; bfloat16 has no 257."""
     total = jnp.full(3, 256.0, kept)
-    lent = lend(jnp.ones(3), total, jnp.bfloat16)
+    lent = cast_with_grad_accumulation(jnp.ones(3), total, jnp.bfloat16)
     assert lent.dtype == jnp.bfloat16
-    found = jax.grad(lambda total: lend(jnp.ones(3), total, jnp.bfloat16).sum().astype(jnp.float32))(total)
+    found = jax.grad(
+        lambda total: cast_with_grad_accumulation(jnp.ones(3), total, jnp.bfloat16).sum().astype(jnp.float32)
+    )(total)
     assert found.dtype == kept
     np.testing.assert_array_equal(found.astype(jnp.float32), 257.0 if kept == jnp.float32 else 256.0)
 
 
 def test_one_layer_is_taken_and_set():
-    assert at(LAYERS, 1)["scale"] == -1.0
-    np.testing.assert_array_equal(put(LAYERS, {"scale": 9.0, "shift": 8.0}, 1)["scale"], [2.0, 9.0, 0.5])
+    assert layer_at(LAYERS, 1)["scale"] == -1.0
+    np.testing.assert_array_equal(set_layer(LAYERS, {"scale": 9.0, "shift": 8.0}, 1)["scale"], [2.0, 9.0, 0.5])
 
 
 def test_listed_layers_are_scanned_as_stacked_ones_are_and_give_lists():
@@ -92,9 +97,9 @@ def test_listed_layers_are_scanned_as_stacked_ones_are_and_give_lists():
         return hidden, (cached + hidden, hidden)
 
     cached, start = jnp.array([0.5, 0.25, 0.125]), jnp.array(0.7)
-    expected, stacks = scan(step, start, (LAYERS, cached, FIXED))
-    for layers in ((LAYERS, listed(cached), FIXED), (listed(LAYERS), listed(cached), FIXED)):
-        hidden, lists = scan(step, start, layers)
+    expected, stacks = scan_layers(step, start, (LAYERS, cached, FIXED))
+    for layers in ((LAYERS, unstacked(cached), FIXED), (unstacked(LAYERS), unstacked(cached), FIXED)):
+        hidden, lists = scan_layers(step, start, layers)
         assert hidden == pytest.approx(float(expected), rel=1e-6)
         assert [type(each) for each in lists] == [list, list]
         np.testing.assert_allclose(jnp.array(lists), jnp.array(stacks), rtol=1e-6)

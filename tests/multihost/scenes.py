@@ -49,8 +49,8 @@ def lay() -> None:
         mesh = shape.build()
         with jax.set_mesh(mesh):
             placed = parallel.rows(number_B, mesh)
-            rows, own = parallel.own_rows({"a": placed}, 8, mesh)
-            odd, _ = parallel.own_rows(parallel.rows(number_B[:6], mesh), 3, mesh)
+            rows, own = parallel.local_rows({"a": placed}, 8, mesh)
+            odd, _ = parallel.local_rows(parallel.rows(number_B[:6], mesh), 3, mesh)
             drawn = jax.jit(lambda key: jax.random.bits(key))(parallel.replicated(key, mesh))
             say(rows=rows, own=own["a"].tolist(), odd=odd, bits=int(drawn), whole=parallel.whole(placed, mesh).tolist())
     try:

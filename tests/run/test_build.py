@@ -33,4 +33,4 @@ def test_completions_that_would_all_be_the_same_are_refused(config_text, greedy)
 
 def test_rows_that_do_not_divide_among_the_devices_are_warned_of(config_text):
     said = _opened(config_text, "mesh.devices=8", "learning.micro_batch_size=4")
-    assert said.count("learning.micro_batch_size: 4 rows cannot be shared out over the 8 chips") == 1
+    assert said.count("learning.micro_batch_size: 4 rows cannot be sharded over the 8 chips") == 1

@@ -41,7 +41,7 @@ def test_what_follows_a_shared_prefill_is_the_full_pass(tokens, shape, turns, te
 
     @jax.jit
     def start(prompt_PS, mask_PS):
-        assert module._turns(PROMPTS, WIDTH) == turns
+        assert module._passes(PROMPTS, WIDTH) == turns
         model = models.bind(TINY, params)
         hidden_PD, cache = prefill(model, Inputs(token_BT=prompt_PS, mask_BS=mask_PS), GROUP, WIDTH + MORE)
         return model.logits(hidden_PD), cache
@@ -66,5 +66,5 @@ def test_what_follows_a_shared_prefill_is_the_full_pass(tokens, shape, turns, te
 @pytest.mark.parametrize(
     ("prompts", "size", "expected"), [(1, 10_000, 1), (6, 1024, 3), (7, 1024, 7), (8, 100, 1), (64, 512, 16)]
 )
-def test_prompts_are_read_in_as_few_turns_as_tokens_allow(prompts, size, expected):
-    assert module._turns(prompts, size) == expected
+def test_prompts_are_read_in_as_few_passes_as_tokens_allow(prompts, size, expected):
+    assert module._passes(prompts, size) == expected

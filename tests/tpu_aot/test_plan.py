@@ -55,7 +55,7 @@ def test_a_plan_is_shown_and_a_warning_where_chips_compute_the_same(nano_run, ca
     assert main(["plan", str(nano_run), "learning.micro_batch_size=2", "--topology", "v5e:2x4"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "v5e:2x4: 8 chips of 15.75 GiB, mesh data 1, fsdp 4, tensor 2" in shown
-    assert "learning.micro_batch_size: 2 rows cannot be shared out over the 4 chips" in shown
+    assert "learning.micro_batch_size: 2 rows cannot be sharded over the 4 chips" in shown
     assert "It fits: at most" in shown
     assert "$0.0" in shown
 

@@ -40,7 +40,7 @@ def check(folder: Path, config: DecoderConfig, found: Mapping[str, Tensor]) -> N
 
 def _tied_copies(config: DecoderConfig, found: Mapping[str, Tensor]) -> set[str]:
     """Name the head that some exporters write beside a tied embedding, if it is the same numbers."""
-    names = {row.path: row.name for row in families.FAMILIES[config.family].rows}
+    names = {row.path: row.name for row in families.FAMILIES[config.family].tensors}
     head, embed = names["head",], names["embed",]
     if not config.tied_head or not {head, embed} <= found.keys():
         return set()

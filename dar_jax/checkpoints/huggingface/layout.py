@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dar_jax.models import DecoderConfig, Params, abstract, families
-from dar_jax.models.families.family import Kernel, Path, Plain, Row, Shape
+from dar_jax.models.families.family import Kernel, Path, Plain, Shape, TensorMapping
 
 Span = tuple[int, int]
 Index = tuple[Span, ...]
@@ -26,17 +26,17 @@ class Part:
     shape: Shape
     name: str
     start: int
-    lies: Kernel | Plain
+    layout: Kernel | Plain
 
     @property
     def hf_shape(self) -> Shape:
         """Its shape in the file."""
-        return self.lies.hf_shape(self.shape)
+        return self.layout.hf_shape(self.shape)
 
     @property
     def row_axis(self) -> int:
         """The axis of ours whose steps are whole rows in the file."""
-        return self.lies.hf_axes(len(self.shape))[0][0]
+        return self.layout.hf_axes(len(self.shape))[0][0]
 
     @property
     def rows_each(self) -> int:
@@ -53,7 +53,7 @@ class Part:
         return self._flat(1, index) if len(self.hf_shape) > 1 else (0, 1)
 
     def _flat(self, hf_axis: int, index: Index) -> Span:
-        first, *rest = self.lies.hf_axes(len(self.shape))[hf_axis]
+        first, *rest = self.layout.hf_axes(len(self.shape))[hf_axis]
         if any(index[axis] != (0, self.shape[axis]) for axis in rest):
             raise ValueError(f"{'/'.join(self.path)}: split along an axis that the file keeps inside another")
         each = math.prod(self.shape[axis] for axis in rest)
@@ -64,7 +64,7 @@ def parts(config: DecoderConfig) -> list[Part]:
     """List the parts of all parameters that this decoder has, a parameter's together."""
     shapes = abstract(config)
     found = []
-    for row in families.FAMILIES[config.family].rows:
+    for row in families.FAMILIES[config.family].tensors:
         shape = shape_at(shapes, row.path)
         if shape is None:
             continue
@@ -96,12 +96,12 @@ def shape_at(shapes: Params, path: Path) -> Shape | None:
     return None if node is None else node.shape
 
 
-def _part(row: Row, layer: int | None, shape: Shape, shapes: Params) -> Part:
-    before = row.beside[: row.beside.index(row.path)] if row.beside else ()
+def _part(row: TensorMapping, layer: int | None, shape: Shape, shapes: Params) -> Part:
+    before = row.fused_with[: row.fused_with.index(row.path)] if row.fused_with else ()
     start = 0
     for path in before:
         neighbour = shape_at(shapes, path)
         assert neighbour is not None, path
-        start += row.lies.hf_shape(neighbour if layer is None else neighbour[1:])[0]
+        start += row.layout.hf_shape(neighbour if layer is None else neighbour[1:])[0]
     name = row.name if layer is None else row.name.format(layer)
-    return Part(path=row.path, layer=layer, shape=shape, name=name, start=start, lies=row.lies)
+    return Part(path=row.path, layer=layer, shape=shape, name=name, start=start, layout=row.layout)

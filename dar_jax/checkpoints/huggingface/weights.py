@@ -170,7 +170,7 @@ def _fill(part: Part, tensor: Tensor, targets: Sequence[tuple[Index, np.ndarray]
             (a, b), (c, d) = part.rows(cut), part.columns(cut)
             lengths = _lengths(cut)
             here = tuple(slice(x - y, x - y + n) for (x, _), (y, _), n in zip(cut, index, lengths, strict=True))
-            place[here] = part.lies.to_ours(block[a - top : b - top, c - left : d - left], lengths)
+            place[here] = part.layout.to_ours(block[a - top : b - top, c - left : d - left], lengths)
     return sum(place.nbytes for _, place in targets)
 
 

@@ -77,7 +77,7 @@ def _fetch(held: Sequence[Part], params: Params, dtype: np.dtype[Any]) -> Callab
 
     def fetch() -> np.ndarray:
         arrays = [
-            part.lies.to_hf(np.asarray(leaf if part.layer is None else leaf[part.layer]))
+            part.layout.to_hf(np.asarray(leaf if part.layer is None else leaf[part.layer]))
             for part, leaf in zip(held, leaves, strict=True)
         ]
         joined = (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).astype(dtype, copy=False)

@@ -1,4 +1,4 @@
-"""The architectures the decoder can be, and how to read and write their HF config.json."""
+"""The supported architectures; reading and writing their Hugging Face config.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ FAMILIES: dict[str, Family] = {
     each.FAMILY.model_type: each.FAMILY for each in (qwen2, qwen3, llama, mistral, gemma2, gemma3, olmo2, olmo3, phi3)
 }
 
-# Our field, HF's key; a third entry is what HF takes an absent key to mean, otherwise the key must be there.
+# Our field, HF's key, and HF's default for an absent key; without a default the key is required.
 _FIELDS: tuple[tuple[Any, ...], ...] = (
     ("vocab_size", "vocab_size"),
     ("width", "hidden_size"),
@@ -33,7 +33,7 @@ _FIELDS: tuple[tuple[Any, ...], ...] = (
 
 
 def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
-    """Read an HF config.json. Raises SettingError, naming `source`, for what cannot be honoured."""
+    """Read an HF config.json. Raises SettingError, naming `source`, for what is not supported."""
     family = _family(hf, source)
     try:
         for key, allowed in family.refuse.items():
@@ -51,11 +51,11 @@ def read(hf: Mapping[str, Any], source: str = "config.json") -> DecoderConfig:
         where = ".".join(str(part) for part in first["loc"]) or "sizes"
         raise SettingError(f"{source}: {where}: {first['msg']}, got {_shown(first['input'])}") from None
     except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
-        raise SettingError(f"{source}: a value is of the wrong kind: {str(error)[:200]}") from None
+        raise SettingError(f"{source}: a value has the wrong type: {str(error)[:200]}") from None
 
 
 def write(config: DecoderConfig) -> dict[str, Any]:
-    """Write an HF config.json that transformers 4 and 5 read alike."""
+    """Return an HF config.json that transformers 4 and 5 both read."""
     family = FAMILIES[config.family]
     fields = {key: getattr(config, ours) for ours, key, *_ in _FIELDS}
     return {
@@ -70,7 +70,7 @@ def write(config: DecoderConfig) -> dict[str, Any]:
 
 def fused(config: DecoderConfig) -> tuple[tuple[str, ...], ...]:
     """Return the groups of parameters that Hugging Face stores as one matrix, by their paths with slashes."""
-    groups = dict.fromkeys(row.beside for row in FAMILIES[config.family].rows if row.beside)
+    groups = dict.fromkeys(row.fused_with for row in FAMILIES[config.family].tensors if row.fused_with)
     return tuple(tuple("/".join(path) for path in group) for group in groups)
 
 
@@ -86,7 +86,7 @@ def _family(hf: Mapping[str, Any], source: str) -> Family:
 
 
 def _check_layers(hf: Mapping[str, Any], source: str) -> None:
-    """Raise SettingError for layers of unknown kinds, or more of them than may be counted one by one."""
+    """Raise SettingError for layers of unknown types, or too many of them."""
     count, listed = hf.get("num_hidden_layers"), hf.get("layer_types") or ()
     if isinstance(count, int) and count > MAX_LAYERS:
         raise SettingError(f"{source}: num_hidden_layers {_shown(count)}; expected at most {MAX_LAYERS}")
@@ -101,7 +101,7 @@ def _shown(value: Any) -> str:
 
 
 def _completed(family: Family, hf: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what HF takes absent keys to mean."""
+    """Return the config with HF's defaults for absent keys."""
     given = {**family.defaults, **hf}
     if given.get("num_key_value_heads", 0) is None:
         given["num_key_value_heads"] = given.get("num_attention_heads")

@@ -5,22 +5,22 @@ from typing import Any
 
 from dar_jax.models.decoder_config import DecoderConfig
 from dar_jax.models.families.family import (
-    MATRIX_ROWS,
-    NORM_BOTH_ROWS,
-    OUTER_ROWS,
+    MATRIX_TENSORS,
+    NORM_BOTH_TENSORS,
+    OUTER_TENSORS,
     REFUSE,
     Family,
     layer_types,
     local_layers,
 )
 
-ROWS = OUTER_ROWS + NORM_BOTH_ROWS + MATRIX_ROWS
+TENSORS = OUTER_TENSORS + NORM_BOTH_TENSORS + MATRIX_TENSORS
 REFUSED = {**REFUSE, "hidden_activation": ("gelu_pytorch_tanh", None)}
 DEFAULTS = {"tie_word_embeddings": True, "rope_theta": 10_000.0, "query_pre_attn_scalar": 256, "head_dim": 256}
 
 
 def switches(hf: Mapping[str, Any], period: int) -> dict[str, Any]:
-    """Read what Gemma 2 and 3 share; every `period`-th layer is global where config.json lists no layers."""
+    """Read the fields shared by Gemma 2 and 3; by default every `period`-th layer is global."""
     return {
         "norms": "both",
         "centred_norms": True,
@@ -35,7 +35,7 @@ def switches(hf: Mapping[str, Any], period: int) -> dict[str, Any]:
 
 
 def keys(config: DecoderConfig) -> dict[str, Any]:
-    """Write what `switches` reads."""
+    """Return the keys that `switches` reads."""
     size = config.score_size or config.head_size
     return {
         "hidden_act": "gelu_pytorch_tanh",
@@ -52,7 +52,7 @@ def keys(config: DecoderConfig) -> dict[str, Any]:
 FAMILY = Family(
     model_type="gemma2",
     architecture="Gemma2ForCausalLM",
-    rows=ROWS,
+    tensors=TENSORS,
     switches=lambda hf: switches(hf, period=2),
     keys=keys,
     refuse=REFUSED,

@@ -1,16 +1,16 @@
-"""Gemma 3, its text models: Gemma 2 with normed heads for soft caps, five local layers to a global one, and rotary
-positions of their own for local layers.
+"""Gemma 3 text models: Gemma 2 with norms on query and key heads in place of soft caps, five local layers a global one,
+and another rotary base for local layers.
 
 transformers 5 keeps `attn_logit_softcapping` in Gemma 3's config and never applies it; neither does this family.
 """
 
 from dar_jax.models.families import gemma2
-from dar_jax.models.families.family import QK_NORM_ROWS, Family
+from dar_jax.models.families.family import QK_NORM_TENSORS, Family
 
 FAMILY = Family(
     model_type="gemma3_text",
     architecture="Gemma3ForCausalLM",
-    rows=gemma2.ROWS + QK_NORM_ROWS,
+    tensors=gemma2.TENSORS + QK_NORM_TENSORS,
     switches=lambda hf: {
         **gemma2.switches(hf, period=hf.get("sliding_window_pattern", 6)),
         "qk_norm": "head",

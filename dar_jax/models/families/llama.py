@@ -1,11 +1,11 @@
 """Llama 2 and 3: the plain decoder; from 3.1 on with scaled rotary positions."""
 
-from dar_jax.models.families.family import LLAMA_ROWS, SILU, Family, head_size
+from dar_jax.models.families.family import LLAMA_TENSORS, SILU, Family, head_size
 
 FAMILY = Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
-    rows=LLAMA_ROWS,
+    tensors=LLAMA_TENSORS,
     switches=lambda hf: {"head_size": head_size(hf)},
     keys=lambda config: {"head_dim": config.head_size, "attention_bias": False, "mlp_bias": False},
     refuse=SILU,

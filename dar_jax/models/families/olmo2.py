@@ -1,22 +1,22 @@
-"""OLMo 2: norms after each part instead of before, and one over all query (key) heads together."""
+"""OLMo 2: norms after each block instead of before, and one norm over all query (key) heads together."""
 
 from dar_jax.models.families.family import (
-    MATRIX_ROWS,
-    NORM_AFTER_ROWS,
-    OUTER_ROWS,
-    QK_NORM_ROWS,
+    MATRIX_TENSORS,
+    NORM_AFTER_TENSORS,
+    OUTER_TENSORS,
+    QK_NORM_TENSORS,
     SILU,
     Family,
     head_size,
 )
 
-ROWS = OUTER_ROWS + NORM_AFTER_ROWS + MATRIX_ROWS + QK_NORM_ROWS
+TENSORS = OUTER_TENSORS + NORM_AFTER_TENSORS + MATRIX_TENSORS + QK_NORM_TENSORS
 SWITCHES = {"norms": "after", "qk_norm": "all"}
 
 FAMILY = Family(
     model_type="olmo2",
     architecture="Olmo2ForCausalLM",
-    rows=ROWS,
+    tensors=TENSORS,
     switches=lambda hf: {"head_size": head_size(hf), **SWITCHES},
     keys=lambda config: {"head_dim": config.head_size, "attention_bias": False},
     refuse={**SILU, "clip_qkv": (None,)},

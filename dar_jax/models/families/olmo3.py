@@ -1,4 +1,4 @@
-"""OLMo 3: OLMo 2 with three local layers to a global one; only global layers scale their rotary positions."""
+"""OLMo 3: OLMo 2 with three local layers a global one; only global layers scale their rotary positions."""
 
 from dar_jax.models.families import olmo2
 from dar_jax.models.families.family import SILU, Family, head_size, layer_types, local_layers
@@ -6,7 +6,7 @@ from dar_jax.models.families.family import SILU, Family, head_size, layer_types,
 FAMILY = Family(
     model_type="olmo3",
     architecture="Olmo3ForCausalLM",
-    rows=olmo2.ROWS,
+    tensors=olmo2.TENSORS,
     switches=lambda hf: {
         "head_size": head_size(hf),
         **olmo2.SWITCHES,

@@ -1,9 +1,9 @@
 """Phi-3, Phi-3.5 and Phi-4: Llama with query, key and value in one tensor, gate and up in another."""
 
 from dar_jax.models.families.family import (
-    FUSED_ROWS,
-    NORM_BEFORE_ROWS,
-    OUTER_ROWS,
+    FUSED_TENSORS,
+    NORM_BEFORE_TENSORS,
+    OUTER_TENSORS,
     SILU,
     Family,
     head_size,
@@ -13,7 +13,7 @@ from dar_jax.models.families.family import (
 FAMILY = Family(
     model_type="phi3",
     architecture="Phi3ForCausalLM",
-    rows=OUTER_ROWS + NORM_BEFORE_ROWS + FUSED_ROWS,
+    tensors=OUTER_TENSORS + NORM_BEFORE_TENSORS + FUSED_TENSORS,
     switches=lambda hf: {"head_size": head_size(hf), **local_layers(hf, lambda layer: True)},
     keys=lambda config: {"head_dim": config.head_size, "sliding_window": config.window, "attention_bias": False},
     refuse={**SILU, "lm_head_bias": (False, None)},

@@ -1,7 +1,7 @@
-"""Rotary positions in config.json: transformers 4 and 5 spell them differently, and some files carry both.
+"""Rotary positions in config.json: transformers 4 and 5 spell them differently, and some files have both.
 
-4:  rope_theta, rope_scaling, partial_rotary_factor (and a base for local layers), side by side
-5:  rope_parameters with all of them, or one such block for each kind of layer
+4:  rope_theta, rope_scaling, partial_rotary_factor (and a base for local layers) as separate keys
+5:  rope_parameters with all of them, or with one block for each layer type
 """
 
 import dataclasses
@@ -22,16 +22,14 @@ _ELSEWHERE = ("rope_theta", "partial_rotary_factor", "rope_type", "type")
 def read(family: Family, hf: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Read the rotary positions of global and local layers: fields of DecoderConfig.
 
-    Raises SettingError naming `source` where two spellings disagree or a scaling is unknown.
+    Raises SettingError naming `source` if two spellings disagree or a scaling is unknown.
     """
     stated = hf.get("rope_parameters") or {}
     if not isinstance(stated.get(GLOBAL, {}), Mapping) or not isinstance(stated.get(LOCAL, {}), Mapping):
         raise TypeError(f"rope_parameters {stated!r}")
     nested = GLOBAL in stated or LOCAL in stated
     block = stated.get(GLOBAL, {}) if nested else hf.get("rope_scaling") or stated
-    bases = {
-        float(place["rope_theta"]) for place in (stated, hf.get("rope_scaling") or {}, hf) if "rope_theta" in place
-    }
+    bases = {float(each["rope_theta"]) for each in (stated, hf.get("rope_scaling") or {}, hf) if "rope_theta" in each}
     if len(bases) > 1:
         raise SettingError(f"{source}: two values of rope_theta, {sorted(bases)}; leave one")
     defaults = {**family.defaults, **hf, **({"rope_theta": bases.pop()} if bases else {})}
@@ -43,8 +41,8 @@ def read(family: Family, hf: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def write(family: Family, config: DecoderConfig) -> dict[str, Any]:
-    """Write what `read` reads, in the older spelling, and where layers differ in the newer one too: transformers 5
-    would take one base for both.
+    """Return the keys that `read` reads, in the spelling of transformers 4; if layer types differ also in that of 5,
+    which would use one base for both.
     """
     scaling = config.rope.scaling
     keys: dict[str, Any] = {"rope_theta": config.rope.base, "rope_scaling": _scaling_keys(scaling)}
@@ -78,7 +76,7 @@ def _rope(block: Mapping[str, Any], hf: Mapping[str, Any], source: str) -> Rope:
 
 
 def _completed(kind: str, given: dict[str, Any], hf: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what HF takes from beside the block: the original length, and the factor it implies."""
+    """Add what HF reads outside the block: the original length, and the factor it implies."""
     if kind == "linear":
         return given
     longest = hf["max_position_embeddings"]
@@ -88,7 +86,7 @@ def _completed(kind: str, given: dict[str, Any], hf: Mapping[str, Any]) -> dict[
 
 
 def _longest(scaling: Scaling | None) -> dict[str, Any]:
-    """Hold texts to the length for which LongRoPE's short factors count."""
+    """Limit texts to the length for which LongRoPE's short factors apply."""
     if not isinstance(scaling, LongRope):
         return {}
     return {"max_positions": scaling.original_max_position_embeddings}
