@@ -7,15 +7,18 @@ from pathlib import Path
 
 from dar_jax.errors import SettingError
 from dar_jax.settings.foreign_names import ours
+from dar_jax.settings.packaged import config_path
 
 
 def file_and_overrides(verb: str, settings: Sequence[str]) -> tuple[Path, list[str]]:
-    """Divide a verb's arguments. Raises SettingError where the first is no file."""
+    """Split a verb's arguments into a config file, also a packaged one by name, and overrides. Raises SettingError."""
     if settings and "=" not in settings[0]:
-        return Path(settings[0]), list(settings[1:])
+        return config_path(settings[0]), list(settings[1:])
     later = [each for each in settings if "=" not in each]
     if not later:
-        raise SettingError(f"{verb}: no config file; write: dar-jax {verb} CONFIG [key.sub=value ...]")
+        raise SettingError(
+            f"{verb}: no config file; write: dar-jax {verb} CONFIG [key.sub=value ...], such as {verb} quickstart"
+        )
     raise SettingError(
         f"{verb}: the config file {later[0]} comes after an override; write it first: dar-jax {verb} {later[0]}"
         f" {settings[0][:100]}"

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from dar_jax.errors import SettingError
+from dar_jax.settings.packaged import with_asset_paths
 
 # libyaml's parser, which PyYAML's wheels hold, reads `{a: Is it short?}` as YAML has it; the one in Python does not.
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -56,7 +57,7 @@ def read_text(path: Path, what: str = "config file") -> str:
             content = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as fault:
         raise SettingError(f"{path}: cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
-    return decode(content, str(path))
+    return with_asset_paths(decode(content, str(path)), path)
 
 
 def decode(content: bytes, where: str) -> str:
