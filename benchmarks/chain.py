@@ -9,6 +9,7 @@ version 0.1, whose modules were not in rooms yet.
 """
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
@@ -70,12 +71,9 @@ def chain(root: Path) -> tuple[list[Path], list[Path]]:
 def _run(root: Path, trace: Trace) -> None:
     sys.path.insert(0, str(root))
     os.chdir(root)
-    try:
-        from dar_jax import training as spine
-        from dar_jax.config.config_file import read_config
-    except ImportError:
-        from dar_jax import train as spine  # type: ignore[attr-defined,no-redef]
-        from dar_jax.config_file import read_config  # type: ignore[import-not-found,no-redef]
+    rooms = (root / "dar_jax" / "training.py").exists()
+    spine = importlib.import_module("dar_jax.training" if rooms else "dar_jax.train")
+    configs = importlib.import_module("dar_jax.config.config_file" if rooms else "dar_jax.config_file")
     step = spine.Run.step
 
     def traced(run: Any) -> None:
@@ -83,12 +81,12 @@ def _run(root: Path, trace: Trace) -> None:
         step(run)
         trace.active = False
 
-    spine.Run.step = traced  # type: ignore[method-assign]
+    spine.Run.step = traced
     sys.setprofile(trace)
     threading.setprofile(trace)
     overrides = ["steps=1", "evaluation=null", "display.mode=quiet"]
     with tempfile.TemporaryDirectory() as folder:
-        spine.train(read_config(root / "configs" / "quickstart.yaml", overrides), Path(folder) / "run")
+        spine.train(configs.read_config(root / "configs" / "quickstart.yaml", overrides), Path(folder) / "run")
     sys.setprofile(None)
     threading.setprofile(None)
 

@@ -163,7 +163,7 @@ def child_step(model: Path, prompts: int, steps: int) -> dict[str, Any]:
         reward = timed("reward", judged, rollouts, asked)
         batch, _ = timed("weigh", learner.weigh, rollouts, reward)
         del rollouts
-        part = learner.part(batch, 0, session.key(Purpose.MINIBATCHES, number))
+        part = learner.part(batch, learner.parts(batch, session.key(Purpose.MINIBATCHES, number))[0])
         return timed("forward_backward_update", learner.regress, state, part)[0]
 
     with jax.set_mesh(session.mesh):

@@ -101,7 +101,7 @@ def naive(folder: Path, config: Any, places: Any, dtype: str) -> Any:
     tensors = {name: array for file in sorted(folder.glob("*.safetensors")) for name, array in load_file(file).items()}
     found: dict[tuple[str, ...], list[np.ndarray]] = {}
     for part in parts(config):
-        found.setdefault(part.path, []).append(part.lies.to_ours(tensors[part.name], part.shape))
+        found.setdefault(part.path, []).append(part.layout.to_ours(tensors[part.name], part.shape))
 
     def put(path: Any, place: Any) -> jax.Array:
         layers = found[tuple(key.key for key in path)]
