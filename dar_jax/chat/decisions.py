@@ -18,7 +18,7 @@ from dar_jax.chat import usage
 from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.status import short
-from dar_jax.chat.wire import Answer, Choice, Request, Score
+from dar_jax.chat.wire import Answer, AnswerChoice, Request, Score
 
 # How far above 1 a probability may be rounded.
 _ROUNDING = 1e-3
@@ -142,7 +142,9 @@ def read_mapped(body: str, request: Request) -> Answer:
     return _answer(reply, choices, body, str(blocked or ""))
 
 
-def _answer(reply: _ListedReply | _MappedReply, choices: Sequence[Choice], body: str, blocked: str = "") -> Answer:
+def _answer(
+    reply: _ListedReply | _MappedReply, choices: Sequence[AnswerChoice], body: str, blocked: str = ""
+) -> Answer:
     used = usage.of_decision(reply.usage)
     return Answer(
         choices=tuple(choices),
@@ -177,13 +179,13 @@ def _ordered(given: Mapping[str, float], keys: Sequence[str]) -> tuple[float, ..
     return tuple(given[key] for key in keys)
 
 
-def _choice(score: Score, kind: str | None, probabilities: tuple[float, ...] | None, mass: float = 1.0) -> Choice:
+def _choice(score: Score, kind: str | None, probabilities: tuple[float, ...] | None, mass: float = 1.0) -> AnswerChoice:
     if kind == "refusal":
-        return Choice(text=None, finish="refusal", finish_name="refusal")
+        return AnswerChoice(text=None, finish="refusal", finish_name="refusal")
     if kind != "score":
-        return Choice(text=None, finish="unknown", finish_name=kind or "no answer")
+        return AnswerChoice(text=None, finish="unknown", finish_name=kind or "no answer")
     if probabilities is None or not 0.0 <= mass <= 1.0 + _ROUNDING:
-        return Choice(text=None, finish="stop", finish_name="score")
+        return AnswerChoice(text=None, finish="stop", finish_name="score")
     likeliest = score.levels[probabilities.index(max(probabilities))]
     shares = tuple(value * mass for value in probabilities)
-    return Choice(text=likeliest.label, finish="stop", finish_name="score", probabilities=shares)
+    return AnswerChoice(text=likeliest.label, finish="stop", finish_name="score", probabilities=shares)

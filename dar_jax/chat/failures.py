@@ -15,7 +15,7 @@
         +-- TooSlow         no answer within the time of one attempt, or of the whole call
         +-- NotAnAnswer     status 200 around something that is no chat answer (HTML, broken JSON)
 
-A refusal, a block or a truncated text is an answer (`wire.Choice.finish`), not an error. Messages never hold
+A refusal, a block or a truncated text is an answer (`wire.AnswerChoice.finish`), not an error. Messages never hold
 a key: wires pass server text through `keys.Key.redact` first.
 """
 

@@ -18,7 +18,7 @@ from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.keys import Key, SecretFile, VariableName
 from dar_jax.chat.status import short
-from dar_jax.chat.wire import SCORE, Alternative, Answer, Chat, Choice, Finish, Request, alternative, answer_token
+from dar_jax.chat.wire import SCORE, Alternative, Answer, AnswerChoice, Chat, Finish, Request, alternative, answer_token
 from dar_jax.errors import SettingError
 from dar_jax.settings.fields import STRICT, Integer, Name
 
@@ -146,30 +146,30 @@ _CAMEL = pydantic.ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
-class _Part:
+class _GeminiPart:
     text: str | None = None
     thought: bool | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
 class _Content:
-    parts: list[_Part] | None = None
+    parts: list[_GeminiPart] | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
-class _Token:
+class _GeminiToken:
     token: str | None = None
     log_probability: float | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
 class _Top:
-    candidates: list[_Token] | None = None
+    candidates: list[_GeminiToken] | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
-class _Logprobs:
-    chosen_candidates: list[_Token] | None = None
+class _GeminiLogprobs:
+    chosen_candidates: list[_GeminiToken] | None = None
     top_candidates: list[_Top] | None = None
 
 
@@ -178,23 +178,23 @@ class _Candidate:
     content: _Content | None = None
     finish_reason: str | int | None = None
     index: int | None = None
-    logprobs_result: _Logprobs | None = None
+    logprobs_result: _GeminiLogprobs | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
-class _Feedback:
+class _GeminiFeedback:
     block_reason: str | int | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CAMEL)
-class _Reply:
+class _GeminiReply:
     candidates: list[_Candidate] | None = None
-    prompt_feedback: _Feedback | None = None
+    prompt_feedback: _GeminiFeedback | None = None
     usage_metadata: Any = None
     model_version: Any = None
 
 
-_REPLY = TypeAdapter(_Reply)
+_REPLY = TypeAdapter(_GeminiReply)
 
 
 def read_reply(body: str, key: Key) -> Answer:
@@ -238,11 +238,11 @@ def _no_answer(body: str) -> NotAnAnswer:
     return NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}")
 
 
-def _choice(candidate: _Candidate) -> Choice:
+def _choice(candidate: _Candidate) -> AnswerChoice:
     parts = (candidate.content.parts if candidate.content else None) or []
     texts = [part.text for part in parts if part.text is not None and not part.thought]
     text, finish = "".join(texts) if texts else None, str(candidate.finish_reason)
-    return Choice(
+    return AnswerChoice(
         text=text,
         finish=_FINISH.get(finish, "unknown"),
         finish_name=finish,
@@ -251,7 +251,7 @@ def _choice(candidate: _Candidate) -> Choice:
     )
 
 
-def _top(logprobs: _Logprobs | None, text: str | None) -> tuple[Alternative, ...] | None:
+def _top(logprobs: _GeminiLogprobs | None, text: str | None) -> tuple[Alternative, ...] | None:
     if logprobs is None or not logprobs.chosen_candidates:
         return None
     tops = [top.candidates or [] for top in logprobs.top_candidates or []]
@@ -265,5 +265,5 @@ def _top(logprobs: _Logprobs | None, text: str | None) -> tuple[Alternative, ...
     )
 
 
-def _alternative(token: _Token) -> Alternative:
+def _alternative(token: _GeminiToken) -> Alternative:
     return alternative(token.token or "", token.log_probability)

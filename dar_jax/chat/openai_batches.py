@@ -133,13 +133,13 @@ class _Response:
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class _Row:
+class _ResultLine:
     custom_id: str
     response: _Response | None = None
     error: Any = None
 
 
-_ROW = TypeAdapter(_Row)
+_ROW = TypeAdapter(_ResultLine)
 
 
 def _row(line: str) -> tuple[str, Answer | str]:

@@ -14,7 +14,7 @@ from dar_jax.chat import usage
 from dar_jax.chat.failures import Blocked, NotAnAnswer
 from dar_jax.chat.json_body import Misfit, read_by
 from dar_jax.chat.status import short
-from dar_jax.chat.wire import Alternative, Answer, Choice, Finish, alternative, answer_token
+from dar_jax.chat.wire import Alternative, Answer, AnswerChoice, Finish, alternative, answer_token
 
 _FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
 
@@ -113,10 +113,10 @@ def _name(model: object) -> str:
     return model if isinstance(model, str) else ""
 
 
-def _choice(choice: _Choice) -> Choice:
+def _choice(choice: _Choice) -> AnswerChoice:
     if choice.message.refusal:
-        return Choice(text=choice.message.refusal, finish="refusal", finish_name="refusal", index=choice.index)
-    return Choice(
+        return AnswerChoice(text=choice.message.refusal, finish="refusal", finish_name="refusal", index=choice.index)
+    return AnswerChoice(
         text=_text(choice.message.content),
         finish=_FINISH.get(choice.finish_reason, "unknown"),
         finish_name=str(choice.finish_reason),

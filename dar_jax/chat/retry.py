@@ -14,7 +14,7 @@ _TOO_LATE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How long to insist. Times are seconds; `attempts` does not count those a 429 turned away, which only
     `deadline_s`, the time of the whole call from its first attempt on, brings to an end. A connection that cannot be
     made is no attempt: there are as many tries to connect again; while no more files can be opened, only `deadline_s`
@@ -38,7 +38,7 @@ class Patience:
 async def ask(
     chat: Chat,
     request: Request,
-    patience: Patience,
+    patience: RetryPolicy,
     limits: Limits,
     start_by: float = float("inf"),
     tokens: int = 0,
@@ -97,7 +97,7 @@ async def _said(chat: Chat, request: Request, call: "_Call", limits: Limits, slo
 class _Call:
     """How far one call has come: its attempts, its failures, its deadline."""
 
-    def __init__(self, patience: Patience, start_by: float) -> None:
+    def __init__(self, patience: RetryPolicy, start_by: float) -> None:
         self._patience, self._start_by = patience, start_by
         self._now = asyncio.get_running_loop().time
         self._deadline, self._failures, self._unconnected = 0.0, 0, 0

@@ -95,7 +95,7 @@ class Alternative:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class AnswerChoice:
     """One of the n texts of an answer.
 
     `finish_name` is the server's own word for `finish`. `top` holds the alternatives of the token that is the text,
@@ -121,7 +121,7 @@ class Answer:
     the reply itself.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[AnswerChoice, ...]
     served_model: str
     usage: Usage | None = None
     blocked: str = ""

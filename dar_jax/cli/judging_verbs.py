@@ -107,7 +107,7 @@ def _judge(options: argparse.Namespace) -> None:
 def _agreement(options: argparse.Namespace) -> None:
     from rich.console import Console as Rich
 
-    from dar_jax.data.pairs import read_pairs
+    from dar_jax.data.preference_pairs import read_pairs
     from dar_jax.evaluation import judge_agreement
     from dar_jax.judging.section import read_judge
     from dar_jax.reporting.agreement_page import table, write_page

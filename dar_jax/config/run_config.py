@@ -66,7 +66,7 @@ FREE_ON_RESUME = (
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Policy:
+class PolicySettings:
     """The model to align: a folder or hub id of a Hugging Face checkpoint. `weights: random` takes its
     config.json alone and draws the weights by `seed`. With `lora` only adapters are trained, and the reference is the
     model without them.
@@ -89,7 +89,7 @@ class RunConfig:
     another has finished buying, and what it held before counts in the budgets of each and in its judge/spent_*.
     """
 
-    policy: Policy
+    policy: PolicySettings
     data: one_of(DATA, "files")  # type: ignore[valid-type]
     judge: one_of(JUDGES) | None = None  # type: ignore[valid-type]
     algorithm: one_of(ALGORITHMS, "dar") = Field(default_factory=DAR)  # type: ignore[valid-type]

@@ -15,10 +15,10 @@ class TableRows:
         return self._length
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return _Row(self._by_name, index)
+        return _TableRow(self._by_name, index)
 
 
-class _Row(Mapping[str, Any]):
+class _TableRow(Mapping[str, Any]):
     """A row whose cells are read by name. Raises ValueError for one that is not UTF-8."""
 
     def __init__(self, by_name: Mapping[str, Any], index: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from dar_jax.data.pairs import Pair
+from dar_jax.data.preference_pairs import Pair
 from dar_jax.errors import Interrupted, SettingError
 from dar_jax.evaluation.agreement import Agreement, agreement, opinion
 from dar_jax.judging import Judge, PanelJudge, check_budget, check_failures
@@ -32,7 +32,7 @@ _TOLD_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ModeAgreement:
     """A judge in one label mode: what it was called, how far it agrees, what its answers cost, whenever bought."""
 
     name: str
@@ -62,7 +62,7 @@ def measure(
     pairs: Sequence[Pair],
     folder: Path,
     console: Console,
-) -> list[Measured]:
+) -> list[ModeAgreement]:
     """Ask every judge for its labels of all pairs, in each of the modes; keep the answers in the folder.
 
     Raises SettingError where a judge cannot label so, JudgeStopped where too many judgements failed, BudgetSpent where
@@ -90,7 +90,7 @@ def with_labels(settings: Settings, labels: Labels) -> Settings:
         raise SettingError(f"judge: {reason}; or measure one of them, by --labels reward or preference") from None
 
 
-def write(found: Sequence[Measured], folder: Path) -> Path:
+def write(found: Sequence[ModeAgreement], folder: Path) -> Path:
     """Write what was measured as JSON; return the file."""
     file = folder / "agreement.json"
     file.write_text(json.dumps([each.to_plain() for each in found], indent=1) + "\n")
@@ -105,7 +105,7 @@ def _measured(
     folder: Path,
     console: Console,
     interrupts: Interrupts,
-) -> Measured:
+) -> ModeAgreement:
     with settings.open(folder / f"{name}-{labels}.ledger.sqlite") as judge:
         console.note(f"{name}: {judge.describe()}; {len(pairs):,} pairs, by {labels}")
         for remark in judge.remarks:
@@ -120,7 +120,7 @@ def _measured(
         opinion(chosen, rejected, (len(pair.chosen.text), len(pair.rejected.text)))
         for pair, chosen, rejected in zip(pairs, verdicts[::2], verdicts[1::2], strict=True)
     ]
-    return Measured(
+    return ModeAgreement(
         name=name,
         labels=labels,
         judge=describe,

@@ -45,7 +45,7 @@ class WinRate:
 
 
 @record(frozen=True, kw_only=True)
-class Outcome:
+class Evaluation:
     """What the judge said of the two. Pairs in which either has no reward are `unjudged` and count nowhere."""
 
     wins: int
@@ -100,7 +100,7 @@ def compare(
     verdicts: Sequence[Verdict],
     start_lengths: Sequence[int],
     start_verdicts: Sequence[Verdict],
-) -> Outcome:
+) -> Evaluation:
     """Pair the policy's completions with the start's, prompt by prompt; lengths are in tokens."""
     pairs = [
         (ours.reward, theirs.reward)
@@ -109,7 +109,7 @@ def compare(
     ]
     wins = sum(ours > theirs + EVEN for ours, theirs in pairs)
     losses = sum(ours < theirs - EVEN for ours, theirs in pairs)
-    return Outcome(
+    return Evaluation(
         wins=wins,
         ties=len(pairs) - wins - losses,
         losses=losses,

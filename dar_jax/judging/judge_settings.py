@@ -14,7 +14,7 @@ from dar_jax.chat.openai import OpenAIWire
 from dar_jax.chat.scripted.rule import ScriptedWire
 from dar_jax.errors import SettingError
 from dar_jax.judging.answers.parsing import Mode
-from dar_jax.judging.asking.open_judge import Place, Seat, open_judge, panel_price
+from dar_jax.judging.asking.open_judge import LedgerLocation, Seat, open_judge, panel_price
 from dar_jax.judging.canaries import Canaries
 from dar_jax.judging.judge import Judge
 from dar_jax.judging.money.prices import FREE, Price, Prices
@@ -33,7 +33,7 @@ class ScriptedJudge(ScriptedWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge([(self, self)], self, Place(ledger_place, others, index, count))
+        return open_judge([(self, self)], self, LedgerLocation(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price:
@@ -47,7 +47,7 @@ class OpenAIJudge(OpenAIWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge([(self, self)], self, Place(ledger_place, others, index, count))
+        return open_judge([(self, self)], self, LedgerLocation(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price | None:
@@ -72,7 +72,7 @@ class GeminiJudge(GeminiWire, Judging):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge([(self, self)], self, Place(ledger_place, others, index, count))
+        return open_judge([(self, self)], self, LedgerLocation(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price | None:
@@ -191,4 +191,4 @@ class PanelJudge(Canaries):
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
-        return open_judge(self._seats, self, Place(ledger_place, others, index, count))
+        return open_judge(self._seats, self, LedgerLocation(ledger_place, others, index, count))

@@ -8,13 +8,13 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.limits import Limits
-from dar_jax.chat.retry import Patience
+from dar_jax.chat.retry import RetryPolicy
 from dar_jax.errors import SettingError
 from dar_jax.judging.answers.parsing import Mode
 from dar_jax.judging.canaries import Canaries
 from dar_jax.judging.money.prices import Price, list_price
 from dar_jax.judging.questions.criteria import Criterion, repeated
-from dar_jax.judging.questions.preference_question import Comparison
+from dar_jax.judging.questions.preference_question import PreferenceQuestion
 from dar_jax.judging.questions.protocol import Protocol
 from dar_jax.judging.questions.rubric_file import Rubric, read_rubric
 from dar_jax.judging.questions.rubrics import OF_TWO, RUBRICS, of_two
@@ -174,11 +174,11 @@ class Judging(Canaries):
         return self.samples if self.mode == "samples" else 1
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> PreferenceQuestion:
         """The fixed part of a question about two completions."""
         if isinstance(own := self.rubric, Rubric):
-            return Comparison(rubric=of_two(own.instructions))
-        return Comparison(rubric=of_two(self.rubric_text) if self.rubric_text else OF_TWO[own])
+            return PreferenceQuestion(rubric=of_two(own.instructions))
+        return PreferenceQuestion(rubric=of_two(self.rubric_text) if self.rubric_text else OF_TWO[own])
 
     def check_rubric(self) -> None:
         """Raise SettingError where the rubric's file no longer says what these settings hold; it may be gone."""
@@ -194,9 +194,9 @@ class Judging(Canaries):
                 " with the old one by judge.rubric_file=null"
             )
 
-    def patience(self) -> Patience:
+    def patience(self) -> RetryPolicy:
         """How long a call insists."""
-        return Patience(attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, deadline_s=self.deadline_s)
+        return RetryPolicy(attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, deadline_s=self.deadline_s)
 
     def share(self, index: int, count: int) -> Self:
         """Divide the rates among the hosts of a run: what host `index` of `count` may do, one call at least."""

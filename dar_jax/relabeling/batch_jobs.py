@@ -23,7 +23,7 @@ from dar_jax.judging.questions.rules import by_rule
 from dar_jax.judging.questions.thoughts import without_thoughts
 from dar_jax.judging.section import Settings
 from dar_jax.records import Completion
-from dar_jax.relabeling.batch_state import Submitted, place_of, read_state, write_state
+from dar_jax.relabeling.batch_state import OpenBatch, place_of, read_state, write_state
 
 Result = TypeVar("Result")
 _MODES = ("single", "samples", "logprobs")
@@ -34,7 +34,7 @@ _LOOKED_UP = 1000
 
 
 @dataclass
-class Asked:
+class BatchQuestion:
     """What became of the questions: the keys of those bought now, what they cost, how many of them reported no usage,
     and why others have no answer.
     """
@@ -79,9 +79,9 @@ class Batches:
         self._wire = OpenAIBatches(settings)
         self._state = read_state(self._state_place, settings.base_url)
         self._missing: dict[str, Question] = {}
-        self._asked = Asked()
+        self._asked = BatchQuestion()
 
-    async def ask(self, completions: Iterable[Completion]) -> Asked:
+    async def ask(self, completions: Iterable[Completion]) -> BatchQuestion:
         """Have every question answered, or know why not. Answers are in the ledger when this returns.
 
         Raises BudgetSpent before anything is submitted that the budget has no room for, JudgeStopped where the server
@@ -128,7 +128,7 @@ class Batches:
 
     async def _submit(self, questions: Mapping[str, Question]) -> None:
         for keys, content in _files(self._wire, questions):
-            batch = Submitted(mark=uuid.uuid4().hex, keys=keys)
+            batch = OpenBatch(mark=uuid.uuid4().hex, keys=keys)
             self._state.batches.append(batch)
             write_state(self._state_place, self._state)
             try:
@@ -146,7 +146,7 @@ class Batches:
             self._state.batches.remove(batch)
             write_state(self._state_place, self._state)
 
-    async def _collect(self, batch: Submitted, name: str) -> None:
+    async def _collect(self, batch: OpenBatch, name: str) -> None:
         progress = await self._waited(name)
         for file in progress.files:
             for key, said in await self._patiently(functools.partial(self._rows, file)):

@@ -14,7 +14,7 @@ from dar_jax.errors import SettingError
 
 
 @dataclass
-class Submitted:
+class OpenBatch:
     """A batch: our mark, the server's id (None: perhaps never made), the keys of its questions."""
 
     mark: str
@@ -27,7 +27,7 @@ class BatchState:
     """The batches that are not yet read, of which server."""
 
     address: str
-    batches: list[Submitted] = field(default_factory=list)
+    batches: list[OpenBatch] = field(default_factory=list)
 
 
 _STATE = TypeAdapter(BatchState)

@@ -9,14 +9,14 @@ from pathlib import Path
 from dar_jax.chat.failures import Rejected
 from dar_jax.chat.ramp import Ramp
 from dar_jax.chat.wire import Answer, Request
-from dar_jax.judging.asking.open_judge import Place, open_judge
+from dar_jax.judging.asking.open_judge import LedgerLocation, open_judge
 from dar_jax.judging.judge import Judge
 from dar_jax.judging.judge_settings import OpenAIJudge
 from dar_jax.judging.ledger.ledger import Ledger
 from dar_jax.judging.money.dollars import dollars
 from dar_jax.judging.money.spent import estimates
 from dar_jax.records import Completion
-from dar_jax.relabeling.batch_jobs import Asked, Batches, batch_price
+from dar_jax.relabeling.batch_jobs import Batches, BatchQuestion, batch_price
 
 
 def open_batched(
@@ -35,7 +35,7 @@ def open_batched(
         note(f"by batch: {bought:,} answers billed, {cost}; {len(asked.reasons):,} questions without an answer")
     # Nothing more is bought, so there is nothing to bound.
     free = dataclasses.replace(settings, prices=price, budget_usd=None, budget_annotations=None)
-    return open_judge([(free, _Asked(settings, asked.reasons))], free, Place(ledger), bought=asked.bought)
+    return open_judge([(free, _Asked(settings, asked.reasons))], free, LedgerLocation(ledger), bought=asked.bought)
 
 
 async def _ask(
@@ -45,7 +45,7 @@ async def _ask(
     place: Path,
     note: Callable[[str], None],
     signal: Callable[[], str],
-) -> Asked:
+) -> BatchQuestion:
     return await Batches(settings, ledger, place, note, signal).ask(completions)
 
 

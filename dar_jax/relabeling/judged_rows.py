@@ -9,7 +9,7 @@ from dar_jax.errors import SettingError
 from dar_jax.records import Completion, Verdict
 from dar_jax.runlog.rows import to_lines
 
-Row = tuple[dict[str, Any], Completion]
+JudgedRow = tuple[dict[str, Any], Completion]
 COLUMNS = ("status", "reward", "reason", "served_model", "probabilities")
 # Before the name of a column of the input that is called as one of these.
 _KEPT = "given_"
@@ -40,7 +40,7 @@ def count_rows(given: Path) -> Size:
     return Size(total, prompts, completions)
 
 
-def to_line(row: Row, verdict: Verdict) -> bytes:
+def to_line(row: JudgedRow, verdict: Verdict) -> bytes:
     """Write a row with its verdict as a line of JSON in UTF-8; what is not `ok` has no number."""
     columns, _ = row
     return _line(_kept(columns) | _columns(verdict))

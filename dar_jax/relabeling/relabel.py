@@ -22,7 +22,7 @@ from dar_jax.judging.section import Settings
 from dar_jax.records import Verdict
 from dar_jax.relabeling.batch_jobs import batchable
 from dar_jax.relabeling.batched_judge import open_batched
-from dar_jax.relabeling.judged_rows import Row, count_rows, to_line
+from dar_jax.relabeling.judged_rows import JudgedRow, count_rows, to_line
 from dar_jax.runlog.new_file import new_file, refuse_taken
 from dar_jax.terminal.console import Console
 from dar_jax.terminal.interrupts import Interrupts
@@ -106,11 +106,11 @@ class _Work:
         self._alike: dict[tuple[str, str, bool], Verdict] = {}
         self._verdicts: list[Verdict] = []
         self._barren: list[Verdict] = []
-        self._under_way: deque[tuple[list[Row], Pending]] = deque()
+        self._under_way: deque[tuple[list[JudgedRow], Pending]] = deque()
         self._failed = 0
         self._rewards, self._bought = 0.0, 0
 
-    def run(self, rows: Iterator[Row], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
+    def run(self, rows: Iterator[JudgedRow], size: int, file: BinaryIO, tell: Callable[[int, str], None]) -> None:
         """Judge the rows, `size` a chunk, and write them in their order. Raises what `relabel` does."""
         self._tell, self._barren_at = tell, max(_BARREN, _CHUNKS * size)
         for chunk, verdicts in self._judged(rows, size):
@@ -135,7 +135,7 @@ class _Work:
             f" {totals.ledger_hits:,} from the ledger, {totals.rules:,} by rule"
         )
 
-    def _judged(self, rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], list[Verdict]]]:
+    def _judged(self, rows: Iterator[JudgedRow], size: int) -> Iterator[tuple[list[JudgedRow], list[Verdict]]]:
         under_way = self._under_way
         while chunk := list(islice(rows, size)):
             under_way.append((chunk, self._judge.submit([completion for _, completion in chunk])))
@@ -144,7 +144,7 @@ class _Work:
         while under_way:
             yield self._first()
 
-    def _first(self) -> tuple[list[Row], list[Verdict]]:
+    def _first(self) -> tuple[list[JudgedRow], list[Verdict]]:
         while not self._under_way[0][1].ready(_TOLD_EVERY_S):
             self._say()
         chunk, pending = self._under_way.popleft()

@@ -17,7 +17,7 @@ from dar_jax.judging.ledger.ledger import Ledger
 from dar_jax.judging.ledger.ledger_sums import date, statistics
 from dar_jax.judging.ledger.rebuilding import Rebuilding
 from dar_jax.judging.ledger.rereading import reread
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.prices import Price
 from dar_jax.judging.money.spent import usage
 from dar_jax.judging.section import Settings, members, parse_judge
@@ -103,7 +103,7 @@ def _price(text: str) -> Price:
         ) from None
 
 
-def _rows(ledgers: Sequence[readers.Stored]) -> Iterator[Row]:
+def _rows(ledgers: Sequence[readers.Stored]) -> Iterator[StoredAnswer]:
     return itertools.chain.from_iterable(ledger.rows() for ledger in ledgers)
 
 
@@ -111,7 +111,7 @@ def _left_out(damaged: int) -> str:
     return f"; {damaged:,} damaged ones were left out" if damaged else ""
 
 
-def _exported(row: Row, mass_floor: float) -> dict[str, Any]:
+def _exported(row: StoredAnswer, mass_floor: float) -> dict[str, Any]:
     used = usage(row)
     return {
         "prompt": row.prompt,
@@ -126,7 +126,7 @@ def _exported(row: Row, mass_floor: float) -> dict[str, Any]:
     }
 
 
-def _judged(row: Row, mass_floor: float) -> dict[str, Any]:
+def _judged(row: StoredAnswer, mass_floor: float) -> dict[str, Any]:
     verdict = reread(row, mass_floor)
     if verdict is None:  # what a judge wrote down before its answer
         return {"verdict": "notes", "reason": "", "provenance": "reasoning", "reward": None, "distribution": None}

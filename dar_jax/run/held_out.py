@@ -5,7 +5,7 @@ sampled with the same random keys.
 from collections.abc import Callable
 
 from dar_jax import hosts
-from dar_jax.evaluation import Outcome, compare
+from dar_jax.evaluation import Evaluation, compare
 from dar_jax.models import Params
 from dar_jax.records import Completion
 from dar_jax.run.session import Purpose, Session
@@ -32,7 +32,7 @@ class HeldOut:
         policy: Callable[[], Params],
         start: Callable[[], Params],
         leave_if_asked: Callable[[], None],
-    ) -> Outcome:
+    ) -> Evaluation:
         """Return the judge's comparison of the policy with the initial one; `leave_if_asked` is called while it judges.
 
         Raises BudgetSpent.

@@ -8,7 +8,7 @@ import numpy as np
 
 from dar_jax import hosts
 from dar_jax.config.run_config import RunConfig
-from dar_jax.evaluation import Outcome
+from dar_jax.evaluation import Evaluation
 from dar_jax.judging import canary_alarm
 from dar_jax.records import Completion, Verdict
 from dar_jax.reporting import (
@@ -74,7 +74,7 @@ class Reporter:
         if display.samples_every and (step == 1 or step % display.samples_every == 0):
             self.console.samples(f"samples of step {step}", samples(logged, display.samples))
 
-    def evaluation(self, step: int, outcome: Outcome) -> None:
+    def evaluation(self, step: int, outcome: Evaluation) -> None:
         """Log a held-out evaluation and print its line."""
         self._write("evaluations", [{"step": step, **outcome.metrics()}])
         self.console.note(outcome.describe(), step=step, **outcome.metrics())

@@ -9,7 +9,7 @@ import pytest
 
 from dar_jax.chat.failures import Closing, RateLimited, ServerFault
 from dar_jax.chat.limits import Limits
-from dar_jax.chat.retry import Patience, ask
+from dar_jax.chat.retry import RetryPolicy, ask
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.records import Message, Usage
 
@@ -61,7 +61,7 @@ class Server:
 
 def judged(server, limits, count, tokens=0, patience=None):
     """Make so many calls at once; return how long that took."""
-    patience = patience or Patience(attempts=4, deadline_s=1e9)
+    patience = patience or RetryPolicy(attempts=4, deadline_s=1e9)
 
     async def all_of_them():
         gate = limits()
@@ -109,7 +109,7 @@ def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
 def test_who_was_turned_away_is_not_kept_waiting_by_those_who_have_not_begun(concurrency):
     """A whole step is submitted at once: a place given up would be behind minutes of others, past the deadline."""
     server = Server(a_second=10)
-    judged(server, lambda: Limits(concurrency), 4096, patience=Patience(deadline_s=180.0))
+    judged(server, lambda: Limits(concurrency), 4096, patience=RetryPolicy(deadline_s=180.0))
     assert len(server.answered) == 4096
 
 
@@ -168,7 +168,7 @@ def test_after_a_pause_those_who_waited_leave_one_after_the_other():
 
     async def paused():
         limits = Limits(64, requests_per_minute=600)
-        calls = [asyncio.create_task(ask(server, REQUEST, Patience(), limits)) for _ in range(40)]
+        calls = [asyncio.create_task(ask(server, REQUEST, RetryPolicy(), limits)) for _ in range(40)]
         await asyncio.sleep(1.05)
         limits.pause(20.0)
         await asyncio.gather(*calls)
@@ -233,12 +233,12 @@ def test_an_answer_that_does_not_say_its_usage_keeps_what_was_reserved():
 def test_a_gate_that_is_shut_lets_what_is_under_way_end_and_nothing_else_begin():
     async def shut():
         server, limits = Server(latency_s=1.0), Limits(2)
-        calls = [asyncio.create_task(ask(server, REQUEST, Patience(), limits)) for _ in range(5)]
+        calls = [asyncio.create_task(ask(server, REQUEST, RetryPolicy(), limits)) for _ in range(5)]
         await asyncio.sleep(0.5)
         limits.shut()
         found = await asyncio.gather(*calls, return_exceptions=True)
         with pytest.raises(Closing):
-            await ask(server, REQUEST, Patience(), limits)
+            await ask(server, REQUEST, RetryPolicy(), limits)
         return found
 
     with asyncio.Runner(loop_factory=Skipping) as runner:

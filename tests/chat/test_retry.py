@@ -7,13 +7,13 @@ import pytest
 from dar_jax.chat.failures import ChatError, NotConnected, OutOfFiles, RateLimited, Rejected, ServerFault, TooSlow
 from dar_jax.chat.limits import Limits
 from dar_jax.chat.ramp import CONNECTING
-from dar_jax.chat.retry import Patience, ask
+from dar_jax.chat.retry import RetryPolicy, ask
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.records import Message
 
 REQUEST = Request(messages=(Message(role="user", content="?"),), max_tokens=1)
 ANSWER = Answer(choices=(), served_model="m")
-QUICK = Patience(attempts=4, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=5.0)
+QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=5.0)
 
 
 class Failing:
@@ -40,7 +40,7 @@ class Failing:
         return
 
 
-def run(chat: Failing, patience: Patience = QUICK, limits: Callable[[], Limits] = lambda: Limits(1)):
+def run(chat: Failing, patience: RetryPolicy = QUICK, limits: Callable[[], Limits] = lambda: Limits(1)):
     async def once():
         return await ask(chat, REQUEST, patience, limits())
 
@@ -89,7 +89,7 @@ def test_a_pause_holds_everyone():
 
 def test_rate_limits_end_with_the_deadline_not_the_attempts():
     chat = Failing(*(RateLimited("429", retry_after_s=0.02) for _ in range(1000)))
-    patience = Patience(attempts=2, deadline_s=0.4)
+    patience = RetryPolicy(attempts=2, deadline_s=0.4)
     with pytest.raises(RateLimited):
         run(chat, patience)
     assert len(chat.times) > 4
@@ -106,7 +106,7 @@ def test_no_own_timeout_hangs_the_run():
     """DeepEyes#27: a server that never answers costs one attempt's time, whatever its SDK does."""
     chat = Failing(latency_s=60.0)
     with pytest.raises(TooSlow, match=r"no answer within 0\.05 s"):
-        run(chat, Patience(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
+        run(chat, RetryPolicy(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
     assert len(chat.times) == 2
 
 
@@ -124,7 +124,7 @@ def test_the_gate_holds_concurrency_and_pace():
 
 
 def test_waits_double_and_jitter():
-    patience = Patience(first_wait_s=1.0, longest_wait_s=4.0)
+    patience = RetryPolicy(first_wait_s=1.0, longest_wait_s=4.0)
     waits = [patience.wait_s(failures, ServerFault("")) for failures in (1, 2, 3, 9)]
     for wait, ceiling in zip(waits, (1.0, 2.0, 4.0, 4.0), strict=True):
         assert ceiling / 2 <= wait <= ceiling
@@ -151,20 +151,20 @@ def test_a_last_attempt_cut_short_does_not_hide_the_reason():
             return await super().ask(request, timeout_s)
 
     with pytest.raises(ServerFault, match="the reason") as caught:
-        run(Late(ServerFault("the reason")), Patience(deadline_s=0.4, first_wait_s=0.01))
+        run(Late(ServerFault("the reason")), RetryPolicy(deadline_s=0.4, first_wait_s=0.01))
     assert caught.value.attempts == 2
 
 
 def test_rate_limits_without_a_delay_are_waited_out_longer_each_time():
     chat = Failing(*(RateLimited("429") for _ in range(4)))
-    run(chat, Patience(attempts=1, first_wait_s=0.02, deadline_s=5.0))
+    run(chat, RetryPolicy(attempts=1, first_wait_s=0.02, deadline_s=5.0))
     gaps = [later - earlier for earlier, later in zip(chat.times, chat.times[1:], strict=False)]
     assert gaps[3] > 2 * gaps[0]
 
 
 def test_a_connection_that_cannot_be_made_costs_no_attempt():
     chat = Failing(NotConnected("refused"), ServerFault("500"), NotConnected("refused"))
-    assert run(chat, Patience(attempts=3, first_wait_s=0.01)) == (ANSWER, 2)
+    assert run(chat, RetryPolicy(attempts=3, first_wait_s=0.01)) == (ANSWER, 2)
 
 
 def test_a_server_that_is_down_ends_with_its_reason():
@@ -177,10 +177,10 @@ def test_a_server_that_is_down_ends_with_its_reason():
 
 def test_a_want_of_files_is_waited_out_until_the_deadline():
     chat = Failing(*(OutOfFiles("no more files") for _ in range(6)))
-    assert run(chat, Patience(attempts=2, first_wait_s=0.01, longest_wait_s=0.02)) == (ANSWER, 1)
+    assert run(chat, RetryPolicy(attempts=2, first_wait_s=0.01, longest_wait_s=0.02)) == (ANSWER, 1)
     chat = Failing(*(OutOfFiles("no more files") for _ in range(1000)))
     with pytest.raises(OutOfFiles):
-        run(chat, Patience(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=0.3))
+        run(chat, RetryPolicy(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=0.3))
 
 
 def test_an_attempt_that_got_no_connection_in_its_time_was_none():
@@ -191,7 +191,7 @@ def test_an_attempt_that_got_no_connection_in_its_time_was_none():
 
     chat = Unconnected(latency_s=60.0)
     with pytest.raises(NotConnected, match=r"no connection within 0\.05 s") as caught:
-        run(chat, Patience(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
+        run(chat, RetryPolicy(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
     assert caught.value.attempts == 0
 
 

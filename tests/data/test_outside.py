@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dar_jax.data import Files, admit, jsonl
-from dar_jax.data.pairs import read_pairs
+from dar_jax.data.preference_pairs import read_pairs
 from dar_jax.errors import SettingError
 from tests.small_tokenizers import IM_TEMPLATE, TOOLS_TEMPLATE, tokenizer
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dar_jax.chat.scripted.dialects import GEMINI, OPENAI, Dialect
-from dar_jax.chat.wire import Answer, Choice, Level, Request, Score
+from dar_jax.chat.wire import Answer, AnswerChoice, Level, Request, Score
 from dar_jax.records import Message, Usage
 
 
@@ -36,12 +36,12 @@ def _write_listed(answer: Answer, body: Any) -> dict[str, Any]:
     }
 
 
-def _of_filters(answer: Answer, count: int) -> tuple[Choice, ...]:
+def _of_filters(answer: Answer, count: int) -> tuple[AnswerChoice, ...]:
     # The protocol has no word for a filter but a refusal of every question.
-    return (Choice(text=None, finish="refusal"),) * count if answer.blocked else answer.choices
+    return (AnswerChoice(text=None, finish="refusal"),) * count if answer.blocked else answer.choices
 
 
-def _listed(score: Score, choice: Choice) -> dict[str, Any]:
+def _listed(score: Score, choice: AnswerChoice) -> dict[str, Any]:
     if choice.finish in ("refusal", "blocked"):
         return {"type": "refusal", "name": score.name}
     if choice.finish != "stop" or choice.probabilities is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dar_jax.chat.wire import LOWEST_LOGPROB, Alternative, Answer, Choice, Finish, Request
+from dar_jax.chat.wire import LOWEST_LOGPROB, Alternative, Answer, AnswerChoice, Finish, Request
 from dar_jax.records import Message, Usage
 
 _OPENAI_FINISH: Mapping[Finish, str] = {
@@ -61,7 +61,7 @@ def _write_openai(answer: Answer, body: Any) -> dict[str, Any]:
     ids = body.get("logprob_token_ids") or ()
     choices = [_openai_choice(choice, schema, ids) for choice in answer.choices]
     if answer.blocked:
-        choices = [_openai_choice(Choice(text=None, finish="blocked", index=0), None)]
+        choices = [_openai_choice(AnswerChoice(text=None, finish="blocked", index=0), None)]
     return {
         "id": "chatcmpl-scripted",
         "object": "chat.completion",
@@ -72,7 +72,7 @@ def _write_openai(answer: Answer, body: Any) -> dict[str, Any]:
     }
 
 
-def _openai_choice(choice: Choice, schema: Any, ids: Sequence[int] = ()) -> dict[str, Any]:
+def _openai_choice(choice: AnswerChoice, schema: Any, ids: Sequence[int] = ()) -> dict[str, Any]:
     refused = choice.finish == "refusal"
     message = {
         "role": "assistant",
@@ -152,7 +152,7 @@ def _write_gemini(answer: Answer, body: Any) -> dict[str, Any]:
     return reply | ({"promptFeedback": {"blockReason": answer.blocked}} if answer.blocked else {})
 
 
-def _gemini_candidate(choice: Choice, schema: Any) -> dict[str, Any]:
+def _gemini_candidate(choice: AnswerChoice, schema: Any) -> dict[str, Any]:
     candidate: dict[str, Any] = _index(choice) | {"finishReason": _GEMINI_FINISH[choice.finish]}
     text = choice.text if choice.finish == "refusal" else _closed(choice, schema)
     if text is not None:
@@ -175,7 +175,7 @@ def _gemini_error(status: int, message: str, retry_after_s: float | None) -> dic
     return {"error": {"code": status, "message": message, "status": grpc, "details": details}}
 
 
-def _index(choice: Choice) -> dict[str, Any]:
+def _index(choice: AnswerChoice) -> dict[str, Any]:
     return {} if choice.index is None else {"index": choice.index}
 
 
@@ -194,7 +194,7 @@ def _enum(schema: Any) -> tuple[str, ...]:
     return ()
 
 
-def _closed(choice: Choice, schema: Any) -> str | None:
+def _closed(choice: AnswerChoice, schema: Any) -> str | None:
     """Write a text as the schema, if any, wants it."""
     names = list(_properties(schema))
     if not names or choice.text is None or choice.finish != "stop":

@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from dar_jax.chat.wire import Alternative, Answer, Choice
+from dar_jax.chat.wire import Alternative, Answer, AnswerChoice
 
 TransportFault = Literal[
     "rate_limit",  # 429
@@ -96,7 +96,7 @@ def spoil(answer: Answer, fault: str) -> Answer:
     return dataclasses.replace(answer, choices=tuple(_spoilt(choice, fault) for choice in choices))
 
 
-def _spoilt(choice: Choice, fault: str) -> Choice:
+def _spoilt(choice: AnswerChoice, fault: str) -> AnswerChoice:
     if (shares := choice.probabilities) is not None:
         of_score: dict[str, tuple[float, ...] | None] = {
             "no_logprobs": None,
@@ -124,9 +124,9 @@ def _spoilt(choice: Choice, fault: str) -> Choice:
     return dataclasses.replace(choice, **changes.get(fault, {}))  # type: ignore[arg-type]
 
 
-def _rarer(choice: Choice) -> tuple[Alternative, ...] | None:
+def _rarer(choice: AnswerChoice) -> tuple[Alternative, ...] | None:
     return tuple(dataclasses.replace(each, logprob=each.logprob - 5.0) for each in choice.top or ()) or None
 
 
-def _each(choice: Choice, **changes: Any) -> tuple[Alternative, ...] | None:
+def _each(choice: AnswerChoice, **changes: Any) -> tuple[Alternative, ...] | None:
     return tuple(dataclasses.replace(each, **changes) for each in choice.top or ()) or None

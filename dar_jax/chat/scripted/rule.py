@@ -23,7 +23,7 @@ from dar_jax.chat.ramp import Ramp
 from dar_jax.chat.scripted.scorers import SCORERS, Scorer
 from dar_jax.chat.scripted.scorers.noise import noisy
 from dar_jax.chat.scripted.scorers.overlap import HIGHEST, LOWEST
-from dar_jax.chat.wire import Alternative, Answer, Choice, Request, Score
+from dar_jax.chat.wire import Alternative, Answer, AnswerChoice, Request, Score
 from dar_jax.records import Usage
 from dar_jax.settings.fields import STRICT, Name, PositiveOrZero
 
@@ -50,7 +50,7 @@ class ScriptedModel:
         data, labels = _opened(request)
         choices = request.choices or labels
         if not (choices or request.scores):
-            return self._answer(request, [Choice(text=self._notes(data), finish="stop", finish_name="stop")])
+            return self._answer(request, [AnswerChoice(text=self._notes(data), finish="stop", finish_name="stop")])
         said = [_scored(score, self._weights(data, _labels(score))) for score in request.scores]
         return self._answer(request, said or _said(request, choices, self._weights(data, choices)))
 
@@ -76,7 +76,7 @@ class ScriptedModel:
         above = " and ".join(f"{value - LOWEST:.2f}" for value in self._values(data))
         return f"By its words it lies {above} above the lowest that there is."
 
-    def _answer(self, request: Request, found: list[Choice]) -> Answer:
+    def _answer(self, request: Request, found: list[AnswerChoice]) -> Answer:
         written = [message.content for message in request.messages] + [score.instructions for score in request.scores]
         return Answer(
             choices=tuple(replace(each, index=i) for i, each in enumerate(found)),
@@ -148,21 +148,21 @@ def _opened(request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
         raise Rejected(f"a scripted model answers sealed judge questions only: {error}") from None
 
 
-def _said(request: Request, choices: tuple[str, ...], weights: Mapping[str, float]) -> list[Choice]:
+def _said(request: Request, choices: tuple[str, ...], weights: Mapping[str, float]) -> list[AnswerChoice]:
     listed = [weights[choice] for choice in choices]
     top, picks = _top(choices, listed, request.top_logprobs), _picks(request, listed)
-    return [Choice(text=choices[pick], finish="stop", finish_name="stop", top=top) for pick in picks]
+    return [AnswerChoice(text=choices[pick], finish="stop", finish_name="stop", top=top) for pick in picks]
 
 
 def _labels(score: Score) -> tuple[str, ...]:
     return tuple(level.label for level in score.levels)
 
 
-def _scored(score: Score, weights: Mapping[str, float]) -> Choice:
+def _scored(score: Score, weights: Mapping[str, float]) -> AnswerChoice:
     labels = _labels(score)
     probabilities = tuple(weights[label] for label in labels)
     likeliest = labels[probabilities.index(max(probabilities))]
-    return Choice(text=likeliest, finish="stop", finish_name="score", probabilities=probabilities)
+    return AnswerChoice(text=likeliest, finish="stop", finish_name="score", probabilities=probabilities)
 
 
 def _two_neighbours(value: float, count: int) -> list[float]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from dar_jax.judging.answers.outcomes import Costs
+from dar_jax.judging.answers.outcomes import AnswerCosts
 from dar_jax.judging.answers.parsing import mixture
 from dar_jax.records import Usage, Verdict
 
@@ -51,7 +51,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def with_costs(verdict: Verdict, parts: Sequence[Verdict | Costs]) -> Verdict:
+def with_costs(verdict: Verdict, parts: Sequence[Verdict | AnswerCosts]) -> Verdict:
     """Put on a verdict the sum of what its parts cost."""
     costs = [part.cost_usd for part in parts]
     return replace(

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from dar_jax.chat.wire import Choice
+from dar_jax.chat.wire import AnswerChoice
 
 
-def stray_index(choices: Sequence[Choice], asked: int) -> str:
+def stray_index(choices: Sequence[AnswerChoice], asked: int) -> str:
     """Say which of `asked` choices came twice or was never asked for; nothing where all is well.
 
     Choices without an index pass, as Gemini may leave it out: they answer one question, and none has a place of its

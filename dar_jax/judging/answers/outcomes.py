@@ -30,7 +30,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class AnswerCosts:
     """What an answer cost, of which no verdict is made."""
 
     usage: Usage
@@ -58,11 +58,11 @@ def verdict_of(outcome: Outcome, request: Request, mass_floor: float) -> Verdict
     return charged(found(outcome.answer, request.to_plain(), mass_floor), outcome)
 
 
-def costs_of(outcome: Outcome) -> Costs:
+def costs_of(outcome: Outcome) -> AnswerCosts:
     """Return what an answer cost."""
     if outcome.paid_before or outcome.answer is None:
-        return Costs(usage=Usage(), annotations=0, calls=0, cost_usd=0.0, from_ledger=outcome.paid_before)
-    return Costs(
+        return AnswerCosts(usage=Usage(), annotations=0, calls=0, cost_usd=0.0, from_ledger=outcome.paid_before)
+    return AnswerCosts(
         usage=outcome.usage,
         annotations=1,
         calls=outcome.calls,

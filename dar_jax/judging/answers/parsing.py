@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dar_jax.chat.wire import BLANK, SCORE, Answer, Choice
+from dar_jax.chat.wire import BLANK, SCORE, Answer, AnswerChoice
 from dar_jax.judging.answers.indices import stray_index
 from dar_jax.judging.questions.preference_question import FIRST, SECOND
 from dar_jax.judging.questions.protocol import Protocol, Scale
@@ -124,7 +124,7 @@ def read(answer: Answer, protocol: Answers, mode: Mode, mass_floor: float, asked
     return _expected(answer.choices[0], protocol, mass_floor)
 
 
-def read_choice(choice: Choice, labels: Sequence[str]) -> int | Unusable:
+def read_choice(choice: AnswerChoice, labels: Sequence[str]) -> int | Unusable:
     """Return which label a choice names: the whole reply or nothing."""
     if unended := _unended(choice):
         return unended
@@ -166,14 +166,14 @@ def _without_choice(answer: Answer) -> Unusable | None:
     return None if answer.choices else Unusable(status="unparsable", reason="the answer holds no choice")
 
 
-def _unended(choice: Choice) -> Unusable | None:
+def _unended(choice: AnswerChoice) -> Unusable | None:
     if choice.finish == "stop":
         return None
     reason = f"finish reason {choice.finish_name!r}, reply {example(choice.text)}"
     return Unusable(status=_STATUS.get(choice.finish, "unparsable"), reason=reason)
 
 
-def _scored(choice: Choice, score: Mapping[str, Any], mass_floor: float) -> Distribution | Unusable:
+def _scored(choice: AnswerChoice, score: Mapping[str, Any], mass_floor: float) -> Distribution | Unusable:
     if choice.finish != "stop":
         status = _STATUS.get(choice.finish, "unparsable")
         return Unusable(status=status, reason=f"answered by {choice.finish_name!r}")
@@ -194,7 +194,7 @@ def _certain(label: int, protocol: Answers) -> Distribution:
     return Distribution(levels=protocol.levels, probabilities=tuple(probabilities))
 
 
-def _expected(choice: Choice, protocol: Answers, mass_floor: float) -> Distribution | Unusable:
+def _expected(choice: AnswerChoice, protocol: Answers, mass_floor: float) -> Distribution | Unusable:
     if choice.top is None:
         reason = f"reply {example(choice.text)} without log-probabilities; set judge.mode to samples or single"
         return Unusable(status="unparsable", reason=reason)
@@ -212,7 +212,9 @@ def _expected(choice: Choice, protocol: Answers, mass_floor: float) -> Distribut
     return _normalised(mass, protocol, mass_floor, f"of the probability is on the levels, reply {example(choice.text)}")
 
 
-def _average(choices: Sequence[Choice], protocol: Answers, mass_floor: float, asked: int) -> Distribution | Unusable:
+def _average(
+    choices: Sequence[AnswerChoice], protocol: Answers, mass_floor: float, asked: int
+) -> Distribution | Unusable:
     labels = [read_choice(choice, protocol.labels) for choice in choices]
     usable = [label for label in labels if not isinstance(label, Unusable)]
     if not usable:

@@ -40,7 +40,7 @@ class Whole(Terms, Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class LedgerLocation:
     """Where answers are kept, and as which host of how many."""
 
     ledger: Path | str
@@ -49,7 +49,7 @@ class Place:
     count: int = 1
 
 
-def open_judge(seats: Sequence[Seat], whole: Whole, place: Place, bought: Collection[str] = ()) -> Judge:
+def open_judge(seats: Sequence[Seat], whole: Whole, place: LedgerLocation, bought: Collection[str] = ()) -> Judge:
     """Open the ledger, then the wires; all close with the judge. Where a mode is left open it is found out first.
 
     `bought` are keys of answers that were bought by batch just now: each is billed once, when it is first used.

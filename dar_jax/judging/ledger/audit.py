@@ -12,7 +12,7 @@ from dar_jax.judging.ledger.ledger_sums import label
 from dar_jax.judging.ledger.readers import Stored
 from dar_jax.judging.ledger.rebuilding import Rebuilding, Rejudged, counted, judged_text, said_of
 from dar_jax.judging.ledger.rereading import described, reread
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.spent import usage
 from dar_jax.records import Verdict
 
@@ -36,7 +36,7 @@ class Logged:
                 self._missing.setdefault(pair, where)
                 self._unlike.setdefault(pair, (row["reward"], where))
 
-    def found(self, row: Row, verdict: Verdict | None) -> None:
+    def found(self, row: StoredAnswer, verdict: Verdict | None) -> None:
         """Tick off the completion that an answer is about."""
         pair = _pair(row.prompt, row.completion)
         self._missing.pop(pair, None)
@@ -88,7 +88,7 @@ class Audit:
             faults.append(str(fault))
         return list(dict.fromkeys(faults))
 
-    def _look(self, row: Row) -> None:
+    def _look(self, row: StoredAnswer) -> None:
         digest = _pair(row.answer, row.raw)
         if row.key in self._keys:  # a copy, which a crash may leave; or another answer
             self._twice += self._keys[row.key] != digest

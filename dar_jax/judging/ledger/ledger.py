@@ -33,7 +33,7 @@ from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.ledger.batched_calls import Gathering
 from dar_jax.judging.ledger.ledger_file import explained, fault_of, has_table, open_to_read, open_to_write
 from dar_jax.judging.ledger.ledger_rows import file_row, find_row, payee_of, payments
-from dar_jax.judging.ledger.segments import Row, Segments
+from dar_jax.judging.ledger.segments import Segments, StoredAnswer
 from dar_jax.judging.money.spent import Paid, Spent, size, total
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class Ledger:
         """
         return await self._file(_row(question, answer, attempts)) or answer
 
-    def add(self, rows: Sequence[Row]) -> int:
+    def add(self, rows: Sequence[StoredAnswer]) -> int:
         """File another ledger's answers, safe on disk at the return. Return how many came: those there already stay."""
         return self._on_writer(self._add, rows)
 
@@ -191,7 +191,7 @@ class Ledger:
     def _everywhere(self) -> str:
         return ", ".join(str(source.place) for source in self._sources)
 
-    def _commit(self, rows: Sequence[Row]) -> list[Answer | None]:
+    def _commit(self, rows: Sequence[StoredAnswer]) -> list[Answer | None]:
         try:
             if self._segments:
                 self._segments.write(rows)
@@ -199,7 +199,7 @@ class Ledger:
         except (sqlite3.Error, ValueError, OverflowError, DarError) as error:
             raise DarError(f"{self._unwritten(error)}; no unrecorded answer is used") from None
 
-    def _add(self, rows: Sequence[Row]) -> int:
+    def _add(self, rows: Sequence[StoredAnswer]) -> int:
         try:
             return sum(before is None for before in self._insert(rows))
         except (sqlite3.Error, OverflowError) as error:
@@ -212,7 +212,7 @@ class Ledger:
             reason = f"it {what}; {way_out}"
         return f"the ledger {self._place} cannot be written: {reason}"
 
-    def _insert(self, rows: Sequence[Row]) -> list[Row | None]:
+    def _insert(self, rows: Sequence[StoredAnswer]) -> list[StoredAnswer | None]:
         """File rows in one transaction; return for each the one that was there before."""
         with self._database as database:
             database.execute("BEGIN IMMEDIATE")
@@ -232,22 +232,22 @@ class Ledger:
         return spent
 
 
-def _paid(row: Row, payees: dict[str, str]) -> Paid:
+def _paid(row: StoredAnswer, payees: dict[str, str]) -> Paid:
     if row.description:
         payees[row.judge] = payee_of(row.description)
     written, payee = len(row.prompt) + len(row.completion), payees.get(row.judge, "")
     return Paid(row.request, written, row.input_tokens, row.cached_tokens, row.output_tokens, payee)
 
 
-def _answer_in(row: Row) -> Answer:
+def _answer_in(row: StoredAnswer) -> Answer:
     return dataclasses.replace(Answer.from_json(row.answer), raw=row.raw)
 
 
-def _row(question: Question, answer: Answer, attempts: int) -> Row:
+def _row(question: Question, answer: Answer, attempts: int) -> StoredAnswer:
     usage, request, description = answer.usage, stored(question.request), _written(question.judge)
     if question.occasion:
         request["occasion"] = question.occasion
-    return Row(
+    return StoredAnswer(
         description=description,
         key=question.key,
         judge=digest_of(description),

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dar_jax.judging.ledger.ledger_file import has_table
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.spent import Paid, payee
 
-COLUMNS = ", ".join(Row._fields[1:])
-_MARKS = ", ".join("?" * len(Row._fields[1:]))
+COLUMNS = ", ".join(StoredAnswer._fields[1:])
+_MARKS = ", ".join("?" * len(StoredAnswer._fields[1:]))
 _FIND = f"SELECT crc32, {COLUMNS} FROM answers LEFT JOIN checksums USING (key) WHERE key = ?"
 _FIND_UNCHECKED = f"SELECT NULL, {COLUMNS} FROM answers WHERE key = ?"
 _PAID = "request, length(prompt) + length(completion), input_tokens, cached_tokens, output_tokens, judge"
 
 
-def checksum(row: Row) -> int:
+def checksum(row: StoredAnswer) -> int:
     """Compute the CRC32 of all columns of a row."""
     return zlib.crc32(json.dumps(row[1:]).encode())
 
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     versions have none.
     """
 
-    row: Row
+    row: StoredAnswer
     is_whole: bool
 
 
@@ -36,11 +36,11 @@ def find_row(database: sqlite3.Connection, key: str, *, with_checksums: bool = T
     found = database.execute(_FIND if with_checksums else _FIND_UNCHECKED, (key,)).fetchone()
     if found is None:
         return None
-    row = Row("", *found[1:])
+    row = StoredAnswer("", *found[1:])
     return Found(row, found[0] is None or found[0] == checksum(row))
 
 
-def file_row(database: sqlite3.Connection, row: Row) -> Row | None:
+def file_row(database: sqlite3.Connection, row: StoredAnswer) -> StoredAnswer | None:
     """File an answer within a transaction; return the one that is there before it, and stays.
 
     The payment for a second answer is kept, in `repeats`, and so is that for a damaged one, whose place this takes.
@@ -60,7 +60,7 @@ def file_row(database: sqlite3.Connection, row: Row) -> Row | None:
     return None
 
 
-def _inserted(database: sqlite3.Connection, row: Row) -> bool:
+def _inserted(database: sqlite3.Connection, row: StoredAnswer) -> bool:
     return database.execute(f"INSERT OR IGNORE INTO answers VALUES ({_MARKS})", row[1:]).rowcount > 0
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dar_jax.judging.ledger.rereading import described, price, reread
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.prices import Price
 from dar_jax.judging.money.spent import usage
 
@@ -35,7 +35,7 @@ class Sums:
         """US dollars a usable answer, those of the others included; None where unknown or none is usable."""
         return self.cost_usd / self.usable if self.cost_usd is not None and self.usable else None
 
-    def add(self, row: Row, price: Price | None, *, usable: bool) -> None:
+    def add(self, row: StoredAnswer, price: Price | None, *, usable: bool) -> None:
         """Add an answer."""
         used, at = usage(row), row.answered_at
         cost = price.cost_usd(used) if price else None
@@ -79,7 +79,11 @@ class Statistics:
 
 
 def statistics(
-    rows: Iterable[Row], stated: Sequence[Any] = (), *, prices_of_all: Price | None = None, mass_floor: float = 0.5
+    rows: Iterable[StoredAnswer],
+    stated: Sequence[Any] = (),
+    *,
+    prices_of_all: Price | None = None,
+    mass_floor: float = 0.5,
 ) -> Statistics:
     """Sum answers up; `stated` are the settings of judges whose prices count before the list's, and `prices_of_all`
     before these.

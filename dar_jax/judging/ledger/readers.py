@@ -12,7 +12,7 @@ from pathlib import Path
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.ledger.ledger_file import check_file, check_kind, connected, explained, has_table, log_bytes
 from dar_jax.judging.ledger.ledger_rows import COLUMNS, checksum
-from dar_jax.judging.ledger.segments import Row, Segments
+from dar_jax.judging.ledger.segments import Segments, StoredAnswer
 from dar_jax.runlog.local import RunFolder
 from dar_jax.runlog.objects import HASTY, Objects
 from dar_jax.settings.fields import File
@@ -29,7 +29,7 @@ class LedgerFile:
 
     path: Path
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[StoredAnswer]:
         """Read the answers in the order filed, then further ones to the same questions; a judge that the ledger does
         not know has no description.
 
@@ -39,9 +39,9 @@ class LedgerFile:
             for table in ("answers", "repeats"):
                 if has_table(database, table):
                     rows = database.execute(f"{_ROWS.format(table=table)} ORDER BY {table}.rowid")
-                    yield from map(Row._make, rows)
+                    yield from map(StoredAnswer._make, rows)
 
-    def whole_rows(self) -> Iterator[Row]:
+    def whole_rows(self) -> Iterator[StoredAnswer]:
         """Read the rows but those that are damaged."""
         damaged = self.damaged()
         yield from (row for row in self.rows() if row.key not in damaged)
@@ -52,7 +52,7 @@ class LedgerFile:
             if not has_table(database, "checksums"):
                 return set()
             rows = database.execute(f"SELECT crc32, '', {COLUMNS} FROM answers JOIN checksums USING (key)")
-            return {row[2] for row in rows if row[0] != checksum(Row._make(row[1:]))}
+            return {row[2] for row in rows if row[0] != checksum(StoredAnswer._make(row[1:]))}
 
     def faults(self) -> list[str]:
         """Check the whole file, by SQLite, and the checksum of every answer; return what is wrong with it."""
@@ -101,14 +101,14 @@ class LedgerSegments:
 
     url: str
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[StoredAnswer]:
         """Read the answers of all processes. Raises SettingError where a segment is damaged."""
         known: dict[str, str] = {}
         for rows in Segments(f"{self.url}/ledger/0").read():
             known |= {row.judge: row.description for row in rows if row.description}
             yield from (row._replace(description=known.get(row.judge, "")) for row in rows)
 
-    def whole_rows(self) -> Iterator[Row]:
+    def whole_rows(self) -> Iterator[StoredAnswer]:
         """Read the answers: the store keeps checksums of its own."""
         return self.rows()
 
@@ -156,7 +156,7 @@ def _under_url(url: str) -> list[Stored]:
         raise SettingError(str(fault)) from None
 
 
-def distinct(rows: Iterable[Row], by: Callable[[Row], object]) -> Iterator[Row]:
+def distinct(rows: Iterable[StoredAnswer], by: Callable[[StoredAnswer], object]) -> Iterator[StoredAnswer]:
     """Leave of answers that are the same `by` something the first."""
     seen: set[object] = set()
     for row in rows:
@@ -165,11 +165,11 @@ def distinct(rows: Iterable[Row], by: Callable[[Row], object]) -> Iterator[Row]:
             yield row
 
 
-def key(row: Row) -> str:
+def key(row: StoredAnswer) -> str:
     """Take the answers to one question for the same."""
     return row.key
 
 
-def billing(row: Row) -> tuple[str, float]:
+def billing(row: StoredAnswer) -> tuple[str, float]:
     """Take only copies of one answer for the same: two hosts that asked the same question have both paid."""
     return row.key, row.answered_at

@@ -15,7 +15,7 @@ from dar_jax.judging.answers.pairwise import judged
 from dar_jax.judging.answers.parsing import Mode
 from dar_jax.judging.ledger.ledger import stored
 from dar_jax.judging.ledger.rereading import answer_of, described
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Prompt, Verdict
 
@@ -38,7 +38,7 @@ class Rebuilding:
         several = len(first.criteria) > 1 or first.permutations > 1 or first.reasoning or self.compares
         return len(self._members) > 1 or several
 
-    def add(self, row: Row) -> None:
+    def add(self, row: StoredAnswer) -> None:
         """Take an answer in; of several to one question the first."""
         judge, request = described(row), _loaded(row.request)
         name = (_who(judge, request), _texts(row.prompt, row.completion))
@@ -98,7 +98,7 @@ class Rejudged:
             # A step that was made again after a crash counts as it was made last.
             self._groups.setdefault(self._group(row), {})[row["sample"]] = kept
 
-    def found(self, row: Row, verdict: Verdict | None) -> None:
+    def found(self, row: StoredAnswer, verdict: Verdict | None) -> None:
         """Take in an answer."""
         self._judge.add(row)
 
@@ -168,7 +168,7 @@ def _who(judge: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     return json.dumps([judge.get("wire"), judge.get("model"), judge.get("rubric"), asked], sort_keys=True)
 
 
-def _answer(row: Row) -> str:
+def _answer(row: StoredAnswer) -> str:
     try:
         return replace(answer_of(row), raw="").to_json()
     except ValueError:  # damaged, which is found when it is needed

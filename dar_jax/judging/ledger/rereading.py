@@ -10,7 +10,7 @@ from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.keys import Key
 from dar_jax.chat.wire import Answer
 from dar_jax.judging.answers.parsing import Unusable, mode_of, read_as_asked
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.prices import FREE, Price, list_price
 from dar_jax.judging.money.spent import usage
 from dar_jax.records import Usage, Verdict
@@ -21,7 +21,7 @@ _READERS: Mapping[str, Callable[[str], Answer]] = {
 }
 
 
-def reread(row: Row, mass_floor: float) -> Verdict | None:
+def reread(row: StoredAnswer, mass_floor: float) -> Verdict | None:
     """Read an answer's verdict, its usage and attempts as billed then; `failed` where what is stored is damaged.
 
     None of the notes that a judge wrote before its answer: they give no reward.
@@ -42,7 +42,7 @@ def reread(row: Row, mass_floor: float) -> Verdict | None:
     return replace(billed, status="ok", distribution=found, provenance=mode)
 
 
-def answer_of(row: Row) -> Answer:
+def answer_of(row: StoredAnswer) -> Answer:
     """Return the answer in a row, as it is read today. Raises ValueError where it is damaged."""
     return current(replace(Answer.from_json(row.answer), raw=row.raw), described(row))
 
@@ -64,7 +64,7 @@ def current(answer: Answer, judge: Mapping[str, Any]) -> Answer:
         return answer
 
 
-def described(row: Row) -> Mapping[str, Any]:
+def described(row: StoredAnswer) -> Mapping[str, Any]:
     """Return what the ledger says of an answer's judge; nothing where it does not know it."""
     try:
         found = json.loads(row.description or "{}")

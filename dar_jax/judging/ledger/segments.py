@@ -16,7 +16,7 @@ from dar_jax.runlog.objects import Objects
 _GATHER = 64
 
 
-class Row(NamedTuple):
+class StoredAnswer(NamedTuple):
     """An answer as the ledger keeps it: what describes its judge, then the columns of `answers`."""
 
     description: str
@@ -44,7 +44,7 @@ class Segments:
         self._small: dict[str, bytes] = {}
         self._last = max((_number(name) for name in self._objects.under(self._own)), default=0)
 
-    def read(self) -> Iterator[list[Row]]:
+    def read(self) -> Iterator[list[StoredAnswer]]:
         """Read the rows of all processes, one's own first: of two answers to one question it has used its own.
 
         Raises SettingError where an object is damaged.
@@ -57,7 +57,7 @@ class Segments:
             for name, content in self._objects.read_each(fresh):
                 yield self._rows(name, content)
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[StoredAnswer]) -> None:
         """Return when the rows are durable. Raises DarError where they are not."""
         content = "".join(_lines(rows)).encode()
         self._small[self._put(content)] = content
@@ -72,16 +72,16 @@ class Segments:
         self._objects.create(name, content).finish()
         return name
 
-    def _rows(self, name: str, content: bytes) -> list[Row]:
+    def _rows(self, name: str, content: bytes) -> list[StoredAnswer]:
         try:
-            return [Row(**json.loads(line)) for line in content.splitlines()]
+            return [StoredAnswer(**json.loads(line)) for line in content.splitlines()]
         except (ValueError, TypeError) as fault:
             raise SettingError(
                 f"the ledger's {self._objects.url}/{name} is damaged: {fault}; delete it, and pay for its answers again"
             ) from None
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
+def _lines(rows: Sequence[StoredAnswer]) -> Iterator[str]:
     told: set[str] = set()
     for row in rows:
         # A description holds the whole rubric: the first row of an object that needs it has it.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dar_jax.chat.usage import count
 from dar_jax.chat.wire import Request
-from dar_jax.judging.ledger.segments import Row
+from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.prices import Price, Prices
 from dar_jax.records import Usage
 
@@ -101,7 +101,7 @@ def lost_answers(held: Spent, rows: Iterable[Mapping[str, Any]]) -> str | None:
     )
 
 
-def usage(row: Paid | Row) -> Usage | None:
+def usage(row: Paid | StoredAnswer) -> Usage | None:
     """Return the tokens billed for an answer, None where the server reported none that can be true."""
     asked, said = count(row.input_tokens), count(row.output_tokens)
     # Ledgers of before: 0 where nothing was reported, and cached tokens beside the input.

@@ -29,7 +29,7 @@ Shown = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PreferenceQuestion:
     """The question which of two completions is better. Its answers stand for 0.0 and 1.0: how far the first one is."""
 
     rubric: str

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_jax.chat.wire import Alternative, Answer, Choice
+from dar_jax.chat.wire import Alternative, Answer, AnswerChoice
 from dar_jax.judging.answers.parsing import Unusable, grammar, read, read_scores
 from dar_jax.judging.questions.protocol import Protocol
 from dar_jax.records import Distribution
@@ -14,7 +14,7 @@ PROTOCOL = Protocol(rubric="r")
 
 
 def answer(*texts: str | None, finish="stop", top=None) -> Answer:
-    choices = tuple(Choice(text=text, finish=finish, finish_name=finish, top=top) for text in texts)
+    choices = tuple(AnswerChoice(text=text, finish=finish, finish_name=finish, top=top) for text in texts)
     return Answer(choices=choices, served_model="m")
 
 
@@ -150,7 +150,7 @@ def test_more_than_the_whole_is_no_distribution(total, status):
         found = read(answer("7", top=top), PROTOCOL, "logprobs", 0.4)
         assert ("ok" if isinstance(found, Distribution) else found.status) == status
     scores = [{"name": "q", "weight": 1.0, "levels": [{"label": str(level)} for level in range(2)]}]
-    choice = Choice(text="0", finish="stop", probabilities=(total / 2, total / 2))
+    choice = AnswerChoice(text="0", finish="stop", probabilities=(total / 2, total / 2))
     found = read_scores(Answer(choices=(choice,), served_model="m"), scores, 0.4)
     assert ("ok" if isinstance(found, Distribution) else found.status) == status
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dar_jax.chat import gemini, openai_reply
 from dar_jax.chat.failures import NotAnAnswer
 from dar_jax.chat.keys import Key
-from dar_jax.chat.wire import BLANK, Alternative, Answer, Choice
+from dar_jax.chat.wire import BLANK, Alternative, Answer, AnswerChoice
 from dar_jax.judging.answers.parsing import Mode, Unusable, read
 from dar_jax.judging.questions.protocol import Protocol
 from dar_jax.records import Distribution
@@ -77,7 +77,7 @@ def certain(level: str) -> tuple[Alternative, ...]:
 
 
 def answered(text: str | None, mode: Mode, top: tuple[Alternative, ...] | None) -> Distribution | Unusable:
-    choice = Choice(text=text, finish="stop", finish_name="stop", top=top, index=0)
+    choice = AnswerChoice(text=text, finish="stop", finish_name="stop", top=top, index=0)
     return read(Answer(choices=(choice,), served_model="m"), PROTOCOL, mode, 0.5)
 
 

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from dar_jax.chat.wire import Alternative, Answer, Choice, Level, Request, Score
+from dar_jax.chat.wire import Alternative, Answer, AnswerChoice, Level, Request, Score
 from dar_jax.errors import DarError, SettingError
 from dar_jax.judging.ledger.ledger import Ledger, Question
 from dar_jax.records import Message, Usage
 
 TOP = (Alternative(token="7", logprob=-0.1),)
 ANSWER = Answer(
-    choices=(Choice(text="7", finish="stop", finish_name="stop", top=TOP),),
+    choices=(AnswerChoice(text="7", finish="stop", finish_name="stop", top=TOP),),
     served_model="m-1",
     usage=Usage(input_tokens=5, cached_tokens=1, output_tokens=2),
     raw='{"the": "body"}',

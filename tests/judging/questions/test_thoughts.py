@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from dar_jax.data.completions import read_completions
-from dar_jax.data.pairs import read_pairs
+from dar_jax.data.preference_pairs import read_pairs
 from dar_jax.judging import PanelJudge, ScriptedJudge
 from dar_jax.judging.health import check_failures
 from dar_jax.judging.questions.rules import by_rule

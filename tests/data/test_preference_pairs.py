@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dar_jax.data.pairs import read_pairs
+from dar_jax.data.preference_pairs import read_pairs
 from dar_jax.errors import SettingError
 
 
