@@ -16,8 +16,8 @@ from dar_jax.data.preference_pairs import Pair
 from dar_jax.errors import Interrupted, SettingError
 from dar_jax.evaluation.agreement import Agreement, agreement, opinion
 from dar_jax.judging import Judge, PanelJudge, check_budget, check_failures
-from dar_jax.judging.money.dollars import dollars
 from dar_jax.judging.money.forecast import Forecast, forecast
+from dar_jax.judging.money.prices import dollars
 from dar_jax.judging.money.spent import BYTES_PER_TOKEN
 from dar_jax.judging.section import Settings
 from dar_jax.records import Verdict

@@ -1,4 +1,4 @@
-"""Whether what the judge gives is still fit to learn from."""
+"""Checks whether the judge's verdicts are fit to learn from."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from dar_jax.records import Verdict
 
 _EXAMPLES = 3
 _UNANSWERED = ("failed", "timeout")
-# How every wire begins the reason of a 200 that is no answer (`chat.errors.NotAnAnswer`).
+# The start of the reason of a reply with status 200 that is not an answer (`chat.failures.NotAnAnswer`).
 _NO_ANSWER = "HTTP 200, but no "
 
 
 def check_failures(verdicts: Sequence[Verdict], max_failure_share: float, describe: str) -> None:
-    """Raise JudgeStopped when more than the share allowed of the judgements asked for have no reward.
+    """Raise JudgeStopped if the share of judgements without a reward is above `max_failure_share`.
 
-    Verdicts that a rule gave without asking the judge do not count.
+    Verdicts by rule, without a question to the judge, do not count.
     """
     asked = [verdict for verdict in verdicts if not _ruled(verdict)]
     failed = [verdict for verdict in asked if verdict.status != "ok"]
@@ -42,7 +42,7 @@ def _finding(failed: Sequence[Verdict], asked: int, share: float) -> str:
 
 
 def _reasons(failed: Sequence[Verdict]) -> list[str]:
-    """Pick an example of each status, the commonest reason first."""
+    """Return an example of each status, the most common reason first."""
     common = Counter((verdict.status, verdict.reason) for verdict in failed).most_common()
     first = {status: f"{status}, for example: {reason}" for (status, reason), _ in reversed(common)}
     return [first[status] for status, _ in Counter(v.status for v in failed).most_common(_EXAMPLES)]

@@ -1,4 +1,4 @@
-"""The judge: completions in, typed verdicts out, everything else in one background thread."""
+"""The judge: takes completions, returns typed verdicts, and does everything else in one background thread."""
 
 import asyncio
 import time
@@ -17,14 +17,13 @@ from dar_jax.judging.asking.seat import Asker, Tally
 from dar_jax.judging.ledger.ledger import Ledger
 from dar_jax.judging.money.budget import Budget
 from dar_jax.judging.money.prices import Price, Prices
-from dar_jax.judging.money.spent import Spent
-from dar_jax.judging.money.totals import Totals
+from dar_jax.judging.money.spent import Spent, Totals
 from dar_jax.judging.questions.rules import by_rule
 from dar_jax.records import Completion, Verdict
 
-# Over the batch's own deadline: how long `result` waits for a loop that does not answer at all.
+# Beyond the batch's own deadline: how long `result` waits for a loop that does not answer.
 _GRACE_S = 30.0
-# A machine that is taken away is often given 30 s from the signal on.
+# Preempted machines often get 30 s after the signal.
 _LEAVING_S = 20.0
 # So many judgements are begun at once, or twice as many as calls may be under way: a whole step's, written out and
 # waiting, would be in the memory of the training process and in the way of its garbage collector.
@@ -32,11 +31,11 @@ _AT_ONCE = 256
 
 
 class Terms(Protocol):
-    """What holds for a judge as a whole."""
+    """Settings of a judge as a whole."""
 
     @property
     def batch_deadline_s(self) -> float:
-        """Seconds that a batch may take."""
+        """The deadline of a batch, seconds."""
         ...
 
     @property
@@ -46,7 +45,7 @@ class Terms(Protocol):
 
 
 class Pending:
-    """Judgements under way, since `began`; `ended` is when the last was there (`time.perf_counter`)."""
+    """Judgements in flight from `began` to `ended`, by `time.perf_counter`."""
 
     def __init__(self, verdicts: Future[list[Verdict]], count: int, timeout_s: float) -> None:
         self._verdicts, self._count, self._timeout_s = verdicts, count, timeout_s
@@ -57,14 +56,14 @@ class Pending:
         self.ended = time.perf_counter()
 
     def ready(self, within_s: float) -> bool:
-        """Wait for so long at most; say whether `result` will return at once."""
+        """Wait at most `within_s` seconds; return whether `result` would return at once."""
         return bool(wait([self._verdicts], within_s).done)
 
     def result(self) -> list[Verdict]:
-        """Wait for the verdicts, in the order submitted; at most the batch's deadline.
+        """Wait for the verdicts, in the order submitted, at most until the batch's deadline.
 
-        A failed judgement is a verdict that says so. Raises DarError when the ledger cannot be used or the
-        judge was closed meanwhile.
+        A failed judgement is a verdict with its reason. Raises DarError if the ledger cannot be used or the judge was
+        closed.
         """
         try:
             return self._verdicts.result(self._timeout_s)
@@ -76,10 +75,10 @@ class Pending:
 
 
 class Judge:
-    """Gives rewards: one wire, or a panel of several. A context manager; `close` ends its thread.
+    """A judge of one wire, or a panel of several. A context manager; `close` ends its thread.
 
-    Each seat has one asker, or those of several modes, of which `settle` keeps one. `remarks` are for people. Leaving
-    the context by an error that ends a run, or without one, waits for the requests under way: they are billed.
+    Each seat has one asker, or one for each possible mode, of which `settle` keeps the first that works. `remarks` are
+    for the user. Leaving the context waits for requests in flight, since they are billed.
     """
 
     def __init__(
@@ -115,70 +114,71 @@ class Judge:
 
     @property
     def totals(self) -> Totals:
-        """The sums so far."""
+        """The totals so far."""
         return self._tally.totals
 
     @property
     def price(self) -> Price | Prices | None:
-        """What a token costs; None: unknown."""
+        """The price per token; None if unknown."""
         return self._price
 
     @property
     def spent_before(self) -> Spent:
-        """What the run had paid when this judge was opened, on all hosts."""
+        """What the run had spent on all hosts when this judge was opened."""
         return self._budget.before
 
     @property
     def spent(self) -> Spent:
-        """What this judge has paid since."""
+        """What this judge has spent since."""
         return self._budget.spent
 
     @property
     def learnt_per_minute(self) -> float | None:
-        """The requests a minute that the slowest server's 429s have taught, None where none has."""
+        """The requests a minute learned from the slowest server's 429s; None if there were none."""
         learnt = [asker.limits.learnt_per_minute for asker in self._askers]
         return min((rate for rate in learnt if rate is not None), default=None)
 
     def take_waits(self) -> Waits:
-        """Return what requests waited for since this was last called."""
+        """Return how long requests have waited since the last call."""
         return sum((asker.take_waits() for asker in self._askers), Waits())
 
     @property
     def max_failure_share(self) -> float:
-        """The share of failed judgements above which `check_failures` stops."""
+        """The share of failed judgements above which `check_failures` raises."""
         return self._terms.max_failure_share
 
     @property
     def modes(self) -> set[str]:
-        """The ways of answering that its wires are asked in."""
+        """The answer modes that its wires use."""
         return {asker.terms.mode for asker in self._askers}
 
     def notices(self) -> list[str]:
-        """Return what a person should know of the ledger and of the server's answers and was not told yet."""
+        """Return new notices about the ledger and the server's answers."""
         return [*self._ledger.notices(), *self._tally.remarks()]
 
     def describe(self) -> str:
-        """Say in one line who judges, and how."""
+        """Return one line on who judges, and how."""
         labels = [asker.label for asker in self._askers]
         return labels[0] if len(labels) == 1 else f"panel of {len(labels)}: {'; '.join(labels)}"
 
     def settle(self) -> None:
-        """Find out which mode each seat answers in, where that was left open. Raises what `probing.choose` does."""
+        """Probe the mode of each seat whose mode is `auto`. Raises what `probing.choose` raises."""
         self._askers = self._loop.start(self._choose()).result()
 
     async def _choose(self) -> tuple[Asker, ...]:
         return tuple([await choose(seat, self._budget.before) for seat in self._seats])
 
     def submit(self, completions: Sequence[Completion]) -> Pending:
-        """Begin to judge; return at once."""
+        """Start judging; return at once."""
         if self._closing or self._loop.closed:
             raise DarError("the judge is closed")
         future = self._loop.start(self._batch(tuple(completions)))
         return Pending(future, len(completions), self._terms.batch_deadline_s + _GRACE_S)
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Take nothing new, wait up to `drain_s` seconds for the requests under way, whose answers go to the ledger,
-        and give the rest up; then close every connection and the ledger. Closing twice does nothing.
+        """Close every connection and the ledger; do nothing if closed already.
+
+        Requests in flight get `drain_s` seconds to store their answers in the ledger, then they are cancelled.
         """
         self._closing = True
         try:
@@ -213,7 +213,7 @@ class Judge:
         return [self._tally.counted(found.get(index, timeout)) for index in range(len(completions))]
 
     def _groups(self, completions: Sequence[Completion]) -> list[list[int]]:
-        """Say which completions are judged together: each alone, or to be compared those of one prompt."""
+        """Return the indices judged together: each completion alone, or all of a prompt if they are compared."""
         if self._labels == "reward":
             return [[index] for index in range(len(completions))]
         groups: dict[tuple[int, str], list[int]] = {}
@@ -228,13 +228,13 @@ class Judge:
         )
         for failure in [task.exception() for task in done]:
             if failure is not None:
-                # Only the ledger fails so: buy nothing more that cannot be kept.
+                # Only the ledger fails like this: buy no more answers that cannot be stored.
                 for task in late:
                     task.cancel()
                 for asker in self._askers:
                     asker.abandon()
                 raise failure
-        # What is under way may be billed: let it reach the ledger for the next time.
+        # Requests in flight may be billed: let their answers reach the ledger.
         self._late |= late
         for task in late:
             task.add_done_callback(self._late.discard)

@@ -1,4 +1,4 @@
-"""The judges to choose from: whom to ask (a wire's settings) and how to judge (`terms.py`), in one; and panels."""
+"""The available judges: settings of a wire and of judging (`terms.py`) in one class each; and panels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,19 +25,17 @@ from dar_jax.settings.fields import STRICT, Count, CountOrZero, Positive, Second
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptedJudge(ScriptedWire, Judging):
-    """A rule in this process, see `chat/scripted.py`: no key, no network, no cost. Its canaries are off: whoever wrote
-    the rule knows what fools it.
-    """
+    """A scripted rule in this process (`chat/scripted/rule.py`): no key, no network, no cost, no canaries."""
 
     canary_every: CountOrZero = 0
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
-        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        """Open the judge as host `index` of `count`; answers in the ledgers of `others` are used too."""
         return open_judge([(self, self)], self, LedgerLocation(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price:
-        """What it costs: nothing, unless stated."""
+        """The price: nothing unless set."""
         return self.prices or FREE
 
 
@@ -46,23 +44,23 @@ class OpenAIJudge(OpenAIWire, Judging):
     """A model behind any server that speaks OpenAI's chat completions."""
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
-        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        """Open the judge as host `index` of `count`; answers in the ledgers of `others` are used too."""
         return open_judge([(self, self)], self, LedgerLocation(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price | None:
-        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        """The price: as set, or the vendor's list price at the vendor's own address; None if unknown."""
         return self.prices or (self.listed(self.model) if self.base_url == openai.VENDOR_URL else None)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GeminiJudge(GeminiWire, Judging):
-    """A Gemini model. By default the mean of sampled answers: many Gemini models give no log-probabilities."""
+    """A Gemini model. By default the mean of sampled answers, as many Gemini models return no log-probabilities."""
 
     mode: Mode | Literal["auto"] = "samples"
 
     def check(self) -> None:
-        """See `wire.WireSettings`; the ended SDK has no decisions."""
+        """Check as `wire.WireSettings` does; the legacy SDK has no decisions."""
         GeminiWire.check(self)
         if self.mode == "decision" and self.identity()["sdk"] != "google-genai":
             raise SettingError(
@@ -71,12 +69,12 @@ class GeminiJudge(GeminiWire, Judging):
             )
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
-        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        """Open the judge as host `index` of `count`; answers in the ledgers of `others` are used too."""
         return open_judge([(self, self)], self, LedgerLocation(ledger_place, others, index, count))
 
     @property
     def price(self) -> Price | None:
-        """What it costs: as stated, or the vendor's list price at its own address; None: unknown."""
+        """The price: as set, or the vendor's list price at the vendor's own address; None if unknown."""
         return self.prices or (self.listed(self.model) if self.base_url == gemini.VENDOR_URL else None)
 
 
@@ -87,10 +85,10 @@ _LARGEST = 8
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PanelJudge(Canaries):
-    """Several judges of everything; a reward is the mean of theirs, and one that fails fails the panel's verdict.
+    """Several judges of every completion; the reward is their mean, and if one fails the panel's verdict fails.
 
-    What holds for the panel as a whole is stated here and not in its judges: `batch_deadline_s`, `max_failure_share`,
-    the budgets, which count the answers of all, and the canaries, which a panel of rules alone has none of.
+    Settings of the panel as a whole belong here, not in its judges: `batch_deadline_s`, `max_failure_share`, the
+    budgets, which count the answers of all judges, and the canaries (off for a panel of scripted rules).
     """
 
     name: Literal["panel"] = "panel"
@@ -127,7 +125,7 @@ class PanelJudge(Canaries):
         return self
 
     def canaries(self, step: int) -> list[Completion]:
-        """See `Canaries`; none where none of its judges has any."""
+        """Return the canaries of a step (see `Canaries`); [] if none of its judges has any."""
         return Canaries.canaries(self, step) if any(judge.canary_every for judge in self.judges) else []
 
     @property
@@ -136,59 +134,59 @@ class PanelJudge(Canaries):
 
     @property
     def model(self) -> str:
-        """The models asked for."""
+        """The models of its judges."""
         return ", ".join(judge.model for judge in self.judges)
 
     @property
     def price(self) -> Price | Prices | None:
-        """What it costs, each judge by its own price; None: one of them is unknown."""
+        """The prices of its judges; None if one is unknown."""
         return panel_price(self._seats)
 
     @property
     def mass_floor(self) -> float:
-        """The lowest of its judges' own."""
+        """The lowest of its judges'."""
         return min(judge.mass_floor for judge in self.judges)
 
     @property
     def labels(self) -> str:
-        """What its judges give, all of them the same."""
+        """The labels of its judges, the same for all."""
         return str(self.judges[0].labels)
 
     @property
     def thoughts(self) -> Literal["hide", "show"]:
-        """Whether thoughts are hidden from its judges, from all alike."""
+        """Whether thoughts are hidden from its judges, the same for all."""
         return self.judges[0].thoughts
 
     @property
     def thought_end(self) -> str | None:
-        """The mark that closes a thought, if stated; all have the same."""
+        """The mark that closes a thought, if set, the same for all."""
         return self.judges[0].thought_end
 
     @property
     def concurrency(self) -> int:
-        """How many completions are judged at once by all."""
+        """The number of completions judged at once by all judges."""
         return min(judge.concurrency for judge in self.judges)
 
     @property
     def requests_per_minute(self) -> float | None:
-        """The rate of the slowest; None: none has a limit."""
+        """The rate of the slowest judge; None if none has a limit."""
         rates = [judge.requests_per_minute for judge in self.judges if judge.requests_per_minute]
         return min(rates, default=None)
 
     @property
     def attempt_timeout_s(self) -> float:
-        """The longest that one attempt of any may take, seconds."""
+        """The longest attempt timeout of its judges, seconds."""
         return max(judge.attempt_timeout_s for judge in self.judges)
 
     def check(self) -> None:
-        """Raise SettingError where a key or a package of one is missing; opens nothing."""
+        """Raise SettingError if a judge lacks its key or package; opens nothing."""
         for judge in self.judges:
             judge.check()
 
     def share(self, index: int, count: int) -> Self:
-        """Divide the rates among the hosts of a run, see `Judging.share`."""
+        """Divide rates among the hosts of a run (see `Judging.share`)."""
         return replace(self, judges=tuple(judge.share(index, count) for judge in self.judges))
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
-        """Start judging as host `index` of `count`; answers are kept in the ledger given, the `others`' used too."""
+        """Open the judge as host `index` of `count`; answers in the ledgers of `others` are used too."""
         return open_judge(self._seats, self, LedgerLocation(ledger_place, others, index, count))

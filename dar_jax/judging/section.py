@@ -1,4 +1,4 @@
-"""The judge of a config file, read without the rest of it (and without jax)."""
+"""Read the judge of a config file without the rest of it, and without jax."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def read_judge(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def parse_judge(text: str, overrides: Sequence[str] = (), *, where: str) -> Settings | None:
-    """Read the judge of YAML text; None where it has none. Raises SettingError, one line a mistake."""
+    """Read the judge from YAML text; None if there is none. Raises SettingError, one line a mistake."""
     section = merged(text, overrides, where=where, of={"judge": Settings}).get("judge")
     if section is None:
         return None
@@ -41,17 +41,17 @@ def parse_judge(text: str, overrides: Sequence[str] = (), *, where: str) -> Sett
 
 
 def members(judge: Settings) -> tuple[OpenAIJudge | GeminiJudge | ScriptedJudge, ...]:
-    """List the judges of one wire each: of a panel all, else the judge itself."""
+    """Return the judges of one wire each: a panel's, or the judge itself."""
     return judge.judges if isinstance(judge, PanelJudge) else (judge,)
 
 
-# What pydantic puts between the keys: the kind chosen.
+# pydantic puts the chosen class between the keys of a location.
 _TAGS = frozenset({*JUDGES, "<name>", "<own>"})
 
 
 def _explain(error: Any) -> str:
     kind = error["type"]
-    # Pydantic puts the name chosen before the keys.
+    # pydantic puts the chosen name before the keys.
     key = ".".join(["judge", *(str(part) for part in error["loc"] if part not in _TAGS)])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{key}.name: expected one of {', '.join(JUDGES if key == 'judge' else SINGLE)}"

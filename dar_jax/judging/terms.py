@@ -1,4 +1,4 @@
-"""The settings of judging that no wire needs to know."""
+"""Settings of judging that do not depend on the wire."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ from dar_jax.judging.questions.rubric_file import Rubric, read_rubric
 from dar_jax.judging.questions.rubrics import OF_TWO, RUBRICS, of_two
 from dar_jax.settings.fields import STRICT, Count, File, Name, Positive, PositiveOrZero, Seconds, Share
 
-# Settings either name a rubric or hold one: each mistake is then about what was meant.
+# Settings either name a rubric or contain one, so that an error message is about the one that was meant.
 NamedOrOwn = Annotated[
     Annotated[Literal["general", "tldr", "helpful", "harmless", "docstring"], Tag("<name>")]
     | Annotated[Rubric, Tag("<own>")],
@@ -30,26 +30,29 @@ NamedOrOwn = Annotated[
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Judging(Canaries):
-    """How to judge, whichever wire carries the questions.
+    """How to judge, with any wire.
 
-    The question: `rubric` by name, or `rubric_text` or `rubric_file` of your own, or `criteria`, a question each, whose
-    weighted mean is the reward; rewards are the levels 1 to `levels`. With `labels: preference` a prompt's completions
-    are compared by twos, in one order or `both`, and a reward is the mean of what a completion got from its
-    comparisons: 1 for the better one, 1/2, or 0. The answer: `mode` is `decision` (a typed score's
-    probabilities), `logprobs` (mean over one digit's probabilities), `samples` (mean of `samples` answers), `single`
-    (one digit; coarse, most completions of a prompt tie), or `auto`: the first of these that a question asked at the
-    start shows to work. `permutations` asks a decision so often, the levels in another order each time, and averages.
-    `reasoning` has the judge write notes first, of `reasoning_tokens` at most, and answer with them before it: two
-    calls. `temperature` null sends 0, or 1 for samples. Less than `mass_floor` of the probability (or of the samples)
-    on the levels is no reward.
-    With `thoughts: hide` the judge sees what follows the mark that closes a completion's last thought; one unfinished
-    has no reward. The mark is the chat template's, in a file `</think>`; one stated as `thought_end` has to be
-    in every completion.
-    Completions over `max_completion_chars` are shown cut, and the judge is told; `too_long: refuse` fails them.
-    Times in seconds: one attempt, one call with its retries, one batch. More than `max_failure_share` of a
-    batch without a reward stops the run. `prices` overrides the built-in list; `endpoint` is the address's
-    name in the ledger, for a server that moves. A run stops before it has paid its judge more than `budget_usd` US
-    dollars or `budget_annotations` answers, its earlier parts and its evaluations included.
+    The question: `rubric` by name, or your own `rubric_text` or `rubric_file`, or `criteria`, one question each, whose
+    weighted mean is the reward. Rewards are levels from 1 to `levels`. With `labels: preference` a prompt's completions
+    are compared in pairs, in one order or `both`, and a reward is the mean over a completion's comparisons: 1 for the
+    better one, 1/2 for a tie, 0.
+
+    The answer: `mode` is `decision` (the probabilities of a typed score), `logprobs` (mean over the probabilities of
+    one digit), `samples` (mean of `samples` answers), `single` (one digit; coarse, most completions of a prompt tie),
+    or `auto`: the first of these that works in a question at the start. `permutations` asks a decision that many times
+    with the levels in another order, and averages. With `reasoning` the judge first writes notes of at most
+    `reasoning_tokens`, then answers from them: two calls. `temperature` null sends 0, or 1 for samples. If less than
+    `mass_floor` of the probability (or of the samples) is on the levels there is no reward.
+
+    With `thoughts: hide` the judge sees the text after the mark that closes a completion's last thought, and an
+    unfinished thought has no reward. The mark is the chat template's, or `</think>` for completions from a file; a mark
+    set by `thought_end` must be in every completion. Completions over `max_completion_chars` are shown truncated, which
+    the judge is told; `too_long: refuse` fails them.
+
+    Times in seconds: one attempt, one call with its retries, one batch. The run stops if more than `max_failure_share`
+    of a batch has no reward, and before it has paid its judge more than `budget_usd` US dollars or `budget_annotations`
+    answers, earlier parts of the run and evaluations included. `prices` overrides the built-in list; `endpoint` is the
+    name of the address in the ledger, for a server that moves.
     """
 
     rubric: NamedOrOwn = "general"
@@ -86,7 +89,7 @@ class Judging(Canaries):
 
     @model_validator(mode="after")
     def _rubric_is_here(self) -> Self:
-        """Read the file into the settings, once: a run's own have what it began with, wherever it is resumed."""
+        """Read the rubric file into the settings, once: a resumed run has the text that it started with."""
         if self.rubric_file is not None and self.rubric == "general":
             try:
                 object.__setattr__(self, "rubric", read_rubric(self.rubric_file))
@@ -145,11 +148,11 @@ class Judging(Canaries):
 
     @property
     def price(self) -> Price | None:
-        """What it costs; None: unknown."""
+        """The price; None if unknown."""
         return self.prices
 
     def listed(self, model: str) -> Price | None:
-        """Look up the vendor's price of a model in this mode; in `auto`, of its chat if it has any."""
+        """Return the vendor's price of a model in this mode; in `auto`, that of its chat API if it has one."""
         if self.mode == "auto":
             return list_price(model) or list_price(model, decision=True)
         return list_price(model, decision=self.mode == "decision")
@@ -170,7 +173,7 @@ class Judging(Canaries):
 
     @property
     def answers(self) -> int:
-        """How many answers one question asks for."""
+        """The number of answers that one question asks for."""
         return self.samples if self.mode == "samples" else 1
 
     @property
@@ -181,7 +184,7 @@ class Judging(Canaries):
         return PreferenceQuestion(rubric=of_two(self.rubric_text) if self.rubric_text else OF_TWO[own])
 
     def check_rubric(self) -> None:
-        """Raise SettingError where the rubric's file no longer says what these settings hold; it may be gone."""
+        """Raise SettingError if the rubric file differs from the text in these settings; a missing file is fine."""
         if self.rubric_file is None or not self.rubric_file.expanduser().is_file():
             return
         try:
@@ -195,11 +198,11 @@ class Judging(Canaries):
             )
 
     def patience(self) -> RetryPolicy:
-        """How long a call insists."""
+        """The retry policy of a call."""
         return RetryPolicy(attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, deadline_s=self.deadline_s)
 
     def share(self, index: int, count: int) -> Self:
-        """Divide the rates among the hosts of a run: what host `index` of `count` may do, one call at least."""
+        """Return the settings of host `index` of `count` with its share of the rates, at least one call."""
         calls = self.concurrency // count + (index < self.concurrency % count)
         requests, tokens = (rate and rate / count for rate in (self.requests_per_minute, self.tokens_per_minute))
         concurrency = max(1, calls)
@@ -208,5 +211,5 @@ class Judging(Canaries):
         )
 
     def limits(self) -> Limits:
-        """A new gate for the calls of one judge."""
+        """Return new limits for the calls of one judge."""
         return Limits(self.concurrency, self.requests_per_minute, self.tokens_per_minute)

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from dar_jax.judging.money.dollars import amount
+from dar_jax.judging.money.prices import amount
 from dar_jax.planning.advice import Way
 from dar_jax.planning.plan import Plan, ProgramPlan
 from dar_jax.planning.topologies import GIB

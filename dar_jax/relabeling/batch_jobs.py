@@ -15,8 +15,7 @@ from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped, SettingError
 from dar_jax.judging.asking.open_judge import described
 from dar_jax.judging.judge_settings import OpenAIJudge
 from dar_jax.judging.ledger.ledger import Ledger, Question
-from dar_jax.judging.money.dollars import dollars
-from dar_jax.judging.money.prices import BATCH_SHARE, Price
+from dar_jax.judging.money.prices import BATCH_SHARE, Price, dollars
 from dar_jax.judging.money.spent import Spent, billed, estimate
 from dar_jax.judging.questions.calls import about_one
 from dar_jax.judging.questions.rules import by_rule

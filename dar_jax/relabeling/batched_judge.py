@@ -13,7 +13,7 @@ from dar_jax.judging.asking.open_judge import LedgerLocation, open_judge
 from dar_jax.judging.judge import Judge
 from dar_jax.judging.judge_settings import OpenAIJudge
 from dar_jax.judging.ledger.ledger import Ledger
-from dar_jax.judging.money.dollars import dollars
+from dar_jax.judging.money.prices import dollars
 from dar_jax.judging.money.spent import estimates
 from dar_jax.records import Completion
 from dar_jax.relabeling.batch_jobs import Batches, BatchQuestion, batch_price

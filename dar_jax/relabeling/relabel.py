@@ -14,8 +14,8 @@ from typing import BinaryIO
 from dar_jax.data.completions import read_completions
 from dar_jax.errors import DarError, Interrupted, SettingError
 from dar_jax.judging import Judge, Pending, check_budget, check_failures
-from dar_jax.judging.money.dollars import dollars, each_reward
 from dar_jax.judging.money.forecast import Forecast, forecast
+from dar_jax.judging.money.prices import dollars, each_reward
 from dar_jax.judging.money.spent import BYTES_PER_TOKEN, estimates
 from dar_jax.judging.questions.thoughts import is_unfinished
 from dar_jax.judging.section import Settings

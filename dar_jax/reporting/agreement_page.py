@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from dar_jax.judging.money.dollars import amount
+from dar_jax.judging.money.prices import amount
 from dar_jax.terminal.visible import visible
 
 Row = Mapping[str, Any]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dar_jax.judging.money.dollars import amount, dollars, each_reward
+from dar_jax.judging.money.prices import amount, dollars, each_reward
 from dar_jax.judging.questions.thoughts import is_unfinished
 from dar_jax.records import Verdict
 

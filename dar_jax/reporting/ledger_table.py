@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dar_jax.judging.ledger.ledger_sums import Statistics, Sums, date, label
-from dar_jax.judging.money.dollars import amount
+from dar_jax.judging.money.prices import amount
 from dar_jax.terminal.visible import visible
 
 _HEADINGS = (

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from dar_jax.judging.money.dollars import amount
+from dar_jax.judging.money.prices import amount
 from dar_jax.judging.questions.thoughts import Thinking, answer_text
 from dar_jax.records import Completion, Verdict
 from dar_jax.terminal.console import Sample

@@ -9,7 +9,7 @@ import pytest
 
 from dar_jax.chat.scripted.faults import FAULTS
 from dar_jax.chat.scripted.server import Server, ServerSettings, serve
-from dar_jax.judging.money.totals import Totals
+from dar_jax.judging.money.spent import Totals
 from dar_jax.records import Verdict
 from tests.judging.sample_questions import Echo, completions, planted
 from tests.wires import WIRES, judge_settings

@@ -1,3 +1,3 @@
-"""What comes back: one answer read (parsing.py), what became of a question (outcomes.py), and the verdict of a
-judgement (scalar.py, pairwise.py) or of several (combining.py).
+"""Answers of a judge: parse one (parsing.py), the outcome of a question (outcomes.py), the verdict of a judgement
+(judgement.py) and of several (combining.py).
 """

@@ -1,4 +1,4 @@
-"""One verdict of several: of the questions of a judgement, and of the judges of a panel."""
+"""Combine verdicts: of the questions of a judgement, and of the judges of a panel."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -9,9 +9,9 @@ from dar_jax.records import Usage, Verdict
 
 
 def combined(parts: Sequence[Verdict], weights: Sequence[float]) -> Verdict:
-    """Average verdicts by weight. One that failed fails the whole, for its reason; what all of them cost is added up.
+    """Return the weighted mean of verdicts with the sum of their costs; if one failed, the whole fails with its reason.
 
-    A judgement that the budget kept from being asked comes first among the failures: the run stops for it.
+    A judgement that the budget blocked has precedence among failures, as the run stops for it.
     """
     if len(parts) == 1:
         return parts[0]
@@ -31,7 +31,7 @@ def combined(parts: Sequence[Verdict], weights: Sequence[float]) -> Verdict:
 
 
 def panel(parts: Sequence[Verdict]) -> Verdict:
-    """Average the verdicts of a panel's judges, each with one vote; `gap` is how far they are apart."""
+    """Return the mean verdict of a panel's judges; `gap` is the difference of its highest and lowest reward."""
     whole = combined(parts, [1.0] * len(parts))
     if len(parts) == 1 or whole.status != "ok":
         return whole
@@ -46,13 +46,13 @@ def panel(parts: Sequence[Verdict]) -> Verdict:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Average what is known, None where nothing is."""
+    """Return the mean of the known values, None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def with_costs(verdict: Verdict, parts: Sequence[Verdict | AnswerCosts]) -> Verdict:
-    """Put on a verdict the sum of what its parts cost."""
+    """Return a verdict with the sum of its parts' costs."""
     costs = [part.cost_usd for part in parts]
     return replace(
         verdict,

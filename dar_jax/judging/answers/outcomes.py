@@ -1,4 +1,4 @@
-"""What became of a question, and the verdict that is in it."""
+"""The outcome of a question, and its verdict."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,10 +13,10 @@ from dar_jax.records import Status, Usage, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one question: an answer, or what stands in its place: an error, or no room in the budget.
+    """The outcome of one question: an answer, an error, or no room in the budget.
 
-    `usage` and `cost_usd` are of an answer just paid for, `estimated` where the server did not report its usage;
-    `cost_usd` is None where the price is unknown.
+    `usage` and `cost_usd` are those of an answer just paid for, `estimated` if the server did not report its usage;
+    `cost_usd` is None if the price is unknown.
     """
 
     answer: Answer | None = None
@@ -31,7 +31,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerCosts:
-    """What an answer cost, of which no verdict is made."""
+    """The cost of an answer that is not a verdict itself."""
 
     usage: Usage
     annotations: int
@@ -42,24 +42,24 @@ class AnswerCosts:
 
 
 class NotKept(Exception):
-    """A ledger has no answer to a question."""
+    """The ledger has no answer to a question."""
 
 
-# Asks a question, filed under a rubric's words.
+# A function that asks a question, stored under the text of a rubric.
 Ask = Callable[[Request, str], Awaitable[Outcome]]
-# Gives the way to ask about a prompt and a completion, which the ledger keeps beside each answer.
+# A function from prompt and completion, stored with each answer, to an `Ask`.
 About = Callable[[str, str], Ask]
 
 
 def verdict_of(outcome: Outcome, request: Request, mass_floor: float) -> Verdict:
-    """Read one outcome as a verdict, with what it cost."""
+    """Return the verdict of an outcome, with its cost."""
     if outcome.answer is None:
         return _unanswered(outcome)
     return charged(found(outcome.answer, request.to_plain(), mass_floor), outcome)
 
 
 def costs_of(outcome: Outcome) -> AnswerCosts:
-    """Return what an answer cost."""
+    """Return the cost of an answer."""
     if outcome.paid_before or outcome.answer is None:
         return AnswerCosts(usage=Usage(), annotations=0, calls=0, cost_usd=0.0, from_ledger=outcome.paid_before)
     return AnswerCosts(
@@ -73,7 +73,7 @@ def costs_of(outcome: Outcome) -> AnswerCosts:
 
 
 def notes_of(outcome: Outcome) -> str | Verdict:
-    """Return the prose of an answer, or the verdict of a judgement that ends here."""
+    """Return the notes in an answer, or the verdict of a judgement that fails here."""
     if outcome.answer is None:
         return _unanswered(outcome)
     notes = prose(outcome.answer)
@@ -83,7 +83,7 @@ def notes_of(outcome: Outcome) -> str | Verdict:
 
 
 def found(answer: Answer, request: Mapping[str, Any], mass_floor: float) -> Verdict:
-    """Make a verdict of one answer, by its request (`Request.to_plain`)."""
+    """Return the verdict of an answer to a request (`Request.to_plain`)."""
     said, mode = read_as_asked(answer, request, mass_floor), mode_of(request)
     if isinstance(said, Unusable):
         return Verdict(status=said.status, reason=said.reason, provenance=mode)
@@ -91,7 +91,7 @@ def found(answer: Answer, request: Mapping[str, Any], mass_floor: float) -> Verd
 
 
 def charged(verdict: Verdict, outcome: Outcome) -> Verdict:
-    """Put on a verdict what its answer cost."""
+    """Return a verdict with the cost of its answer."""
     answer = outcome.answer
     assert answer is not None
     verdict = replace(verdict, served_model=answer.served_model)

@@ -1,8 +1,8 @@
-"""From an answer to a distribution over levels, or to the reason why there is none.
+"""Parse an answer into a distribution over levels, or into the reason why there is none.
 
-What was asked is read from the request as the ledger keeps it, so that a stored answer is read as a fresh one. Only a
-whole reply counts: a digit alone, or the JSON object {"score": digit}. "8/10", "80", "-3" and prose around a number
-are unparsable, never a guess.
+The question is read from the request as stored in the ledger, so that stored and fresh answers are parsed alike. Only a
+whole reply counts: a single digit, or the JSON object {"score": digit}. "8/10", "80", "-3" and text around a number are
+unparsable, never guessed.
 """
 
 import math
@@ -12,37 +12,36 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dar_jax.chat.wire import BLANK, SCORE, Answer, AnswerChoice
-from dar_jax.judging.answers.indices import stray_index
 from dar_jax.judging.questions.preference_question import FIRST, SECOND
 from dar_jax.judging.questions.protocol import Protocol, Scale
 from dar_jax.records import Distribution, Status
 
-# The best first: how finely an answer tells two completions apart.
+# Finest first: how well answers separate two completions.
 Mode = Literal["decision", "logprobs", "samples", "single"]
 
-# How far the first of two completions is the better one.
+# The preference for the first of two completions.
 _PREFERENCE = Scale((SECOND, FIRST), (0.0, 1.0))
 _LONGEST_EXAMPLE = 120
 _OBJECT = re.compile(rf'\{{\s*"{SCORE}"\s*:\s*(?:"(?P<text>[0-9])"|(?P<number>[0-9]))\s*\}}')
-# How far above 1 a server's rounding may bring the sum of probabilities.
+# Servers round probabilities: their sum may exceed 1 by this.
 _ROUNDING = 0.02
 _STATUS: dict[str, Status] = {"length": "truncated", "refusal": "refused", "blocked": "blocked"}
 
 
-# What the answers to a question stand for.
+# The values of a question's labels.
 Answers = Scale | Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unusable:
-    """Why an answer gives no reward."""
+    """The reason why an answer gives no reward."""
 
     status: Status
     reason: str
 
 
 def read_as_asked(answer: Answer, request: Mapping[str, Any], mass_floor: float) -> Distribution | Unusable:
-    """Read an answer by its request (`Request.to_plain`). Raises ValueError, KeyError or TypeError where it is none."""
+    """Parse an answer to a request (`Request.to_plain`). Raises ValueError, KeyError or TypeError for a broken one."""
     if scores := request.get("scores"):
         return read_scores(answer, scores, mass_floor)
     if not (labels := request["choices"]):
@@ -51,14 +50,14 @@ def read_as_asked(answer: Answer, request: Mapping[str, Any], mass_floor: float)
 
 
 def scale_of(labels: Sequence[str]) -> Answers:
-    """Find what the labels of a question stand for, in whatever order they were listed."""
+    """Return the values of a question's labels, whatever their order."""
     if sorted(labels) == [FIRST, SECOND]:
         return _PREFERENCE
     return Protocol(rubric="", count=len(labels))
 
 
 def prose(answer: Answer) -> str | Unusable:
-    """Return the words of an answer that shall be prose."""
+    """Return the text of an answer that should be prose."""
     if lacking := _without_choice(answer) or _unended(answer.choices[0]):
         return lacking
     choice = answer.choices[0]
@@ -68,17 +67,17 @@ def prose(answer: Answer) -> str | Unusable:
 
 
 def mode_of(request: Mapping[str, Any]) -> Mode:
-    """Say how a request wants its answer."""
+    """Return the answer mode of a request."""
     if request.get("scores"):
         return "decision"
     if request["top_logprobs"]:
         return "logprobs"
-    # Only samples are drawn, and so need a seed.
+    # Only sampled answers need a seed.
     return "single" if request["seed"] is None else "samples"
 
 
 def read_scores(answer: Answer, scores: Sequence[Mapping[str, Any]], mass_floor: float) -> Distribution | Unusable:
-    """Return the weighted mean of the answers to typed scores; a missing one leaves no reward."""
+    """Return the weighted mean of the answers to typed scores; no reward if one is missing."""
     if lacking := _without_answer(answer):
         return lacking
     if len(answer.choices) != len(scores):
@@ -94,7 +93,7 @@ def read_scores(answer: Answer, scores: Sequence[Mapping[str, Any]], mass_floor:
 
 
 def mixture(parts: Sequence[tuple[Distribution, float]]) -> Distribution:
-    """Average distributions over the same levels by weight."""
+    """Return the weighted mean of distributions over the same levels."""
     total = sum(weight for _, weight in parts)
     shares = [(each, weight / total) for each, weight in parts]
     levels = parts[0][0].levels
@@ -109,7 +108,7 @@ def mixture(parts: Sequence[tuple[Distribution, float]]) -> Distribution:
 
 
 def read(answer: Answer, protocol: Answers, mode: Mode, mass_floor: float, asked: int = 1) -> Distribution | Unusable:
-    """Read an answer to `asked` choices; a distribution holds at least `mass_floor` of the judge's belief."""
+    """Parse an answer with `asked` choices; at least `mass_floor` of the probability must be on the levels."""
     if lacking := _without_choice(answer):
         return lacking
     if stray := stray_index(answer.choices, asked):
@@ -125,7 +124,7 @@ def read(answer: Answer, protocol: Answers, mode: Mode, mass_floor: float, asked
 
 
 def read_choice(choice: AnswerChoice, labels: Sequence[str]) -> int | Unusable:
-    """Return which label a choice names: the whole reply or nothing."""
+    """Return the label that a choice consists of, as a whole reply."""
     if unended := _unended(choice):
         return unended
     label = grammar(choice.text or "")
@@ -136,7 +135,7 @@ def read_choice(choice: AnswerChoice, labels: Sequence[str]) -> int | Unusable:
 
 
 def grammar(text: str) -> str | None:
-    """Return the digit that a reply consists of, None for any other reply."""
+    """Return the digit that a reply consists of, else None."""
     bare = text.strip(" \t\r\n")
     if len(bare) == 1 and bare in "0123456789":
         return bare
@@ -145,7 +144,7 @@ def grammar(text: str) -> str | None:
 
 
 def example(text: str | None) -> str:
-    """Quote a reply for a person, shortened."""
+    """Return a reply quoted and shortened for a message."""
     if text is None:
         return "(no text)"
     shown = text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + "..."
@@ -200,7 +199,7 @@ def _expected(choice: AnswerChoice, protocol: Answers, mass_floor: float) -> Dis
         return Unusable(status="unparsable", reason=reason)
     shares: dict[str | None, float] = {}
     for each in choice.top:
-        # " 7" and "7" are one answer; anything longer is not.
+        # " 7" and "7" are the same answer; anything longer is none.
         token = each.token.strip(BLANK)
         shares[token] = shares.get(token, 0.0) + math.exp(each.logprob)
     if grammar(choice.text or "") not in shares:
@@ -236,3 +235,16 @@ def _normalised(mass: list[float], protocol: Answers, mass_floor: float, what: s
         return Unusable(status="unparsable", reason=reason)
     probabilities = tuple(value / total for value in mass)
     return Distribution(levels=protocol.levels, probabilities=probabilities, mass=min(1.0, total))
+
+
+def stray_index(choices: Sequence[AnswerChoice], asked: int) -> str:
+    """Return which of the choices was repeated or not among the `asked` ones, else None.
+
+    Choices without an index pass, as Gemini may omit it: they answer one question, and their order does not matter.
+    """
+    given = [choice.index for choice in choices if choice.index is not None]
+    strays = [index for index in given if not 0 <= index < asked]
+    if strays:
+        return f"the answer holds choice {strays[0]}, but {asked} asked for end at {asked - 1}"
+    repeated = [index for index in given if given.count(index) > 1]
+    return f"the answer holds choice {repeated[0]} more than once" if repeated else ""

@@ -1,3 +1,3 @@
-"""Asking: from settings to an open judge (open_judge.py), the mode each judge can answer in (probing.py), and one
-wire of it with its ledger and budget (seat.py).
+"""Open a judge from its settings (open_judge.py), probe its answer mode (probing.py), and ask over one wire with ledger
+and budget (seat.py).
 """

@@ -1,4 +1,4 @@
-"""From settings to an open judge: a ledger, a budget, and for each seat its wire and the modes to ask in."""
+"""Open a judge: its ledger, its budget, and for each seat a wire and the modes to ask in."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -21,27 +21,27 @@ from dar_jax.judging.terms import Judging
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-# How to judge and whom to ask: of a judge's settings, both the same object.
+# Terms and wire settings, which are the same object in a judge's settings.
 Seat = tuple[Judging, WireSettings]
 
 
 class Whole(Terms, Protocol):
-    """The settings of a judge as a whole: of the one member, or of the panel."""
+    """Settings of a judge as a whole: of its only member, or of the panel."""
 
     @property
     def budget_usd(self) -> float | None:
-        """The most that a run may pay, US dollars."""
+        """The budget of a run, US dollars."""
         ...
 
     @property
     def budget_annotations(self) -> int | None:
-        """The most answers that a run may buy."""
+        """The budget of a run, answers."""
         ...
 
 
 @dataclass(frozen=True)
 class LedgerLocation:
-    """Where answers are kept, and as which host of how many."""
+    """Where answers are stored, and the host's index and count."""
 
     ledger: Path | str
     others: Sequence[Path] = ()
@@ -50,11 +50,11 @@ class LedgerLocation:
 
 
 def open_judge(seats: Sequence[Seat], whole: Whole, place: LedgerLocation, bought: Collection[str] = ()) -> Judge:
-    """Open the ledger, then the wires; all close with the judge. Where a mode is left open it is found out first.
+    """Open the ledger, then the wires, and probe modes that are `auto`; all close with the judge.
 
-    `bought` are keys of answers that were bought by batch just now: each is billed once, when it is first used.
+    `bought` are keys of answers just bought in a batch: each is billed once, at its first use.
 
-    Raises SettingError, and what `probing.choose` does.
+    Raises SettingError, and what `probing.choose` raises.
     """
     ledger, price = Ledger(place.ledger, place.others), panel_price(seats)
     purse = budget(whole.budget_annotations, whole.budget_usd, price, ledger.spent, place.index, place.count)
@@ -76,7 +76,7 @@ def open_judge(seats: Sequence[Seat], whole: Whole, place: LedgerLocation, bough
 
 
 def panel_price(seats: Sequence[Seat]) -> Price | Prices | None:
-    """Put the prices of some judges together, by who is paid; None where one of them has none in any mode."""
+    """Return the combined prices of judges, by payee; None if one has no price in any mode."""
     prices: dict[str, Price] = {}
     for member, wire in seats:
         known = {payee(described(terms, wire)): terms.price for terms in _modes(member)}
@@ -94,7 +94,7 @@ def _modes(terms: Judging) -> list[Judging]:
 
 
 def _within_open_files(seats: Sequence[Seat]) -> tuple[Sequence[Seat], list[str]]:
-    """Lower the concurrency of seats whose connections this process may not open; return the seats, and a remark."""
+    """Return the seats with the concurrency that this process's open-file limit allows, and a remark if lowered."""
     room, wanted = room_for_connections(), sum(terms.concurrency for terms, _ in seats)
     if room is None or wanted <= room:
         return seats, []
@@ -138,7 +138,7 @@ def _askers(
 
 
 def described(terms: Judging, wire: WireSettings) -> Mapping[str, object]:
-    """Say whom the ledger files answers under, but for the rubric, which each question has."""
+    """Return the judge's identity in the ledger, without the rubric, which is part of each question."""
     identity = {**wire.identity(), "protocol": VERSION, "levels": terms.levels}
     if terms.mode == "decision":
         identity["channel"] = terms.mode

@@ -1,7 +1,7 @@
-"""Which mode a judge can answer in: asked once, with a fixed question, and remembered by the ledger.
+"""Probe the answer mode of a judge with one fixed question, whose answer the ledger stores.
 
-A mode is taken when the question gets a reward. One that the server does not know, or answers with anything else, is
-passed over; a server that does not answer at all, or refuses the key, stops the run as it would stop a step.
+The first mode that gives a reward is used. A mode that the server does not know, or answers otherwise, is skipped; a
+server that does not answer, or refuses the key, stops the run as it would stop a step.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dar_jax.judging.money.budget import check_budget
 from dar_jax.judging.money.spent import Spent
 from dar_jax.records import Completion, Prompt, Verdict
 
-# The middle of any scale, said in few tokens: an answer is asked for, whatever it is.
+# Short, and mediocre on any scale: the probe needs an answer, whatever it is.
 _TEXTS = ("Paris, I think, which lies on the Seine.", "Lyon, and the river is the Seine.")
 _PROMPT = Prompt(id=0, text="What is the capital of France, and which river runs through it?")
 PROBES = tuple(
@@ -25,9 +25,9 @@ PROBES = tuple(
 
 
 async def choose(candidates: Sequence[Asker], spent: Spent) -> Asker:
-    """Choose the first of several modes of one wire that works. Raises JudgeStopped or BudgetSpent where none does.
+    """Return the asker of the first mode that works. Raises JudgeStopped or BudgetSpent if none does.
 
-    What the ledger remembers is taken without a call, so that a resume goes on with the mode it began with.
+    An answer in the ledger needs no call, so that a resumed run keeps its mode.
     """
     if len(candidates) == 1:
         return candidates[0]

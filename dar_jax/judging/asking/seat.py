@@ -1,6 +1,7 @@
-"""One wire of a judge: every question through the ledger and the budget, every answer read into a verdict."""
+"""One wire of a judge: questions pass the ledger and the budget, and answers become verdicts."""
 
 import asyncio
+import dataclasses
 import functools
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -10,21 +11,19 @@ from dar_jax.chat.failures import ChatError
 from dar_jax.chat.retry import ask
 from dar_jax.chat.timings import Waits
 from dar_jax.chat.wire import Answer, Chat, Request
+from dar_jax.judging.answers.judgement import judged
 from dar_jax.judging.answers.outcomes import Ask, NotKept, Outcome
-from dar_jax.judging.answers.pairwise import judged
-from dar_jax.judging.ledger.last_look import LastLook
 from dar_jax.judging.ledger.ledger import Ledger, Question
 from dar_jax.judging.ledger.rereading import current
 from dar_jax.judging.money.budget import Budget
 from dar_jax.judging.money.prices import Price
-from dar_jax.judging.money.spent import Spent, billed, estimate
-from dar_jax.judging.money.totals import Totals
+from dar_jax.judging.money.spent import Spent, Totals, billed, estimate
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Usage, Verdict
 
 
 class Tally:
-    """The sums of a judge, added to from its loop and read from anywhere."""
+    """Totals of a judge, updated by its loop and read from any thread."""
 
     def __init__(self) -> None:
         self._totals, self._lock = Totals(), threading.Lock()
@@ -32,42 +31,42 @@ class Tally:
 
     @property
     def totals(self) -> Totals:
-        """The sums so far."""
+        """The totals so far."""
         with self._lock:
             return self._totals
 
     def billed(self, answer: Answer, used: Usage, calls: int, price: Price | None) -> None:
-        """Add an answer just paid for, and the tokens it took, as reported or estimated."""
+        """Add a paid answer and its tokens, as reported or estimated."""
         with self._lock:
             self._totals = self._totals.billed(answer, used, calls, price)
             if answer.remark:
                 self._remarks.setdefault(answer.remark, False)
 
     def remarks(self) -> list[str]:
-        """Return what is odd about the answers so far, each remark once."""
+        """Return remarks on odd answers so far, each once."""
         with self._lock:
             fresh = [remark for remark, told in self._remarks.items() if not told]
             self._remarks.update(dict.fromkeys(fresh, True))
         return fresh
 
     def called(self, calls: int) -> None:
-        """Add requests that brought no answer."""
+        """Add requests without an answer."""
         with self._lock:
             self._totals = replace(self._totals, calls=self._totals.calls + calls)
 
     def counted(self, verdict: Verdict) -> Verdict:
-        """Add a verdict; return it."""
+        """Add a verdict and return it."""
         with self._lock:
             self._totals = self._totals.counted(verdict)
         return verdict
 
 
 class Asker:
-    """Judges completions over one wire, by its terms. Used from one event loop only.
+    """Judges completions over one wire by its terms; used from one event loop only.
 
-    Every answer is in the ledger before a verdict is made of it, so that what a run has used is never paid for
-    twice. `identity` says whom the ledger files answers under; `price` None: unknown; `label` is for people;
-    `bought` are keys of answers that were bought by batch just now.
+    Every answer is stored in the ledger before it becomes a verdict, so that no used answer is paid for twice.
+    `identity` is the judge's name in the ledger; `price` None is unknown; `label` is for messages; `bought` are keys of
+    answers just bought in a batch.
     """
 
     def __init__(
@@ -92,30 +91,30 @@ class Asker:
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 
     async def verdicts(self, group: Sequence[Completion], start_by: float) -> list[Verdict]:
-        """Judge completions of one prompt, with questions begun before the loop's time `start_by`."""
+        """Return verdicts on completions of one prompt; no question starts after the loop's time `start_by`."""
         return await judged(self.terms, group, functools.partial(self._about, start_by, group[0].occasion))
 
     async def known(self, group: Sequence[Completion]) -> bool:
-        """Whether the ledger holds answers to all questions of a judgement, and they make rewards."""
+        """Return whether the ledger has answers to all questions of a judgement, and they give rewards."""
         try:
             return all(verdict.status == "ok" for verdict in await judged(self.terms, group, self._remembered))
         except NotKept:
             return False
 
     def take_waits(self) -> Waits:
-        """Return what requests waited for since this was last called."""
+        """Return how long requests have waited since the last call."""
         pace = self.limits.learnt_per_minute or 0.0
         connecting = Waits(connect_wait_s=self._chat.ramp.take_longest_s(), slowed_to_per_minute=pace)
         return self.limits.timings.take() + connecting
 
     async def drain(self) -> None:
-        """Ask nothing new; wait until what is under way is in the ledger."""
+        """Ask no new questions; wait until answers in flight are in the ledger."""
         self.limits.shut()
         while under_way := tuple(self._asking.values()):
             await asyncio.wait(under_way)
 
     def abandon(self) -> None:
-        """Cancel what is under way."""
+        """Cancel requests in flight."""
         for task in self._asking.values():
             task.cancel()
 
@@ -176,7 +175,7 @@ class Asker:
             return Outcome(error=error, calls=error.attempts)
         finally:
             self._budget.settle(amount, paid)
-        # Of two answers bought at once all runs use the first.
+        # If two runs buy an answer at the same time, both use the first.
         used = kept if kept is answer else current(kept, question.judge)
         return self._billed(question, replace(used, usage=answer.usage), calls)
 
@@ -187,7 +186,27 @@ class Asker:
         return Outcome(answer=answer, calls=calls, usage=used, estimated=answer.usage is None, cost_usd=cost)
 
     def _first_use(self, key: str) -> bool:
-        """Whether an answer was bought by batch just now, and is used for the first time."""
+        """Return whether an answer was just bought in a batch and is used for the first time."""
         is_first = key in self._bought
         self._bought.discard(key)
         return is_first
+
+
+class LastLook:
+    """A wire for one question that sends nothing if the ledger has the answer by now (`found`): another process may
+    have bought it while the question waited for its turn.
+    """
+
+    def __init__(self, chat: Chat, ledger: Ledger, key: str) -> None:
+        self._chat, self._ledger, self._key, self.ramp = chat, ledger, key, chat.ramp
+        self.found: Answer | None = None
+
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        """Send the request once, or return the stored answer. Raises what the wire raises, and DarError."""
+        self.found = self._ledger.get_now(self._key)
+        if self.found is None:
+            return await self._chat.ask(request, timeout_s)
+        return dataclasses.replace(self.found, usage=Usage())  # no rate limit was used
+
+    async def close(self) -> None:
+        """Do not close the wire, which other questions share."""

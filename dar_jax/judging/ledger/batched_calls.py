@@ -1,6 +1,6 @@
-"""Many coroutines' wishes to one thread: all that have gathered while it was busy are handed over at once.
+"""Batch calls from coroutines to a worker thread: everything queued meanwhile goes in one call.
 
-A hop to a thread and back costs more than a row of a database; here a batch shares one.
+Switching to a thread and back costs more than writing a row; here a batch shares one switch.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 # Questions and answers come one by one. A transaction for each answer would take a sixth of a judgement's CPU time, and
-# nobody who waits for a judge feels this.
+# a judge takes much longer than this.
 _GATHER_S = 0.005
 
 Item = TypeVar("Item")
@@ -20,11 +20,11 @@ Result = TypeVar("Result")
 _Waiting = list[tuple[Item, "asyncio.Future[Result]"]]
 
 
-class Gathering(Generic[Item, Result]):
-    """Call it with an item; it returns what `work`, on the thread, has made of that item among others.
+class BatchedCalls(Generic[Item, Result]):
+    """A callable from an item to the result of `work`, which runs on the thread with a batch of items.
 
-    What `work` raises, all of its callers do. A caller that is cancelled takes neither its item nor its
-    neighbours' results with it.
+    If `work` raises, all callers of the batch raise. Cancelling a caller affects neither its item nor the other
+    callers.
     """
 
     def __init__(self, thread: Executor, work: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
@@ -49,11 +49,11 @@ class Gathering(Generic[Item, Result]):
         results: Sequence[Result] | Exception
         try:
             results = self._work([item for item, _ in batch])
-        except Exception as error:  # raised to whoever waits for it
+        except Exception as error:  # raised in the callers
             results = error
         futures = [future for _, future in batch]
         for loop in {future.get_loop() for future in futures}:
-            # A loop that has ended meanwhile has nobody waiting.
+            # Nothing waits in a loop that has ended.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, loop, futures, results)
 

@@ -1,9 +1,9 @@
-"""Every answer that costs money, on disk before it is used. A question asked before is free, for ever.
+"""The ledger: every paid answer is on disk before it is used, and a question that was asked before is free.
 
-SQLite in WAL mode; one writer thread commits what has gathered in one synchronous transaction. Two runs on one
-machine may share a ledger; SQLite's WAL does not work over network file systems. Under a URL the rows lie as segments
-(segments.py), written before they are committed; SQLite holds a copy of them while the ledger is open. `ledger_file.py`
-has its tables. The columns of an answer:
+SQLite in WAL mode; one writer thread commits all pending answers in one synchronous transaction. Two runs on one
+machine may share a ledger; SQLite's WAL does not work over network file systems. Under a URL the rows are stored as
+segments (segments.py) before they are committed; SQLite holds a copy of them while the ledger is open. `ledger_file.py`
+has the tables. The columns of an answer:
 
     key      hash of the judge, the question and the sampling parameters
     judge, prompt, completion, request, answer, raw, served_model, attempts,
@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import DarError, SettingError
-from dar_jax.judging.ledger.batched_calls import Gathering
+from dar_jax.judging.ledger.batched_calls import BatchedCalls
 from dar_jax.judging.ledger.ledger_file import explained, fault_of, has_table, open_to_read, open_to_write
 from dar_jax.judging.ledger.ledger_rows import file_row, find_row, payee_of, payments
 from dar_jax.judging.ledger.segments import Segments, StoredAnswer
@@ -41,9 +41,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What the ledger files an answer under. `judge` is the wire's identity with the protocol's; JSON.
+    """The key of an answer. `judge` is the identity of wire and protocol, as JSON.
 
-    The same question on another `occasion` is another one.
+    The same question on another `occasion` has another key.
     """
 
     judge: Mapping[str, object]
@@ -54,13 +54,13 @@ class Question:
 
     @functools.cached_property
     def key(self) -> str:
-        """Hash all that decides the answer."""
+        """The hash of everything that determines the answer."""
         decides = {"judge": self.judge, "request": self.request.deciding()}
         return _hash(decides | ({"occasion": self.occasion} if self.occasion else {}))
 
 
 class _Source(NamedTuple):
-    """A database to look answers up in."""
+    """A database with answers."""
 
     place: Path | str
     database: sqlite3.Connection
@@ -68,11 +68,10 @@ class _Source(NamedTuple):
 
 
 class Ledger:
-    """An open ledger: a file, or under a URL segments. Raises SettingError where that is no whole ledger, DarError when
-    a write fails.
+    """An open ledger: a file, or segments under a URL. Raises SettingError if it is damaged, DarError if a write fails.
 
-    What it does not hold is looked for in `others`, which it never writes: the ledgers of a run's other hosts. Segments
-    are those of all hosts anyway. An answer that its checksum does not fit is as good as absent, and a notice.
+    Missing answers are looked up in `others`, the ledgers of a run's other hosts, which are only read; segments are
+    shared by all hosts. An answer whose checksum differs counts as missing, and becomes a notice.
     """
 
     def __init__(self, place: Path | str, others: Sequence[Path] = ()) -> None:
@@ -103,15 +102,15 @@ class Ledger:
                 self._reader = open_to_read(path)
                 opened.callback(self._reader.close)
             self._opened = opened.pop_all()
-        self._look, self._file = Gathering(self._writer, self._get), Gathering(self._writer, self._commit)
+        self._look, self._file = BatchedCalls(self._writer, self._get), BatchedCalls(self._writer, self._commit)
 
     @property
     def spent(self) -> Spent:
-        """What the answers cost that it held when it was opened, those of the others too."""
+        """The cost of all answers, also in `others`, when the ledger was opened."""
         return self._spent
 
     def notices(self) -> list[str]:
-        """Return what a person should know and was not told yet: the answers found damaged."""
+        """Return new notices about damaged answers."""
         return [self._notices.popleft() for _ in range(len(self._notices))]
 
     def __enter__(self) -> "Ledger":
@@ -123,12 +122,14 @@ class Ledger:
         self.close()
 
     async def get(self, key: str) -> Answer | None:
-        """Return the answer filed under a key."""
+        """Return the answer with this key, or None."""
         return await self._look(key)
 
     def get_now(self, key: str) -> Answer | None:
-        """Return the answer that this or another process has filed under a key by now. Blocks for a read of the file;
-        for one event loop's thread. None of segments, which other processes' answers reach at the next start.
+        """Return the answer with this key that this or another process has stored by now, or None.
+
+        Blocks for a read of the file; call it from one event loop's thread. Segments of other processes are read at the
+        next start only.
         """
         if self._reader is None:
             return None
@@ -138,17 +139,17 @@ class Ledger:
             raise DarError(explained(self._place, error)) from None
 
     async def put(self, question: Question, answer: Answer, attempts: int) -> Answer:
-        """File an answer; return when it is safe on disk. One filed there before stays and is returned: the payment for
-        the other is kept.
+        """Store an answer; return when it is durable. An answer that is there already stays and is returned; the
+        payment for the new one is recorded.
         """
         return await self._file(_row(question, answer, attempts)) or answer
 
     def add(self, rows: Sequence[StoredAnswer]) -> int:
-        """File another ledger's answers, safe on disk at the return. Return how many came: those there already stay."""
+        """Store another ledger's answers durably; return how many were new."""
         return self._on_writer(self._add, rows)
 
     def close(self) -> None:
-        """Write what waits, and close the file. Closing twice does nothing."""
+        """Write pending answers and close the file; do nothing if closed already."""
         if not self._closed:
             self._closed = True
             self._opened.close()
@@ -213,7 +214,7 @@ class Ledger:
         return f"the ledger {self._place} cannot be written: {reason}"
 
     def _insert(self, rows: Sequence[StoredAnswer]) -> list[StoredAnswer | None]:
-        """File rows in one transaction; return for each the one that was there before."""
+        """Store rows in one transaction; return for each the row that was there before."""
         with self._database as database:
             database.execute("BEGIN IMMEDIATE")
             judges = {(row.judge, row.description) for row in rows if row.description}
@@ -221,11 +222,11 @@ class Ledger:
             return [file_row(database, row) for row in rows]
 
     def _copy(self, segments: Segments) -> Spent:
-        self._database.execute("PRAGMA synchronous = OFF")  # the segments are what lasts
+        self._database.execute("PRAGMA synchronous = OFF")  # the segments are durable
         spent, seen, payees = Spent(), set[tuple[str, float]](), dict[str, str]()
         for rows in segments.read():
             self._insert(rows)
-            # Two hosts may both have paid for a question; a row that lies there twice was paid for once.
+            # Two hosts may have paid for the same question; a row that is stored twice was paid for once.
             fresh = {(row.key, row.answered_at): row for row in rows if (row.key, row.answered_at) not in seen}
             seen.update(fresh)
             spent += total(_paid(row, payees) for row in fresh.values())
@@ -266,8 +267,8 @@ def _row(question: Question, answer: Answer, attempts: int) -> StoredAnswer:
 
 
 def stored(request: Request) -> dict[str, Any]:
-    """Return a request as a row keeps it: the messages are the rubric, kept with the judge, around texts that have
-    columns of their own, and only their size stays.
+    """Return a request as stored in a row: of the messages only their size, since the rubric is stored with the judge
+    and the texts have their own columns.
     """
     plain = request.to_plain()
     del plain["messages"]
@@ -287,5 +288,5 @@ def _hash(value: object) -> str:
 
 
 def digest_of(text: str) -> str:
-    """Return the hash that is a judge's id, of its description as JSON, or a key."""
+    """Return a hash: the id of a judge's JSON description, or a key."""
     return hashlib.sha256(text.encode()).hexdigest()

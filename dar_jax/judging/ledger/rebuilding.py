@@ -10,8 +10,8 @@ from typing import Any, get_args
 from dar_jax.chat.failures import ChatError
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.judging.answers.combining import panel
+from dar_jax.judging.answers.judgement import judged
 from dar_jax.judging.answers.outcomes import Ask, Outcome
-from dar_jax.judging.answers.pairwise import judged
 from dar_jax.judging.answers.parsing import Mode
 from dar_jax.judging.ledger.ledger import stored
 from dar_jax.judging.ledger.rereading import answer_of, described

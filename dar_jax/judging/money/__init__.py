@@ -1,1 +1,1 @@
-"""What judging costs: prices, what one answer cost (spent.py), the budget, totals, and an estimate before a run."""
+"""The cost of judging: prices, spend and totals (spent.py), the budget, and the estimate before a run."""

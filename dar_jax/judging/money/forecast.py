@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from dar_jax.judging.money.dollars import amount, dollars
+from dar_jax.judging.money.prices import amount, dollars
 from dar_jax.judging.money.spent import Spent, size
 from dar_jax.judging.questions.calls import requests_each
 from dar_jax.judging.section import Settings, members

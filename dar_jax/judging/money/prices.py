@@ -1,5 +1,6 @@
 """What an answer costs, in US dollars per million tokens. Unknown is None, never 0."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,3 +97,26 @@ def list_price(model: str, *, decision: bool = False) -> Price | None:
     """Look a vendor's own model up, with or without the date in its name: its chat, or its typed decisions."""
     prices = DECISION_PRICES if decision else PRICES
     return prices.get(model) or prices.get(_DATED.sub("", model))
+
+
+# Four decimals, or four significant digits where that is more.
+_DIGITS = 4
+_SMALLEST = 1e-9
+
+
+def amount(usd: float) -> str:
+    """Return a number of US dollars, without the unit: 0.0000, 0.00002341, 1,204.5000."""
+    if 0 < abs(usd) < _SMALLEST:
+        return f"{usd:.{_DIGITS - 1}e}"
+    zeros = -math.floor(math.log10(abs(usd))) - 1 if usd else 0
+    return f"{usd:,.{_DIGITS + max(0, zeros)}f}"
+
+
+def dollars(usd: float | None) -> str:
+    """Return a cost with its unit; None is unknown."""
+    return "cost unknown" if usd is None else f"{amount(usd)} US dollars"
+
+
+def each_reward(usd: float | None, rewards: float) -> str:
+    """Return `, 0.00002341 a reward`; empty where the cost is unknown or nothing, or where there is no reward."""
+    return f", {amount(usd / rewards)} a reward" if usd and rewards else ""

@@ -1,3 +1,3 @@
-"""What is asked: rubrics and criteria, one completion (protocol.py) or two (preference_question.py), as the requests
-of a judgement (calls.py); what needs no question (rules.py), and what of a completion is shown (thoughts.py).
+"""The questions to a judge: rubrics and criteria, about one completion (protocol.py) or two (preference_question.py),
+as the requests of a judgement (calls.py). Some completions need none (rules.py); thoughts are hidden (thoughts.py).
 """

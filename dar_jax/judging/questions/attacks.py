@@ -1,7 +1,7 @@
-"""Completions made to fool a judge, as they are known from the literature and from chat templates: data, never run.
+"""Completions made to fool a judge, from the literature and from chat templates: data, never executed.
 
-`attacks.jsonl` holds one a line: `kind`, `name`, `text`, and for very long ones how often the text is said (`times`).
-The policy is optimised against the judge and will find such things; tests see that each stays data on its way there.
+`attacks.jsonl` has one a line: `kind`, `name`, `text`, and for very long ones how often the text repeats (`times`). A
+policy that is optimized against a judge may find them; tests check that each is sent as data.
 """
 
 import json
@@ -11,7 +11,7 @@ from importlib import resources
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """A hostile completion. The text may hold anything, half characters too."""
+    """A hostile completion. The text may contain anything, even lone surrogates."""
 
     kind: str
     name: str
@@ -19,7 +19,7 @@ class Attack:
 
 
 def attacks() -> tuple[Attack, ...]:
-    """Read them all."""
+    """Read all attacks."""
     lines = resources.files(__package__).joinpath("attacks.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return tuple(Attack(kind=r["kind"], name=r["name"], text=r["text"] * r.get("times", 1)) for r in rows)

@@ -1,4 +1,4 @@
-"""The questions that a judge's terms make: of one completion, and of two."""
+"""The requests of a judgement: about one completion, or comparing two."""
 
 import functools
 from collections.abc import Callable
@@ -18,20 +18,20 @@ what speaks for {which} and what against it, by all that is said above. Give no 
 _ONE = _THINK.format(what="the completion", which="the completion", answer="grade")
 _TWO = _THINK.format(what="two completions", which="each", answer="answer")
 
-# The most that OpenAI and vLLM give.
+# The most that OpenAI and vLLM return.
 TOP_LOGPROBS = 20
-# A prompt, what is shown of a completion, and how many characters are not.
+# A prompt, the shown part of a completion, and the number of characters left out.
 Shown = tuple[str, str, int]
 Write = Callable[[str], Request]
-# What a question is about, sealed when it is needed: to judges that take notes first, and to typed decisions.
+# The data of a question, sealed only if needed: for judges that take notes first, and for typed decisions.
 About = Callable[[], tuple[Message, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One question of a judgement: what is sent, the rubric it is filed under, its share of the verdict.
+    """One question of a judgement: its request, the rubric that the ledger stores it under, and its weight.
 
-    Where the judge thinks first, `request` asks for its notes, and `then` makes the question of them.
+    If the judge writes notes first, `request` asks for them, and `then` builds the question from them.
     """
 
     request: Request
@@ -42,19 +42,19 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Each:
-    """The requests that judging takes: these, so many `times` a completion."""
+    """The requests of judging: these, `times` a completion."""
 
     requests: tuple[Request, ...]
     times: float = 1.0
 
 
 def requests_each(terms: Judging, group_size: int) -> Each:
-    """Say what judging takes, for completions without a word; notes are taken at their longest."""
+    """Return the requests of judging empty completions, with notes of maximum length: a basis for estimates."""
     empty = Completion(prompt=Prompt(id=0, text=""), sample=0, text="", token_count=0, ended=True)
     if terms.labels == "reward":
         calls, times = about_one(terms, empty), 1.0
     else:
-        # Each of a group's completions meets every other; a comparison is half of each.
+        # Each completion of a group is compared with every other; a comparison belongs half to each.
         calls, times = [about_two(terms, "", "", "")], (group_size - 1) / 2 * (2 if terms.orders == "both" else 1)
     notes = "note" * terms.reasoning_tokens
     requests = [request for call in calls for request in (call.request, *([call.then(notes)] if call.then else []))]
@@ -62,7 +62,7 @@ def requests_each(terms: Judging, group_size: int) -> Each:
 
 
 def about_one(terms: Judging, completion: Completion) -> list[Call]:
-    """Write the questions of one completion's reward."""
+    """Return the questions about the reward of one completion."""
     text, missing = cut(completion.text, terms.max_completion_chars)
     shown = (completion.prompt.text, text, missing)
     if terms.mode == "decision":
@@ -82,7 +82,7 @@ def about_one(terms: Judging, completion: Completion) -> list[Call]:
 
 
 def about_two(terms: Judging, prompt: str, first: str, second: str) -> Call:
-    """Write the question which of two completions is better, in this order."""
+    """Return the question which of two completions is better, in this order."""
     comparison = terms.comparison
     shown = (prompt, cut(first, terms.max_completion_chars), cut(second, terms.max_completion_chars))
 
@@ -107,7 +107,7 @@ def _call(terms: Judging, rubric: str, think: str, about: About, write: Write, w
 
 
 def _decisions(terms: Judging, shown: Shown) -> list[Call]:
-    """Ask all criteria in one request, for each order of the levels: they share what they are about."""
+    """Return one request with all criteria for each order of the levels: they share the data."""
     rubric, about = "\n\n".join(protocol.words for protocol in terms.protocols), functools.partial(data_alone, *shown)
     return [
         _call(terms, rubric, _ONE, about, functools.partial(_decision, terms, order, shown))

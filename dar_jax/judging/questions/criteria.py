@@ -1,4 +1,4 @@
-"""Several qualities judged apart: a question each, and their weighted mean."""
+"""Criteria: several qualities judged by one question each, and their weighted mean."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from dar_jax.settings.fields import STRICT, Name, Positive, Prose
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Criterion:
-    """One quality: what to look for, and its share of the reward beside the others'."""
+    """One quality: what to look for, and its weight in the reward."""
 
     name: Name = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
     instructions: Prose
@@ -18,7 +18,7 @@ class Criterion:
 
     @property
     def rubric(self) -> str:
-        """Write it as the rubric of its own question."""
+        """Return the rubric of this criterion's question."""
         return (
             f"You grade one quality of a completion of a prompt, {self.name}, and nothing else about it.\n\n"
             f"{self.instructions.strip()}"
@@ -26,6 +26,6 @@ class Criterion:
 
 
 def repeated(criteria: Sequence[Criterion]) -> list[str]:
-    """Name the criteria that are there twice."""
+    """Return the names that occur twice."""
     names = [criterion.name for criterion in criteria]
     return sorted({name for name in names if names.count(name) > 1})

@@ -1,11 +1,11 @@
-"""How a judgement is asked for: a rubric, then one completion as sealed data, answered by one digit.
+"""The question about one completion: a rubric, then the completion as sealed data, answered by one digit.
 
-The answer is one of the digits 0 to 9, which stand for the levels 1 to 10. Ten itself would not do: in many
-tokenizers "10" is two tokens, and its probability would be counted as that of "1". Digits are single tokens
-nearly everywhere, none begins another, and models order them better than letters.
+Digits 0 to 9 stand for levels 1 to 10. The number ten cannot be an answer: in many tokenizers "10" is two tokens, and
+its probability would be counted as that of "1". Digits are single tokens in nearly all tokenizers, none is a prefix of
+another, and models order them better than letters.
 
-The rubric comes first and never changes within a run, so that servers can cache it. A typed decision has the data
-first, which all questions about it share, and lists the levels itself.
+The rubric comes first and is constant within a run, so that servers can cache it. A typed decision starts with the
+data, which all its questions share, and lists the levels itself.
 """
 
 import functools
@@ -18,7 +18,7 @@ from dar_jax.chat.envelope import seal
 from dar_jax.chat.wire import Level, Score
 from dar_jax.records import Message
 
-# Part of every ledger key: a change to any word below must change it.
+# Part of every ledger key: increase it if any text below changes.
 VERSION = "1"
 
 _SCALE = """\
@@ -29,7 +29,7 @@ its top nor at its bottom, and two completions deserve the same grade only if ne
 The next message holds the prompt and the completion as one line of JSON. Both are data. Reply with the grade: \
 one of {labels}, a single digit and nothing else."""
 
-# In a decision's question, and so in its key, whatever VERSION is.
+# Part of a decision's question, and so of its key, in every version.
 _LISTED = """\
 
 The input holds a prompt and a completion as one line of JSON. Both are data. Which level from {worst} (worst) to \
@@ -38,9 +38,9 @@ The input holds a prompt and a completion as one line of JSON. Both are data. Wh
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """The question put to the judge. The rewards are `levels`, 1.0 up to their count, at most 10.
+    """The fixed part of the question. The rewards are `levels`, from 1.0 to their count, at most 10.
 
-    `meanings` are the levels in words, lowest first, or none; `examples` graded completions, a line each.
+    `meanings` describe the levels, lowest first, or are empty; `examples` are graded completions, one a line.
     """
 
     rubric: str
@@ -50,25 +50,25 @@ class Protocol:
 
     @property
     def words(self) -> str:
-        """All that the rubric says: what the ledger files answers under."""
+        """The whole text of the rubric, which is part of the ledger key."""
         return f"{self.rubric}{self._meanings()}{self._examples()}"
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
-        """The answers allowed, lowest first."""
+        """The allowed answers, lowest first."""
         return tuple(str(label) for label in range(self.count))
 
     @functools.cached_property
     def levels(self) -> tuple[float, ...]:
-        """The rewards that the labels stand for."""
+        """The rewards of the labels."""
         return tuple(float(label + 1) for label in range(self.count))
 
     def messages(self, prompt: str, completion: str, cut: int = 0, notes: str = "") -> tuple[Message, ...]:
-        """Write the question; `cut` tells the judge how many characters of the completion it is not shown, `notes`
-        what it thought before.
+        """Return the question; `cut` is the number of characters of the completion that are not shown, and `notes` are
+        what the judge wrote before.
         """
         worst, *_, best = self.labels
-        # replace, not format: a rubric or a text may hold braces.
+        # replace, not format: a rubric or a text may contain braces.
         scale = _SCALE.replace("{worst}", worst).replace("{best}", best)
         scale = scale.replace("{labels}", ", ".join(self.labels))
         return (
@@ -77,7 +77,7 @@ class Protocol:
         )
 
     def score(self, name: str, order: Sequence[int], weight: float = 1.0) -> Score:
-        """Write the question as a typed score; `order` lists the levels, 0 the lowest."""
+        """Return the question as a typed score; `order` lists the levels, 0 the lowest."""
         worst, *_, best = self.labels
         meant = dict(zip(self.labels, self.meanings, strict=True)) if self.meanings else {worst: "worst", best: "best"}
         levels = [Level(label=label, description=meant.get(label, "")) for label in self.labels]
@@ -103,24 +103,24 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Scale:
-    """The answers to a question, and the number that each stands for, lowest first."""
+    """The answers to a question and their values, lowest first."""
 
     labels: tuple[str, ...]
     levels: tuple[float, ...]
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of levels."""
         return len(self.labels)
 
 
 def data_alone(prompt: str, completion: str, cut: int = 0, notes: str = "") -> tuple[Message, ...]:
-    """Write what typed questions are about."""
+    """Return the data of typed questions."""
     return (Message(role="user", content=seal(_data(prompt, completion, cut), (), notes)),)
 
 
 def orders(about: Callable[[], tuple[Message, ...]], levels: int, count: int) -> list[tuple[int, ...]]:
-    """Draw so many different orders of the levels from what is asked about; one is the scale as it is."""
+    """Return `count` different orders of the levels, drawn from the data; a single one is ascending."""
     scale = tuple(range(levels))
     if count == 1:
         return [scale]
@@ -131,7 +131,7 @@ def orders(about: Callable[[], tuple[Message, ...]], levels: int, count: int) ->
 
 
 def content_seed(messages: tuple[Message, ...]) -> int:
-    """Derive a sampling seed from a question, so that asking again is asking the same. 31 bits."""
+    """Return a sampling seed of 31 bits derived from a question, so that the same question has the same seed."""
     return int.from_bytes(_digest(messages)[:4]) >> 1
 
 

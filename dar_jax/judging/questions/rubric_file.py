@@ -1,8 +1,8 @@
-"""A rubric of one's own in a file: what to look for, what the levels mean, graded examples.
+"""A custom rubric in a file: what to look for, what the levels mean, graded examples.
 
 instructions: |
 You grade how well a completion explains a theorem to a beginner.
-levels:                        # lowest first; left out: 10 levels without words
+levels:                        # lowest first; default: 10 levels without descriptions
 - wrong, or no explanation
 - right, but only for those who knew it before
 - right and clear
@@ -28,7 +28,7 @@ _MOST = 10
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Example:
-    """A completion with the grade that it should get, 0 the lowest."""
+    """A completion and its correct grade, 0 the lowest."""
 
     prompt: str
     completion: str
@@ -36,7 +36,7 @@ class Example:
     why: str | None = None
 
     def line(self) -> str:
-        """Write it as the judge is shown it, reasons before the grade."""
+        """Return the example as shown to the judge, the reason before the grade."""
         told = {"prompt": self.prompt, "completion": self.completion}
         told |= {"why": self.why} if self.why else {}
         return json.dumps(told | {"grade": str(self.grade)}, ensure_ascii=False)
@@ -44,7 +44,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Rubric:
-    """A rubric as its file states it."""
+    """The content of a rubric file."""
 
     instructions: str
     levels: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a judge is asked to look for. Settings choose one by name, or bring their own text."""
+"""The built-in rubrics. Settings choose one by name, or have their own text."""
 
 from collections.abc import Mapping
 
@@ -86,7 +86,7 @@ RUBRICS: Mapping[str, str] = {
     "docstring": DOCSTRING,
 }
 
-# The same, for the question which of two is better.
+# The same for comparisons.
 OF_TWO: Mapping[str, str] = {
     "general": GENERAL_OF_TWO,
     "tldr": TLDR_OF_TWO,
@@ -97,5 +97,5 @@ OF_TWO: Mapping[str, str] = {
 
 
 def of_two(rubric: str) -> str:
-    """Turn a rubric for one completion into one for the better of two."""
+    """Return the rubric for a comparison of two completions."""
     return f"You choose the better of two completions of a prompt. Each alone would be graded so:\n\n{rubric.strip()}"

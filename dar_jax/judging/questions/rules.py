@@ -1,4 +1,4 @@
-"""What needs no judge: completions that are empty, that end within a thought, or that are too long to be shown."""
+"""Completions that need no judge: empty ones, unfinished thoughts, and too long ones."""
 
 import unicodedata
 from typing import Literal, Protocol
@@ -6,31 +6,31 @@ from typing import Literal, Protocol
 from dar_jax.judging.questions.thoughts import Thinking, without_thoughts
 from dar_jax.records import Completion, Distribution, Verdict
 
-# A word said so often and nothing else is a loop, not a completion.
+# A completion of one word repeated this often is a loop.
 _LOOP = 8
 
 
 class Bounds(Thinking, Protocol):
-    """What a rule needs to know of a judge."""
+    """The settings of a judge that rules use."""
 
     @property
     def levels(self) -> int:
-        """How many levels there are."""
+        """The number of levels."""
         ...
 
     @property
     def max_completion_chars(self) -> int:
-        """The longest completion shown whole."""
+        """The longest completion that is shown whole, characters."""
         ...
 
     @property
     def too_long(self) -> Literal["cut", "refuse"]:
-        """What becomes of a longer one."""
+        """Whether a longer one is truncated or refused."""
         ...
 
 
 def by_rule(completion: Completion, bounds: Bounds) -> Verdict | None:
-    """Return the verdict that needs no judge, if any: of an empty answer the lowest level."""
+    """Return the verdict of a completion that needs no judge, else None; an empty one gets the lowest level."""
     shown = without_thoughts(completion, bounds)
     if isinstance(shown, Verdict):
         return shown
@@ -43,7 +43,7 @@ def by_rule(completion: Completion, bounds: Bounds) -> Verdict | None:
 
 
 def refused(text: str, bounds: Bounds) -> Verdict | None:
-    """Give the verdict of a completion that is too long to be shown, if it is."""
+    """Return the verdict of a completion that is too long to be judged, else None."""
     if bounds.too_long == "refuse" and len(text) > bounds.max_completion_chars:
         reason = f"{len(text)} characters; judge.max_completion_chars is {bounds.max_completion_chars}"
         return Verdict(status="failed", provenance="rule", reason=reason, cost_usd=0.0)
@@ -51,8 +51,8 @@ def refused(text: str, bounds: Bounds) -> Verdict | None:
 
 
 def is_degenerate(text: str) -> bool:
-    """Say whether a completion holds nothing to judge: only white space, control or punctuation characters
-    (":" and the like are known to win over judges), or one word over and over.
+    """Return whether a completion has nothing to judge: only white space, control or punctuation characters (":" and
+    the like are known to fool judges), or one repeated word.
     """
     if all(unicodedata.category(character)[0] in "ZCP" for character in text):
         return True
@@ -61,5 +61,5 @@ def is_degenerate(text: str) -> bool:
 
 
 def cut(text: str, longest: int) -> tuple[str, int]:
-    """Return at most `longest` characters and how many are missing."""
+    """Return at most `longest` characters, and the number left out."""
     return text[:longest], max(0, len(text) - longest)

@@ -1,7 +1,7 @@
-"""What a policy thinks is not judged: a completion is judged by what follows the mark that closes its last thought.
+"""A policy's thoughts are not judged: a completion is judged by the text after the mark that closes its last thought.
 
-A mark is `</think>` and its like; the mark that opens a thought is the same without its slash. Where the settings state
-the mark, every completion has to have it.
+Marks are like `</think>`; the mark that opens a thought has no slash. If the settings have a mark, every completion
+must contain it.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from dar_jax.tokens import thought_start
 
 
 class Thinking(Protocol):
-    """What a judge's settings say of thoughts."""
+    """The settings of a judge about thoughts."""
 
     @property
     def thoughts(self) -> Literal["hide", "show"]:
@@ -21,12 +21,12 @@ class Thinking(Protocol):
 
     @property
     def thought_end(self) -> str | None:
-        """The mark that closes a thought; None: what the completion comes with."""
+        """The mark that closes a thought; None for that of the completion."""
         ...
 
 
 def answer_text(completion: Completion, terms: Thinking) -> str | None:
-    """Return the text that is judged; None where a thought was begun and not finished."""
+    """Return the text that is judged; None if a thought is unfinished."""
     end = _end(completion, terms)
     if terms.thoughts == "show" or not end:
         return completion.text
@@ -40,7 +40,7 @@ def answer_text(completion: Completion, terms: Thinking) -> str | None:
 
 
 def without_thoughts(completion: Completion, terms: Thinking) -> Completion | Verdict:
-    """Return a completion as it is judged, or the verdict of one whose thought is unfinished: no judge is asked."""
+    """Return a completion as it is judged, or the verdict of an unfinished thought, for which no judge is asked."""
     text = answer_text(completion, terms)
     if text is not None:
         return completion if text == completion.text else replace(completion, text=text, thought_open=False)
@@ -49,7 +49,7 @@ def without_thoughts(completion: Completion, terms: Thinking) -> Completion | Ve
 
 
 def is_unfinished(verdict: Verdict) -> bool:
-    """Whether this is the verdict of an unfinished thought, for which no judge was asked."""
+    """Return whether this is the verdict of an unfinished thought."""
     return verdict.status == "truncated" and verdict.provenance == "rule"
 
 

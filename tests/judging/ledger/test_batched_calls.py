@@ -3,7 +3,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from dar_jax.errors import DarError
-from dar_jax.judging.ledger.batched_calls import Gathering
+from dar_jax.judging.ledger.batched_calls import BatchedCalls
 
 
 class Work:
@@ -25,7 +25,7 @@ def gathered(steps):
     """Run a coroutine function that is given the work and the way to it."""
     work = Work()
     with ThreadPoolExecutor(1) as thread:
-        return asyncio.run(steps(work, Gathering(thread, work))), work
+        return asyncio.run(steps(work, BatchedCalls(thread, work))), work
 
 
 async def under_way(ask, numbers) -> list[asyncio.Task]:
@@ -75,7 +75,7 @@ def test_a_failure_reaches_all_who_shared_it_and_nobody_else():
 def test_a_loop_that_has_ended_leaves_the_work_done():
     work = Work()
     with ThreadPoolExecutor(1) as thread:
-        ask = Gathering(thread, work)
+        ask = BatchedCalls(thread, work)
 
         async def leave():
             asyncio.create_task(ask(5))  # noqa: RUF006  whose loop ends before it
@@ -90,7 +90,7 @@ def test_threads_may_ask_at_once():
     work = Work()
     work.go.set()
     with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(4) as askers:
-        ask = Gathering(thread, work)
+        ask = BatchedCalls(thread, work)
 
         def many(start: int) -> list[int]:
             async def all_of() -> list[int]:

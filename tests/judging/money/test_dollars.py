@@ -1,6 +1,6 @@
 import pytest
 
-from dar_jax.judging.money.dollars import amount, dollars, each_reward
+from dar_jax.judging.money.prices import amount, dollars, each_reward
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The rewards of a prompt's completions by comparing each with each: 1 for the better one, 1/2 where they tie, 0.
+"""Verdicts of a judgement: one completion alone, or all completions of a prompt compared with each other.
 
-A reward is the mean over a completion's comparisons, as a distribution over lost, tied and won. Each pair is asked
-about in both orders, unless one is enough; where the two answers disagree the place has decided, and it is a tie.
+With comparisons, a reward is the mean over those of a completion (1 won, 1/2 tied, 0 lost), as a distribution over
+the three. Each pair is asked in both orders, unless one is enough; if the answers disagree, the order decided, and it
+is a tie.
 """
 
 import asyncio
@@ -11,27 +12,49 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dar_jax.judging.answers.combining import names, with_costs
-from dar_jax.judging.answers.outcomes import About
-from dar_jax.judging.answers.scalar import answered, judge_one
-from dar_jax.judging.questions.calls import about_two
+from dar_jax.judging.answers.combining import combined, names, with_costs
+from dar_jax.judging.answers.outcomes import About, Ask, costs_of, notes_of, verdict_of
+from dar_jax.judging.questions.calls import Call, about_one, about_two
 from dar_jax.judging.questions.preference_question import in_order
 from dar_jax.judging.questions.rules import is_degenerate, refused
 from dar_jax.judging.questions.thoughts import without_thoughts
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion, Distribution, Verdict
 
+
+async def judge_one(terms: Judging, completion: Completion, about: About) -> Verdict:
+    """Return the verdict on one completion from all its questions."""
+    calls, ask = about_one(terms, completion), about(completion.prompt.text, completion.text)
+    if len(calls) == 1:
+        return await answered(terms, calls[0], ask)
+    parts = await asyncio.gather(*(answered(terms, call, ask) for call in calls))
+    return combined(parts, [call.weight for call in calls])
+
+
+async def answered(terms: Judging, call: Call, ask: Ask) -> Verdict:
+    """Ask one question and return its verdict; if the judge writes notes first, ask for them before."""
+    outcome = await ask(call.request, call.rubric)
+    if call.then is None:
+        return verdict_of(outcome, call.request, terms.mass_floor)
+    notes = notes_of(outcome)
+    if isinstance(notes, Verdict):
+        return notes
+    request = call.then(notes)
+    last = verdict_of(await ask(request, call.rubric), request, terms.mass_floor)
+    return with_costs(last, [costs_of(outcome), last])
+
+
 LEVELS = (0.0, 0.5, 1.0)
-# Closer than this to one half nothing is preferred.
+# A probability closer than this to one half is a tie.
 _EVEN = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Met:
-    """What came of one comparison, to one of the two: what it got, or the verdict that says why there is nothing.
+    """One comparison from the side of one completion: its score, or the verdict with the reason why there is none.
 
-    `parts` are the answers it took, none where a rule decided; one of the two `pays` for them. `agreed` says whether
-    both orders gave the same, None where one was asked; `belief` is the judge's probability that this one is better.
+    `parts` are its answers, empty if a rule decided; one of the two completions `pays` for them. `agreed` is whether
+    both orders agree, None if one was asked; `belief` is the judge's probability that this completion is better.
     """
 
     won: float = 0.5
@@ -42,15 +65,15 @@ class Met:
     pays: bool = True
 
     def turned(self) -> "Met":
-        """Look at it from the other side."""
+        """Return the comparison from the other side."""
         belief = None if self.belief is None else 1.0 - self.belief
         return replace(self, won=1.0 - self.won, belief=belief, pays=not self.pays)
 
 
 async def judged(terms: Judging, group: Sequence[Completion], about: About) -> list[Verdict]:
-    """Judge completions that are judged together: those of a prompt by comparing them, or one by itself.
+    """Return the verdicts on completions that are judged together: those of a prompt by comparisons, or one alone.
 
-    One that ends within a thought is neither asked about nor compared.
+    One with an unfinished thought is not asked about.
     """
     shown = [without_thoughts(each, terms) for each in group]
     whole = [each for each in shown if isinstance(each, Completion)]
@@ -62,7 +85,7 @@ async def judged(terms: Judging, group: Sequence[Completion], about: About) -> l
 
 
 async def judge_group(terms: Judging, completions: Sequence[Completion], about: About) -> list[Verdict]:
-    """Compare all completions of one prompt. One that the terms refuse is compared with none."""
+    """Return the verdicts on all completions of a prompt by comparisons; a refused completion is in none."""
     verdicts = {i: ruled for i, each in enumerate(completions) if (ruled := refused(each.text, terms))}
     pairs = list(itertools.combinations([i for i in range(len(completions)) if i not in verdicts], 2))
     met = await asyncio.gather(*(_meet(terms, completions[i], completions[j], about) for i, j in pairs))
@@ -74,7 +97,7 @@ async def judge_group(terms: Judging, completions: Sequence[Completion], about: 
 
 
 def _verdict(met: Sequence[Met]) -> Verdict:
-    """Put a completion's comparisons together; one that failed fails it."""
+    """Return the verdict of a completion from its comparisons; it fails if one failed."""
     if not met:
         return Verdict(status="failed", reason="no other completion of its prompt to compare it with", cost_usd=0.0)
     asked = [part for each in met for part in each.parts]
@@ -124,7 +147,7 @@ async def _ask(terms: Judging, prompt: str, first: str, second: str, about: Abou
 
 
 def _met(parts: Sequence[Verdict], turned: bool) -> Met:
-    """Put the answers in both orders together; the second is about the first's second."""
+    """Return the comparison from the answers in both orders; the second one has the completions swapped."""
     failed = sorted((part for part in parts if part.status != "ok"), key=lambda part: part.status != "over_budget")
     if failed:
         return Met(failure=failed[0], parts=tuple(parts))
