@@ -199,6 +199,11 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, jax.device_get(tree))
 
 
+def floats(metrics: Mapping[str, jax.Array]) -> dict[str, float]:
+    """Return replicated scalars as Python floats."""
+    return {key: float(value) for key, value in to_host(dict(metrics)).items()}
+
+
 def uneven(setting: str, count: int, what: str, sizes: Mapping[str, int]) -> str | None:
     """Return why these rows cannot be sharded on a mesh of these sizes, or None if they can.
 

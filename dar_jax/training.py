@@ -21,8 +21,7 @@ from dar_jax.config.config_file import to_yaml
 from dar_jax.config.run_config import RunConfig
 from dar_jax.errors import BudgetSpent, Interrupted, JudgeStopped
 from dar_jax.judging import Judge
-from dar_jax.models import Params
-from dar_jax.parallel import to_host, whole
+from dar_jax.parallel import floats, whole
 from dar_jax.records import Prompt
 from dar_jax.run import opening
 from dar_jax.run.build import open_session
@@ -87,15 +86,10 @@ def _open(
     config = session.config
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RunState(folder.checkpoints, config.checkpoints.keep))
-        judge, evaluator = stack.enter_context(opening.judges(config, folder))
+        judges = stack.enter_context(opening.judges(config, folder, console))
         stack.callback(console.finish)
-        opening.warn_of_lost_answers(judge, folder, console)
-        if judge:
-            console.note(f"judge: {judge.describe()}")
-            for remark in judge.remarks:
-                console.warn(remark)
         console.note(f"run folder: {folder.path}; the first step compiles its programs and takes longest")
-        yield Run(session, folder, console, saved, (judge, evaluator), start(saved), interrupts)
+        yield Run(session, folder, console, saved, judges, start(saved), interrupts)
 
 
 class Run:
@@ -135,12 +129,10 @@ class Run:
                 self.evaluate_if_due()
                 while self.progress.step < self.config.steps:
                     self.step()
-        except JudgeStopped as stop:
+        except (JudgeStopped, BudgetSpent) as stop:
             self.save()
-            raise JudgeStopped(f"{stop}\n{self._saved_where()}") from None
-        except BudgetSpent as stop:
-            self.save()
-            raise BudgetSpent(f"{stop}\n{self._saved_where(f' {stop.setting}=...')}") from None
+            override = f" {stop.setting}=..." if isinstance(stop, BudgetSpent) else ""
+            raise type(stop)(f"{stop}\n{self._saved_where(override)}") from None
         self.console.finish()
         self.reporter.closing(self.judge, self.evaluator)
 
@@ -153,7 +145,8 @@ class Run:
         if not self.progress.tied_steps:
             self.learn(self.batch)
         self.batch = None
-        memory = self.config.algorithm.updated_memory(self.progress.memory, self.report())
+        metrics = self.reporter.step(self.progress, self.timeline, self.judge)
+        memory = self.config.algorithm.updated_memory(self.progress.memory, metrics)
         done, last = self.progress.step + 1, self.config.steps
         due = self.config.evaluation is not None and self.config.evaluation.due(done, last)
         self.progress = self.progress.next_step(evaluation_due=due, memory=memory)
@@ -170,7 +163,7 @@ class Run:
         if not config.online:
             rollouts = self.learner.recall(self.state, self.reference, session.demonstrations(prompts))
             batch, metrics = self.learner.weigh(rollouts, None)
-            self.progress.measured = _floats(metrics)
+            self.progress.measured = floats(metrics)
             return batch
         assert self.judge is not None
         sampled, submitted = self._sample(prompts, self.judge)
@@ -186,7 +179,7 @@ class Run:
                 rollouts, rewards(verdicts, config.group_size, session.mesh), self.progress.memory
             )
             columns = whole({name: metrics.pop(f"completion/{name}") for name in ("advantage", "weight")}, session.mesh)
-            self.progress.measured = _floats(metrics) | judged
+            self.progress.measured = floats(metrics) | judged
             self.progress.tied_steps = tied_steps(self.progress.tied_steps, columns["advantage"])
         for each in submitted:
             self.timeline.concurrent("judge", each.pending.began, each.pending.ended)
@@ -196,17 +189,12 @@ class Run:
     def _sample(self, prompts: Sequence[Prompt], judge: SharedJudge) -> tuple[list[Rollouts], list[Submitted]]:
         """Sample in chunks, and submit each to the judge while the next is sampled."""
         config, session = self.config, self.session
-        key = session.key(Purpose.SAMPLES, self.progress.step)
+        key, chunks = session.key(Purpose.SAMPLES, self.progress.step), config.sampling.chunks
         sampled, submitted = [], []
         with self.timeline.timed("sample"):
             # The decode parameters have no name here, so that they are freed as soon as sampling ends.
             for rollouts, completions in session.sample_in_chunks(
-                self.sampler,
-                self._decoding(),
-                prompts,
-                config.group_size,
-                key,
-                config.sampling.chunks,
+                self.sampler, self.learner.decode_params(self.state), prompts, config.group_size, key, chunks
             ):
                 sampled.append(rollouts)
                 submitted.append(judge.submit(completions))
@@ -223,34 +211,23 @@ class Run:
                 self.progress.update += 1
                 pending.append(metrics)
                 last = self.progress.update == self.config.learning.updates_per_batch
-                if not (self._asked() or last or self.config.checkpoints.within_step):
+                if not (opening.signals_received(self.interrupts) or last or self.config.checkpoints.within_step):
                     continue
                 # Fetching waits for the device, so metrics are fetched only before a save.
-                self.progress.updates += self.finite.checked([*map(_floats, pending)], batch, self.progress)
+                self.progress.updates += self.finite.checked([*map(floats, pending)], batch, self.progress)
                 pending.clear()
                 if not last:
                     if self.config.checkpoints.within_step:
                         self.save()
                     self.leave_if_asked()
 
-    def report(self) -> dict[str, Any]:
-        """Log the step and print its line; return its metrics."""
-        return self.reporter.step(self.progress, self.timeline, self.judge)
-
     def evaluate_if_due(self) -> None:
         """Evaluate the last whole step if that is due, also if a budget ended an earlier attempt."""
         if self.progress.evaluation_due and self.held_out:
             assert self.evaluator is not None
-            outcome = self.held_out.evaluate(self.evaluator, self._decoding, self._decoding_start, self.leave_if_asked)
+            outcome = self.held_out.evaluate(self.evaluator, self.state, self.reference, self.leave_if_asked)
             self.reporter.evaluation(self.progress.step, outcome)
         self.progress.evaluation_due = False
-
-    def _decoding(self) -> Params:
-        return self.learner.decode_params(self.state)
-
-    def _decoding_start(self) -> Params:
-        assert self.reference is not None
-        return self.learner.decode_reference(self.reference)
 
     def save(self) -> None:
         """Save everything that determines the next number; training continues while it is written."""
@@ -261,19 +238,9 @@ class Run:
 
     def leave_if_asked(self) -> None:
         """Save and raise Interrupted if any host received a signal; all hosts call this at the same point."""
-        if signals := self._asked():
+        if signals := opening.signals_received(self.interrupts):
             self.save()
             raise Interrupted(f"{signals}. {self._saved_where()}")
 
-    def _asked(self) -> str:
-        received = self.interrupts.received
-        said = hosts.gather("signals", received.name if received else "", str)
-        of = [f" by {name}" for name in hosts.names()] if len(said) > 1 else [""]
-        return ", ".join(f"{signal} received{host}" for signal, host in zip(said, of, strict=True) if signal)
-
     def _saved_where(self, override: str = "") -> str:
         return f"Saved; resume with: dar-jax train --resume {self.folder.path}{override}"
-
-
-def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
-    return {key: float(value) for key, value in to_host(metrics).items()}

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,49 @@ def test_no_address_of_this_machine_is_committed():
     pattern = re.compile(r"p[y]pi\.org|pythonho[s]ted|(^|[\s'\"=(])/(r[o]ot|w[o]rk)/")
     texts = [ROOT / name for name in names if Path(name).suffix in (".py", ".md", ".yaml", ".toml", ".txt", ".json")]
     assert not [path for path in texts if path.exists() and pattern.search(path.read_text())]
+
+
+# Verbs for which the field has a plainer word: return, load, write, shard, gather, check, print.
+PUZZLING = re.compile(
+    r"(Say|Give|Name|Lay|Put|Have|Tell|Take|Be|Do|Lend|Speak|Hand|Let|Foretell|Forget|Meet|Mind|Lie)\b"
+)
+# Rooms whose docstrings follow the rule.
+PLAIN = (
+    "algorithms",
+    "judging/asking",
+    "judging/questions",
+    "judging/answers",
+    "learning",
+    "models",
+    "run",
+    "sampling",
+)
+
+
+def test_docstrings_open_with_a_plain_imperative():
+    paths = [path for path in PACKAGE if path.parent == ROOT / "dar_jax"]
+    paths += [path for room in PLAIN for path in (ROOT / "dar_jax" / room).rglob("*.py")]
+    puzzling = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {docstring.splitlines()[0]}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (docstring := ast.get_docstring(node))
+        if PUZZLING.match(docstring)
+    ]
+    assert not puzzling
+
+
+def test_the_spine_is_short():
+    assert len((ROOT / "dar_jax" / "training.py").read_text().splitlines()) < 250
+
+
+def test_few_files_are_at_the_top():
+    assert len(list((ROOT / "dar_jax").glob("*.py"))) <= 12
+
+
+def test_no_file_and_no_class_has_a_name_twice():
+    files = Counter(path.name for path in PACKAGE if not path.name.startswith("__"))
+    classes = Counter(
+        node.name for path in PACKAGE for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    assert not [name for name, count in (files + classes).items() if count > 1]

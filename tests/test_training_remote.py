@@ -10,6 +10,7 @@ from dar_jax.config.config_file import parse_config
 from dar_jax.errors import DarError
 from dar_jax.policies.export import export
 from dar_jax.policies.policy import is_run, open_policy
+from dar_jax.run.reporter import Reporter
 from dar_jax.runlog import RemoteFolder, RunFolder, objects
 from dar_jax.training import Run, resume, train
 from tests import nano
@@ -79,17 +80,18 @@ class TestBucket:
 
     def test_a_run_that_lost_its_bucket_says_so_and_goes_on_later(self, config_text, plain, gcs, monkeypatch):
         monkeypatch.setattr(objects, "PATIENT", BRIEF)
-        reported = Run.report
+        reported = Reporter.step
 
-        def report_then_lose(self):
-            reported(self)
+        def report_then_lose(*arguments):
+            metrics = reported(*arguments)
             gcs.fault = lambda method, target: 503 if target.endswith("completions/00000003.jsonl") else None
+            return metrics
 
-        monkeypatch.setattr(Run, "report", report_then_lose)
+        monkeypatch.setattr(Reporter, "step", report_then_lose)
         with pytest.raises(DarError, match=r"^gs://bucket/y/completions/00000003\.jsonl: .*; see to the network"):
             train(parse_config(config_text, where="run.yaml"), "gs://bucket/y")
         gcs.fault = lambda method, target: None
-        monkeypatch.setattr(Run, "report", reported)
+        monkeypatch.setattr(Reporter, "step", reported)
         resume("gs://bucket/y", [])
         assert lasting(RemoteFolder("gs://bucket/y")) == lasting(plain)
 

@@ -273,9 +273,9 @@ def _sample(options: argparse.Namespace) -> None:
             "--chat: what you say is the prompt, and each gets one answer; leave --prompt, -n, --json out"
         )
     texts = [] if options.chat else _prompt_texts(options.prompt)
-    from dar_jax.policies.sample import Asked, sample
+    from dar_jax.policies.sample import SampleRequest, sample
 
-    asked = Asked(
+    asked = SampleRequest(
         step=options.step,
         temperature=options.temperature,
         top_p=options.top_p,

@@ -42,7 +42,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExperimentPlan:
     """What the cells have in common: the run's settings as YAML `text`, read `where`; what is compared; how many
     `annotations` each may take; the `folder` for all.
     """
@@ -129,10 +129,10 @@ class Plan:
         return asked // each
 
 
-def make_plan(text: str, comparison: Comparison, folder: Path, *, where: str) -> Plan:
+def make_plan(text: str, comparison: Comparison, folder: Path, *, where: str) -> ExperimentPlan:
     """Make the plan. Raises SettingError where the runs could not be compared."""
     base = parse_config(text, where=where)
-    plan = Plan(text=text, where=where, comparison=comparison, base=base, annotations=0, folder=folder)
+    plan = ExperimentPlan(text=text, where=where, comparison=comparison, base=base, annotations=0, folder=folder)
     check(comparison, base, where, lambda name: plan.config(plan.algorithm(name)))
     return dataclasses.replace(plan, annotations=comparison.annotations or _annotations(plan))
 
@@ -143,7 +143,7 @@ def _evaluated_once(cell: Cell) -> Cell:
     return dataclasses.replace(cell, config=dataclasses.replace(cell.config, evaluation=evaluation))
 
 
-def _annotations(plan: Plan) -> int:
+def _annotations(plan: ExperimentPlan) -> int:
     """Count what the first algorithm takes in the config's steps."""
     first = next(iter(plan.comparison.algorithms), None)
     config = plan.config(plan.algorithm(first)) if first else plan.base

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dar_jax.experiments.cells import Cell, Plan
+from dar_jax.experiments.cells import Cell, ExperimentPlan
 from dar_jax.experiments.devices import shares
 from dar_jax.experiments.grid import Changes, at_an_end, written
 from dar_jax.experiments.running import Running, check_unchanged, is_finished
@@ -22,7 +22,7 @@ from dar_jax.terminal.json_text import plain
 Rows = list[dict[str, Any]]
 
 
-def compare(plan: Plan, jobs: int, console: Console) -> tuple[Rows, int]:
+def compare(plan: ExperimentPlan, jobs: int, console: Console) -> tuple[Rows, int]:
     """Run what is missing of a comparison and write its files; return the rows and how many runs are missing still.
 
     Raises SettingError before anything runs where a run in the folder is another one, Interrupted at a signal.
@@ -39,14 +39,14 @@ def compare(plan: Plan, jobs: int, console: Console) -> tuple[Rows, int]:
     return _write(plan, cells, console), missing
 
 
-def sweep(plan: Plan, grid: Mapping[str, Sequence[Any]], jobs: int, console: Console) -> tuple[Rows, int]:
+def sweep(plan: ExperimentPlan, grid: Mapping[str, Sequence[Any]], jobs: int, console: Console) -> tuple[Rows, int]:
     """Run what is missing of a sweep over a grid and write its files, as `compare` does."""
     devices, cells = shares(jobs), plan.swept(grid)
     missing = _run(plan, cells, devices, console)
     return _write(plan, cells, console), missing
 
 
-def _run(plan: Plan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]], console: Console) -> int:
+def _run(plan: ExperimentPlan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]], console: Console) -> int:
     output_folder(plan.folder)
     check_unchanged(cells, plan.folder)
     for line in dict.fromkeys(_forecast(cell) for cell in cells):
@@ -55,7 +55,7 @@ def _run(plan: Plan, cells: Sequence[Cell], devices: Sequence[Mapping[str, str]]
     return Running(cells, plan.folder, devices).run(console.note)
 
 
-def _chosen(point: Changes, plan: Plan) -> str:
+def _chosen(point: Changes, plan: ExperimentPlan) -> str:
     ends = at_an_end(point, plan.comparison.grid or {})
     beyond = f", an end of the grid in {', '.join(ends)}: a wider one may have a better point"
     return f"{written(point)}{beyond if ends else ''}"
@@ -67,7 +67,7 @@ def _forecast(cell: Cell) -> str:
     return f"{cell.name}: {size}, {each:,} annotations a step, {each * config.steps:,} in all"
 
 
-def _write(plan: Plan, cells: Sequence[Cell], console: Console) -> Rows:
+def _write(plan: ExperimentPlan, cells: Sequence[Cell], console: Console) -> Rows:
     rows = summary(groups(cells, plan.folder), plan.comparison.level)
     report = {"annotations": plan.annotations, "rows": rows}
     file = plan.folder / "comparison.json"

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dar_jax.errors import SettingError
-from dar_jax.policies.sample import Asked, Speaker, length, open_speaker
+from dar_jax.policies.sample import SampleRequest, Speaker, length, open_speaker
 from dar_jax.records import Completion, Message, Prompt
 from dar_jax.terminal.visible import visible
 
@@ -49,7 +49,7 @@ class Conversation:
         return len(self._speaker.tokenizer.encode_prompt(self._prompt(turns)))
 
 
-def converse(source: str, asked: Asked) -> None:
+def converse(source: str, asked: SampleRequest) -> None:
     """Talk with a policy until standard input ends, or Ctrl-C or /quit is typed at the prompt."""
     speaker = open_speaker(source, asked, talk=True)
     out = Console(file=sys.stdout, highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ _OPTIONS = {"max_completion_length": "--max-tokens"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class SampleRequest:
     """How to sample, as far as the user says; what is None stays the run's own or, for a model without a run, what
     its generation_config.json states (else temperature 1, nothing cut off, 512 tokens at most).
 
@@ -55,7 +55,7 @@ class Speaker:
     `fits` is the longest prompt, in tokens, that leaves room for a whole completion.
     """
 
-    def __init__(self, policy: Policy, tokenizer: Tokenizer, sampling: Sampling, asked: Asked) -> None:
+    def __init__(self, policy: Policy, tokenizer: Tokenizer, sampling: Sampling, asked: SampleRequest) -> None:
         self.tokenizer, self.sampling, self.fits = tokenizer, sampling, sampling.max_prompt_length
         self.title = _title(policy, sampling)
         self._where, self._mesh = policy.source, policy.mesh
@@ -81,7 +81,7 @@ class Speaker:
         return completions(rollouts, prompts, self.tokenizer)
 
 
-def open_speaker(source: str, asked: Asked, *, talk: bool = False) -> Speaker:
+def open_speaker(source: str, asked: SampleRequest, *, talk: bool = False) -> Speaker:
     """Open a run's policy or a model; `talk` asks for conversations, which need a chat template.
 
     Raises SettingError where there is no such policy, or it cannot be sampled as asked.
@@ -95,7 +95,7 @@ def open_speaker(source: str, asked: Asked, *, talk: bool = False) -> Speaker:
     return Speaker(policy, tokenizer, sampling, asked)
 
 
-def sample(source: str, texts: Sequence[str], count: int, asked: Asked, *, as_json: bool = False) -> None:
+def sample(source: str, texts: Sequence[str], count: int, asked: SampleRequest, *, as_json: bool = False) -> None:
     """Show `count` completions of each text on standard output."""
     if count < 1:
         raise SettingError(f"-n {count}: expected 1 or more completions")
@@ -147,7 +147,7 @@ def _title(policy: Policy, sampling: Sampling) -> str:
     return f"{policy.source}{number}, temperature {sampling.temperature}{cuts}"
 
 
-def _sampling(policy: Policy, asked: Asked) -> Sampling:
+def _sampling(policy: Policy, asked: SampleRequest) -> Sampling:
     """Settle how to sample: as asked, else as the run does, else as the model's files say."""
     own = _own_sampling(policy)
     given = {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": asked.top_k}
@@ -186,7 +186,7 @@ def _own_sampling(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _tokenizer(policy: Policy, asked: Asked, *, talk: bool) -> Tokenizer:
+def _tokenizer(policy: Policy, asked: SampleRequest, *, talk: bool) -> Tokenizer:
     """Open the policy's tokenizer again, with what the user asks of it; a string becomes a turn or stays bare."""
     own, place = policy.tokenizer_settings, policy.words
     wrap = policy.tokenizer.has_chat_template and not asked.raw and (talk or _talks(policy.config))

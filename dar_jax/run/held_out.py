@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dar_jax import hosts
 from dar_jax.evaluation import Evaluation, compare
+from dar_jax.learning.learner_state import State
 from dar_jax.models import Params
 from dar_jax.records import Completion
 from dar_jax.run.session import Purpose, Session
@@ -29,15 +30,15 @@ class HeldOut:
     def evaluate(
         self,
         judge: SharedJudge,
-        policy: Callable[[], Params],
-        start: Callable[[], Params],
+        state: State,
+        initial: Params | None,
         leave_if_asked: Callable[[], None],
     ) -> Evaluation:
         """Return the judge's comparison of the policy with the initial one; `leave_if_asked` is called while it judges.
 
         Raises BudgetSpent.
         """
-        completions = self.completions(policy, start)
+        completions = self.completions(state, initial)
         # One submission, so that a judge of pairs compares the two.
         submitted = judge.submit(completions)
         judge.wait([submitted], leave_if_asked)
@@ -47,13 +48,13 @@ class HeldOut:
         half = len(self.prompts)
         return compare(length[:half], verdicts[:half], length[half:], verdicts[half:])
 
-    def completions(self, policy: Callable[[], Params], start: Callable[[], Params]) -> dict[int, Completion]:
-        """Return this host's completions by global row: a completion of each prompt by the policy, then by the initial
-        policy. `policy` and `start` return parameters sharded for decoding.
-        """
+    def completions(self, state: State, initial: Params | None) -> dict[int, Completion]:
+        """Return this host's completions by global row: of each prompt by the policy, then by the initial policy."""
+        learner = self._session.learner
         if self._of_start is None:
-            self._of_start = self._sampled(start, first=len(self.prompts))
-        return self._sampled(policy, first=0) | self._of_start
+            assert initial is not None
+            self._of_start = self._sampled(lambda: learner.decode_reference(initial), first=len(self.prompts))
+        return self._sampled(lambda: learner.decode_params(state), first=0) | self._of_start
 
     def _sampled(self, decode_params: Callable[[], Params], first: int) -> dict[int, Completion]:
         # The parameters have no name here, so that they are freed as soon as sampling ends.

@@ -138,13 +138,26 @@ def console(config: RunConfig) -> Console:
     return Console(config.display.mode) if hosts.is_first() else Console("quiet", io.StringIO())
 
 
+def signals_received(interrupts: Interrupts) -> str:
+    """Return the signals that any host has received, "" for none. All hosts must call it at the same point."""
+    received = interrupts.received
+    names = hosts.gather("signals", received.name if received else "", str)
+    by = [f" by {host}" for host in hosts.names()] if len(names) > 1 else [""]
+    return ", ".join(f"{name} received{host}" for name, host in zip(names, by, strict=True) if name)
+
+
 @contextlib.contextmanager
-def judges(config: RunConfig, folder: Folder) -> Iterator[tuple[Judge | None, Judge | None]]:
+def judges(config: RunConfig, folder: Folder, console: Console) -> Iterator[tuple[Judge | None, Judge | None]]:
     """Open the run's judge (None without one) and that of its evaluations: their own, or the same."""
     home: Folder = RunFolder(config.ledger) if config.ledger else folder
     apart = config.evaluation.judge if config.evaluation else None
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(_judge(config.judge, home, "ledger")) if config.judge else None
+        if own:
+            warn_of_lost_answers(own, folder, console)
+            console.note(f"judge: {own.describe()}")
+            for remark in own.remarks:
+                console.warn(remark)
         yield own, stack.enter_context(_judge(apart, home, "held_out")) if apart else own
 
 
@@ -167,9 +180,9 @@ def _judge(settings: Settings, folder: Folder, name: str) -> Judge:
     return opened
 
 
-def warn_of_lost_answers(judge: Judge | None, folder: Folder, console: Console) -> None:
+def warn_of_lost_answers(judge: Judge, folder: Folder, console: Console) -> None:
     """Warn if the ledger holds fewer answers than the run's log says were billed."""
-    if judge and hosts.is_first() and (warning := lost_answers(judge.spent_before, folder.read("metrics"))):
+    if hosts.is_first() and (warning := lost_answers(judge.spent_before, folder.read("metrics"))):
         console.warn(warning)
 
 

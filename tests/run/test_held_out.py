@@ -17,28 +17,25 @@ def start(session):
     return session.start_params(Console("quiet"))
 
 
-def _said(completions):
+def _texts(completions):
     return [completions[row].text for row in range(len(completions))]
 
 
-def test_both_speak_to_the_same_prompts_at_the_same_random_numbers(session, start):
-    held_out = HeldOut(session)
-    completions = held_out.completions(lambda: start, lambda: start)
-    said = _said(completions)
-    assert said[:5] == said[5:]
-    assert len(set(said[:5])) > 1
+def test_both_answer_the_same_prompts_with_the_same_random_keys(session, start):
+    held_out, learner = HeldOut(session), session.learner
+    completions = held_out.completions(learner.init(start), learner.reference(start))
+    texts = _texts(completions)
+    assert texts[:5] == texts[5:]
+    assert len(set(texts[:5])) > 1
     assert [completions[row].prompt for row in range(10)] == held_out.prompts * 2
 
 
-def test_what_the_start_says_is_sampled_once_a_run(session, start):
-    held_out, laid_out = HeldOut(session), []
-    moved = jax.tree.map(lambda leaf: leaf * 1.5, start)
-
-    def of_start():
-        laid_out.append(1)
-        return start
-
-    at_first = _said(held_out.completions(lambda: start, of_start))
-    later = _said(held_out.completions(lambda: moved, of_start))
-    assert (later[:5] == at_first[:5], later[5:] == at_first[5:]) == (False, True)
-    assert laid_out == [1]
+def test_the_initial_policy_is_sampled_once_a_run(session, start, monkeypatch):
+    held_out, learner, resharded = HeldOut(session), session.learner, []
+    initial, moved = learner.reference(start), jax.tree.map(lambda leaf: leaf * 1.5, start)
+    original = learner.decode_reference
+    monkeypatch.setattr(learner, "decode_reference", lambda params: resharded.append(1) or original(params))
+    first = _texts(held_out.completions(learner.init(start), initial))
+    later = _texts(held_out.completions(learner.init(moved), initial))
+    assert (later[:5] == first[:5], later[5:] == first[5:]) == (False, True)
+    assert resharded == [1]

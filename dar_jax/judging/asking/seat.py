@@ -209,4 +209,4 @@ class LastLook:
         return dataclasses.replace(self.found, usage=Usage())  # no rate limit was used
 
     async def close(self) -> None:
-        """Do not close the wire, which other questions share."""
+        """Leave the wire open, which other questions share."""
