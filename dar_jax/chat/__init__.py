@@ -1,15 +1,14 @@
-"""The wires to a model that answers. Words only: nothing here imports jax.
+"""Wires to chat models. Text only: nothing here imports jax.
 
-openai.py         any server that speaks OpenAI's chat completions
-gemini.py         Gemini through google-genai, or through the ended google-generativeai
-scripted.py       a rule in this process
+openai.py         any server with OpenAI's chat completions API
+gemini.py         Gemini, through google-genai or the discontinued google-generativeai
+scripted/         a rule in this process or behind real sockets, with faults on demand
 
-wire.py           the request and the answer that all of them carry
-decisions.py      typed scores: three protocols; token_ids.py, vLLM's exact log-probabilities
-errors.py         why a call gave no answer
-retry.py          the one retry layer; limits.py, its gate
+wire.py           the request and the answer of every wire
+decisions.py      typed scores, an optional part: three protocols; token_ids.py for vLLM's exact log-probabilities
+failures.py       why a call returned no answer
+retry.py          the only retry layer; limits.py and ramp.py, its rates
 sending.py        one request of OpenAI's protocol, and its errors
-envelope.py       how untrusted texts are sealed into a question
-server.py         the scripted model behind real sockets; dialects.py, decision_dialects.py: what it speaks; faults.py,
-                  misbehaviour.py: what goes wrong on demand
+envelope.py       untrusted texts sealed into a question
+keys.py           keys and secret headers, which are never printed
 """

@@ -1,4 +1,4 @@
-"""Where a wire's server is, and which key belongs to it."""
+"""Addresses of servers, and which key belongs to which."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from dar_jax.chat.keys import Key, find_key
 
 
 def checked_url(url: str) -> str:
-    """Return a base URL without its last slash. Raises ValueError on one that is none, or that holds a secret."""
+    """Return a base URL without trailing slash. Raises ValueError if it is not a URL or contains a secret."""
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"got {_hidden(url)!r}, expected an address such as http://127.0.0.1:8000/v1")
@@ -23,15 +23,15 @@ def checked_url(url: str) -> str:
 
 
 def key_for(url: str, vendor_url: str, vendor_variable: str, file: Path | None, variable: str | None) -> Key:
-    """Find the key of a server; the vendor's own variable goes to the vendor's own host only.
+    """Find the key of a server. The vendor's variable is used for the vendor's host only.
 
-    So a key exported for the vendor never reaches another server unless `variable` names it.
+    A key exported for the vendor never reaches another server unless `variable` names it.
     """
     return find_key(file, variable or (vendor_variable if same_host(url, vendor_url) else None))
 
 
 def same_host(url: str, other: str) -> bool:
-    """Return whether two addresses are of one host."""
+    """Return whether two addresses have the same host."""
     return urlsplit(url).hostname == urlsplit(other).hostname
 
 
@@ -39,5 +39,5 @@ def _hidden(url: str) -> str:
     return url.rpartition("@")[2].partition("?")[0]
 
 
-# The type of every wire's `base_url`.
+# The type of `base_url` in every wire.
 Address = Annotated[str, AfterValidator(checked_url)]

@@ -1,4 +1,4 @@
-"""One event loop in one daemon thread."""
+"""An event loop in a daemon thread."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class BackgroundLoop:
-    """Runs coroutines for other threads; `close` cancels what is left and ends the thread."""
+    """Runs coroutines for other threads; `close` cancels unfinished ones and ends the thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -19,11 +19,11 @@ class BackgroundLoop:
 
     @property
     def closed(self) -> bool:
-        """Whether the loop takes no more work."""
+        """Whether the loop is closed to new work."""
         return self._loop.is_closed() or not self._thread.is_alive()
 
     def start(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Begin a coroutine; return its future at once."""
+        """Start a coroutine; return its future at once."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(
@@ -36,7 +36,7 @@ class BackgroundLoop:
     ) -> None:
         """Run `drain` for up to `drain_s` seconds, cancel every task, run `last`, end the thread.
 
-        Closing twice does nothing. Ctrl-C ends the draining alone.
+        Closing again does nothing. Ctrl-C ends only the draining.
         """
         if self.closed:
             for unused in filter(None, (last, drain)):
@@ -55,7 +55,7 @@ class BackgroundLoop:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout_s)
-        # What did not end in time is left to the daemon thread; what failed is raised.
+        # Tasks that did not end in time are left to the daemon thread; failures are raised.
         for future in done:
             future.result()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_session(ramp: Ramp, tls: ssl.SSLContext | None) -> "aiohttp.ClientSession":
-    """Open a client without a limit of its own, cookies or a look at the environment; `tls` None: never encrypted.
+    """Open a client without connection limit, cookies or environment settings; `tls` None is never encrypted.
 
     Needs a running loop.
     """
@@ -28,14 +28,14 @@ def open_session(ramp: Ramp, tls: ssl.SSLContext | None) -> "aiohttp.ClientSessi
 
 
 def timeout(seconds: float) -> "aiohttp.ClientTimeout":
-    """Return the timeouts of a request that has so many seconds."""
+    """Return the timeouts of a request that has `seconds` in all."""
     import aiohttp
 
     return aiohttp.ClientTimeout(sock_connect=min(CONNECT_S, seconds), sock_read=seconds)
 
 
 def proxy_of(url: str) -> dict[str, Any]:
-    """Return the arguments of a request for the proxy that the environment names for an address, if any."""
+    """Return the request arguments for the proxy that the environment sets for an address, if any."""
     import aiohttp
     from yarl import URL
 
@@ -50,7 +50,7 @@ def proxy_of(url: str) -> dict[str, Any]:
 
 
 def paced(ramp: Ramp) -> Callable[["httpx2.Request"], Awaitable[None]]:
-    """Return the hook of an httpx2 client that has requests wait for their turn to connect."""
+    """Return a hook of an httpx2 client that makes requests wait for their turn to connect."""
 
     async def hook(request: "httpx2.Request") -> None:
         opening: Opening | None = None

@@ -1,11 +1,11 @@
-"""Typed decisions: how scores are asked for and their answers read. Three protocols, one meaning:
+"""Typed decisions: requests for scores and their answers, in three protocols:
 
     OpenAI      /v1/decisions        a list of questions, a list of answers, each probability with its level's label
     systemone   /v1/systemone        a map of both, probabilities keyed by the level's index (transformers serve, vLLM)
     Gemini      /v1beta/decisions    the same with the filters' feedback
 
-`score` and `confidence` are never looked at: servers mean different things by the latter. An answer counts whole or not
-at all: one with a level missing, a level too many or another name is no answer to the question.
+`score` and `confidence` are not used: servers define the latter differently. An answer with a missing, extra or renamed
+level does not count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _ROUNDING = 1e-3
 
 
 def listed(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """Write the questions as OpenAI takes them."""
+    """Return the questions in OpenAI's format."""
     return [
         {
             "type": "score",
@@ -41,7 +41,7 @@ def listed(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def mapped(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """Write the questions as systemone and Gemini take them."""
+    """Return the questions in the format of systemone and Gemini."""
     return {
         score.name: {
             "type": "score",
@@ -53,7 +53,7 @@ def mapped(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
 
 
 def asked_about(request: Request) -> str:
-    """Put what the questions are about into one text."""
+    """Return the data of the questions as one text."""
     return "\n\n".join(message.content for message in request.messages)
 
 
@@ -106,7 +106,7 @@ _LISTED, _MAPPED = TypeAdapter(_ListedReply), TypeAdapter(_MappedReply)
 
 
 def read_listed(body: str, request: Request) -> Answer:
-    """Return the answer in the body of OpenAI's decision. Raises NotAnAnswer where it is none, billed or not."""
+    """Return the answer in the body of OpenAI's decision. Raises NotAnAnswer if it is none, billed or not."""
     reply = read_by(_LISTED, body, "answers")
     if isinstance(reply, Misfit):
         return _unreadable(reply, body)
@@ -123,7 +123,7 @@ def read_listed(body: str, request: Request) -> Answer:
 
 
 def read_mapped(body: str, request: Request) -> Answer:
-    """Return the answer in the body of a systemone or Gemini decision. Raises NotAnAnswer where it is none, billed or
+    """Return the answer in the body of a systemone or Gemini decision. Raises NotAnAnswer if it is none, billed or
     not.
     """
     reply = read_by(_MAPPED, body, "answers")
@@ -157,7 +157,7 @@ def _answer(
 
 
 def _unreadable(reply: Misfit, body: str) -> Answer:
-    """Return a decision that cannot be read as an answer: it is billed. Raises NotAnAnswer where it is none."""
+    """Return a decision that cannot be parsed as an answer, since it is billed. Raises NotAnAnswer if it is none."""
     found = reply.found
     if not (isinstance(found.get("answers"), list | dict) or found.get("usage")):
         raise _no_decision(body)
@@ -173,7 +173,7 @@ def _no_decision(body: str) -> NotAnAnswer:
 
 
 def _ordered(given: Mapping[str, float], keys: Sequence[str]) -> tuple[float, ...] | None:
-    """Put probabilities into the order of their keys; None where they are not those of exactly these keys."""
+    """Return probabilities in the order of these keys; None if the keys differ."""
     if set(given) != set(keys) or not all(0.0 <= value <= 1.0 + _ROUNDING for value in given.values()):
         return None
     return tuple(given[key] for key in keys)

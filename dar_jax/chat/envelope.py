@@ -1,10 +1,10 @@
-"""How a question about untrusted texts is sealed into one message, and opened again by a scripted model.
+"""Seal a question about untrusted texts into one message; a scripted model unseals it.
 
-The texts travel as one line of JSON between two marks. The marks carry a hash of the content, so the same
-question is the same bytes on every run, and a text cannot hold its own hash. `<`, `>` and bracketed
-template tags are written as JSON escapes: no text can forge a mark or a chat template's control token. So are
-characters that the eye does not see and a model reads: control characters, other line ends, Unicode's tags, and those
-that turn the direction of writing. What joins or parts letters in living scripts stays.
+The texts are one line of JSON between two marks. The marks contain a hash of the content, so that the same question is
+the same bytes in every run, and a text cannot contain its own hash. `<`, `>` and bracketed template tags are written as
+JSON escapes: no text can forge a mark or a control token of a chat template. Characters that are invisible but read by
+a model are escaped too: control characters, other line ends, Unicode tags and direction marks. Joiners that living
+scripts need stay.
 """
 
 import hashlib
@@ -23,10 +23,9 @@ _LABELS = re.compile(r"exactly one of: (?P<labels>[^\n]*?), and nothing else\.\Z
 
 
 def seal(data: Mapping[str, str], labels: Sequence[str], notes: str = "") -> str:
-    """Write the message: the data between its marks, then what it is and how to answer; without labels, the data alone.
+    """Return the message: the data between its marks, then how to answer; without labels only the data.
 
-    `notes` are a model's own words on the data, which may quote it: they are sealed too, and said to be notes.
-    Text that UTF-8 cannot carry (a lone surrogate) becomes `?`.
+    `notes` are a model's notes on the data, which may quote it: they are sealed too. Lone surrogates become `?`.
     """
     line = _escaped(data)
     mark = hashlib.sha256(line.encode()).hexdigest()[:16]
@@ -52,7 +51,7 @@ def _noted(notes: str) -> str:
 
 
 def unseal(message: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Read back the data and the labels. Raises ValueError on a message that `seal` did not write."""
+    """Return the data and labels of a sealed message. Raises ValueError for any other message."""
     sealed = _SEALED.search(message)
     if sealed is None:
         raise ValueError("not a sealed message")

@@ -1,19 +1,19 @@
-"""Why one call to a chat model gave no answer.
+"""The reasons why a call to a chat model returns no answer.
 
     ChatError
-    +-- Rejected            this request, or this key, will never be answered: no retry
+    +-- Rejected            this request or key will never be answered: no retry
     |   +-- Blocked         a filter refused the request: 400 with the code of one
     |   +-- Unauthorized    401: the key is not, or no longer, one of this server
-    |   +-- Unsupported     it is the kind of request that the server does not know, or will not take
-    +-- Closing             the judge takes nothing new: this call was not made
-    +-- Transient           worth asking again; `retry_after_s` is what the server asked for, or None
+    |   +-- Unsupported     the server does not support this kind of request
+    +-- Closing             the judge is closing: this call was not made
+    +-- Transient           worth a retry; `retry_after_s` is the server's, or None
         +-- RateLimited     429 that is not a spent quota
         +-- ServerFault     408, 409, 5xx but 501
         +-- ConnectionLost  a connection cut before the answer was whole
         |   +-- NotConnected    no connection: nothing was sent, so it costs no attempt
         |       +-- OutOfFiles      this process may open no more files
         +-- TooSlow         no answer within the time of one attempt, or of the whole call
-        +-- NotAnAnswer     status 200 around something that is no chat answer (HTML, broken JSON)
+        +-- NotAnAnswer     status 200 with something else (HTML, broken JSON)
 
 A refusal, a block or a truncated text is an answer (`wire.AnswerChoice.finish`), not an error. Messages never hold
 a key: wires pass server text through `keys.Key.redact` first.
@@ -27,7 +27,7 @@ class ChatError(Exception):
 
 
 class Rejected(ChatError):
-    """The server said no for good: bad request, bad key, unknown model, spent quota."""
+    """The server will never answer: bad request, bad key, unknown model, spent quota."""
 
 
 class Blocked(Rejected):
@@ -47,13 +47,13 @@ class Unauthorized(Rejected):
 
 
 class Closing(ChatError):
-    """The judge takes nothing new; nothing was sent."""
+    """The judge is closing; nothing was sent."""
 
     attempts = 0
 
 
 class Transient(ChatError):
-    """The same request may well be answered a little later."""
+    """The same request may be answered later."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -85,4 +85,4 @@ class TooSlow(Transient):
 
 
 class NotAnAnswer(Transient):
-    """Status 200, but what came is not a chat answer."""
+    """Status 200 without a chat answer."""

@@ -1,6 +1,6 @@
-"""Gemini, through google-genai; or through google-generativeai, which its vendor ended in November 2025.
+"""Gemini, through google-genai; or through google-generativeai, which was discontinued in November 2025.
 
-Both SDKs speak to `generateContent` over REST and hand their reply over as the same plain JSON, read here.
+Both SDKs call `generateContent` over REST; their replies are parsed here from the same JSON.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ VENDOR_URL = "https://generativelanguage.googleapis.com"
 SDK = Literal["auto", "google-genai", "google-generativeai"]
 _MODULES = {"google-genai": "google.genai", "google-generativeai": "google.generativeai"}
 _EXTRAS = {"google-genai": "gemini", "google-generativeai": "gemini-legacy"}
-# STOP alone is a success: the vendor keeps adding reasons for the opposite.
+# Only STOP is a success: the vendor keeps adding other reasons.
 _FINISH: Mapping[str, Finish] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -44,8 +44,8 @@ Threshold = Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GeminiWire:
-    """Gemini. `sdk: auto` takes google-genai (extra `gemini`) where it is installed, else the ended
-    google-generativeai (extra `gemini-legacy`), which knows neither seed nor `thinking_budget`.
+    """Gemini. `sdk: auto` uses google-genai (extra `gemini`) if installed, else the discontinued google-generativeai
+    (extra `gemini-legacy`), which has neither seed nor `thinking_budget`.
 
     The key comes from the variable `api_key_env` or the file `api_key_file`; by default GEMINI_API_KEY for
     Google's own address, and none for any other. `thinking_budget` 0 turns thinking off where the model allows
@@ -79,7 +79,7 @@ class GeminiWire:
         }
 
     def connect(self, connections: int) -> Chat:
-        """Open the wire. Raises SettingError where the key or the SDK is missing, or the SDK cannot do what is set."""
+        """Open the wire. Raises SettingError if the key or SDK is missing, or the SDK does not support a setting."""
         if self._chosen() == "google-genai":
             from dar_jax.chat.gemini_sdk import GeminiChat
 
@@ -97,7 +97,7 @@ class GeminiWire:
         return key_for(self.base_url, VENDOR_URL, "GEMINI_API_KEY", self.api_key_file, self.api_key_env)
 
     def _chosen(self) -> str:
-        """Name the SDK to use. Raises SettingError where it is not installed."""
+        """Return the SDK to use. Raises SettingError if it is not installed."""
         wanted = [self.sdk] if self.sdk != "auto" else list(_MODULES)
         for sdk in wanted:
             if _installed(_MODULES[sdk]):
@@ -114,7 +114,7 @@ def _installed(module: str) -> bool:
 
 
 def generation_config(request: Request) -> dict[str, Any]:
-    """Write the settings of a request that both SDKs know, under the names that both use."""
+    """Return the settings of a request under the names that both SDKs use."""
     config: dict[str, Any] = {
         "max_output_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -131,12 +131,12 @@ def generation_config(request: Request) -> dict[str, Any]:
 
 
 def safety_settings(threshold: str) -> list[dict[str, str]]:
-    """Set every adjustable filter to one threshold."""
+    """Return all adjustable filters at one threshold."""
     return [{"category": f"HARM_CATEGORY_{name}", "threshold": threshold} for name in _CATEGORIES]
 
 
 def split_system(request: Request) -> tuple[str | None, str]:
-    """Part the system message from the user's: Gemini takes it beside the contents."""
+    """Return the system message and the others, as Gemini has a separate field for it."""
     system = [message.content for message in request.messages if message.role == "system"]
     user = [message.content for message in request.messages if message.role != "system"]
     return "\n\n".join(system) or None, "\n\n".join(user)
@@ -198,7 +198,7 @@ _REPLY = TypeAdapter(_GeminiReply)
 
 
 def read_reply(body: str, key: Key) -> Answer:
-    """Return the answer in a generateContent reply, JSON. Raises NotAnAnswer where it is none, billed or not."""
+    """Return the answer in a generateContent reply, JSON. Raises NotAnAnswer if it is none, billed or not."""
     body = key.redact(body)
     reply = read_by(_REPLY, body, "candidates")
     if isinstance(reply, Misfit):
@@ -218,7 +218,7 @@ def read_reply(body: str, key: Key) -> Answer:
 
 
 def _unreadable(reply: Misfit, body: str) -> Answer:
-    """Return a reply that cannot be read as an answer: it is billed. Raises NotAnAnswer where it is none."""
+    """Return a reply that cannot be parsed as an answer, since it is billed. Raises NotAnAnswer if it is none."""
     found = reply.found
     counts, served = (found.get(to_camel(name)) or found.get(name) for name in ("usage_metadata", "model_version"))
     if not (found.get("candidates") or counts):

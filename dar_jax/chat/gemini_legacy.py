@@ -1,7 +1,7 @@
-"""Gemini through google-generativeai, which its vendor ended in November 2025: no fixes, no new features.
+"""Gemini through google-generativeai, which was discontinued in November 2025.
 
-The SDK is synchronous over REST, so every attempt takes a thread. Its configuration is global: one key and one
-address a process. It has neither seed nor thinking budget.
+The SDK is synchronous, so every attempt takes a thread. Its configuration is global: one key and one address a
+process. It has neither seed nor thinking budget.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _heard = threading.local()
 
 
 class LegacyGeminiChat:
-    """The wire, open. One attempt a call: the SDK gets no retry policy."""
+    """An open wire. One attempt a call: SDK retries are off."""
 
     def __init__(self, settings: GeminiWire, key: Key, connections: int) -> None:
         if settings.thinking_budget is not None:
@@ -69,7 +69,7 @@ class LegacyGeminiChat:
             return await loop.run_in_executor(self._threads, work)
 
     async def close(self) -> None:
-        """See `wire.Chat`. Threads that still wait for the server after a while end with their own timeout."""
+        """Close as in `wire.Chat`; threads that still wait for the server end with their timeout."""
         ending = asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         await asyncio.wait([asyncio.create_task(ending)], timeout=_CLOSING_S)
         for model in self._models.values():
@@ -109,7 +109,7 @@ class LegacyGeminiChat:
         return read_reply(_as_json(reply), self._key)
 
     def _kept(self, error: Exception) -> Answer:
-        """Keep a reply that the SDK cannot read: it is billed. Raises ChatError where there is none."""
+        """Return a reply that the SDK cannot parse, since it is billed. Raises ChatError if there is none."""
         from google.protobuf.json_format import ParseError
 
         if (response := _heard.response) is not None and response.status_code == 200:
@@ -158,7 +158,7 @@ def _sdk() -> ModuleType:
 
 
 def _as_json(reply: Any) -> str:
-    """Write the SDK's reply as the REST JSON it came from, with names for the enum numbers."""
+    """Return the SDK's reply as REST JSON, with names for enum numbers."""
     candidates = [_plain(candidate) for candidate in reply.candidates]
     feedback = _plain(reply.prompt_feedback)
     if feedback.get("block_reason") in (None, "BLOCK_REASON_UNSPECIFIED"):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class GeminiChat:
-    """The wire, open. One attempt a call: the SDK's retries, which decisions have by default, are off."""
+    """An open wire. One attempt a call: SDK retries, the default for decisions, are off."""
 
     def __init__(self, settings: GeminiWire, key: Key, connections: int) -> None:
         import httpx2
@@ -73,7 +73,7 @@ class GeminiChat:
         return read_reply(await self._body(self._generate(request, timeout_s)), self._key)
 
     async def _body(self, call: Awaitable[str]) -> str:
-        """Await a call of the SDK that gives a body. Raises ChatError."""
+        """Return the body of an SDK call. Raises ChatError."""
         import httpx2
 
         try:
@@ -134,7 +134,7 @@ class GeminiChat:
         return ConnectionLost(f"the connection failed: {self._shown(error)}")
 
     def _typed(self, error: Exception) -> ChatError:
-        """Type what the SDK raised. Decisions have errors of their own, in a private module: known by their parts."""
+        """Return the ChatError of an SDK exception; those of decisions are private and known by their attributes."""
         import httpx2
 
         if isinstance(below := error.__cause__, (httpx2.RequestError, OSError)):

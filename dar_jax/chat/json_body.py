@@ -1,4 +1,4 @@
-"""A reply's body by a model of it; where the model does not fit, as the object it holds and the field at fault."""
+"""Parse a reply's body with a pydantic model; a misfit is returned as the JSON object and the wrong field."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +16,14 @@ _LONGEST_NUMBER = 30
 
 @dataclass(frozen=True)
 class Misfit:
-    """A body that a model does not fit: the object in it, empty where it holds none, and the field at fault."""
+    """A body that does not fit the model: its JSON object (empty if there is none), and the wrong field."""
 
     found: dict[str, Any]
     fault: str
 
 
 def read_by(model: TypeAdapter[T], body: str, name: str) -> T | Misfit:
-    """Return a body as the model has it. Of server-sent events, the last one with the field `name` counts."""
+    """Return a body as the model; of server-sent events the last one with the field `name` is used."""
     try:
         return model.validate_json(body)
     except pydantic.ValidationError:
@@ -45,7 +45,7 @@ def _object(body: str, name: str) -> dict[str, Any]:
 
 
 def _fault(error: pydantic.ValidationError, body: Mapping[str, Any]) -> str:
-    """Return the field that could not be read, as a path into the body, and what was expected of it."""
+    """Return the path of the wrong field, and what was expected."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     # Of a field that may be of several kinds, each tells its own fault: the deepest is of the kind that came.
     path, told = max(((_path(each["loc"], body), each["msg"]) for each in faults), key=lambda each: len(each[0]))
@@ -53,7 +53,7 @@ def _fault(error: pydantic.ValidationError, body: Mapping[str, Any]) -> str:
 
 
 def _path(location: Sequence[int | str], body: Any) -> list[str]:
-    """Return a fault's location without the kinds that a field may have, which are no fields."""
+    """Return an error's location without the union members that pydantic adds."""
     path = list[str]()
     for index, part in enumerate(location):
         if isinstance(body, Mapping) and (part in body or index == len(location) - 1):

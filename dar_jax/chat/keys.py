@@ -1,4 +1,4 @@
-"""API keys and headers that hold secrets: where they come from, and types that never print one."""
+"""API keys and secret headers: where they are read from, and types that never print them."""
 
 import os
 import re
@@ -33,13 +33,13 @@ class Key:
         self.redact = Redaction([value])
 
     def reveal(self) -> str:
-        """Return the key itself; for a server that asks for none, a placeholder, as the SDKs insist on a value."""
+        """Return the key, or a placeholder for a server without keys, as the SDKs require a value."""
         return self._value or NO_KEY
 
     def renew(self, version: int) -> bool:
-        """Read the key's file again; return whether the key is another than that of the `version` given.
+        """Read the key's file again; return whether the key differs from that of `version`.
 
-        Keys of some clouds live for an hour.
+        Keys of some clouds expire after an hour.
         """
         if self._file is None or self.version != version:
             return self.version != version
@@ -62,11 +62,10 @@ class Key:
 
 
 class Credentials:
-    """A key, and the headers beside it, of one server. Prints none of their values.
+    """The key and secret headers of one server; their values are never printed.
 
     `headers_env` maps names of headers to environment variables; `headers_file` holds lines `name: value`. `beside`
-    are values that something else adds to requests; they are blotted out alike. Raises SettingError where a source
-    holds nothing.
+    are values that the SDK adds to requests; they are redacted too. Raises SettingError if a source is empty.
     """
 
     def __init__(
@@ -87,16 +86,16 @@ class Credentials:
         return dict(self._headers)
 
     def redact(self, text: str) -> str:
-        """Blot the key and the headers' values out of a text."""
+        """Return a text without the key and the headers' values."""
         return self._redact(self.key.redact(text))
 
     @property
     def version(self) -> int:
-        """How often a key or a header was found changed."""
+        """The number of changes of the key or a header."""
         return self._changes + self.key.version
 
     def renew(self, version: int) -> bool:
-        """Read the files again; return whether a key or a header is another than at the `version` given."""
+        """Read the files again; return whether the key or a header differs from `version`."""
         if self.version != version:
             return True
         self.key.renew(self.key.version)
@@ -128,7 +127,7 @@ class Credentials:
 def find_key(file: Path | None, variable: str | None) -> Key:
     """Read a key from a file, else from an environment variable; with neither named, no key at all.
 
-    Raises SettingError where the source that was named holds nothing.
+    Raises SettingError if the named source is empty.
     """
     if file is not None:
         return Key(_from_file(file), file)

@@ -1,4 +1,4 @@
-"""How fast connections are opened: a few at once at first, more with each that the server takes promptly.
+"""Open connections gradually: a few at once at first, more with each that the server accepts promptly.
 
 A server with a short backlog (Python's http.server keeps 5) drops what comes at once beyond it; the kernel then tries
 again after 1, 3, 7, 15 and more seconds, however fast the server is. A connection counts as opening until its first
@@ -24,7 +24,7 @@ CONNECTING: ContextVar[bool] = ContextVar("CONNECTING", default=False)
 
 
 class Ramp:
-    """Limit the connections that are being opened; `width` is how many may be at once now.
+    """Limits the connections being opened to `width` at once.
 
     The width doubles with each round of prompt connections up to where the server last failed to keep up, and grows by
     one a round beyond that; a connection that failed or was late halves it. Used from one event loop only.
@@ -51,28 +51,28 @@ class Ramp:
         return Opening(self, since, now())
 
     def take_longest_s(self) -> float:
-        """Return the longest wait for a connection since this was last called, in seconds."""
+        """Return the longest wait for a connection since the last call, seconds."""
         longest, self._longest_s = self._longest_s, 0.0
         return longest
 
     def waited(self, seconds: float) -> None:
-        """Note how long a request waited for its connection."""
+        """Record how long a request waited for its connection."""
         self._longest_s = max(self._longest_s, seconds)
 
     def took(self, seconds: float) -> bool:
-        """Note how long a connection took to be made; return whether that was prompt."""
+        """Record how long a connection took; return whether that was prompt."""
         self._fastest_s = min(self._fastest_s, seconds)
         return seconds <= self._fastest_s + _LATE_S
 
     def leave(self, prompt: bool) -> None:
-        """Note that a connection is open, or is not to be; let others be opened."""
+        """Record that a connection is open or abandoned, so that others can be opened."""
         self._opening -= 1
         if prompt:
             self.width += 1.0 if self.width < self._limit else 1.0 / self.width
         self._wake()
 
     def late(self, begun: float) -> None:
-        """Open fewer at once; one step for all connections begun before the last such step."""
+        """Halve the width, once for all connections started before the last halving."""
         if begun <= self._late_at:
             return
         self._late_at = asyncio.get_running_loop().time()
@@ -106,7 +106,7 @@ class Opening:
         self._prompt = True
 
     def connected(self) -> None:
-        """Note that the connection is made."""
+        """Record that the connection is made."""
         loop = asyncio.get_running_loop()
         CONNECTING.set(False)
         self._ramp.waited(loop.time() - self._since)
@@ -116,13 +116,13 @@ class Opening:
         loop.call_later(_SETTLED_S, self.answered)
 
     def answered(self) -> None:
-        """Note that the server has accepted the connection."""
+        """Record that the server has accepted the connection."""
         if not self._ended:
             self._ended = True
             self._ramp.leave(self._prompt)
 
     def failed(self) -> None:
-        """Note that no connection, or no answer on it, came."""
+        """Record that the connection, or its first answer, failed."""
         if not self._ended:
             self._ended = True
             self._ramp.waited(asyncio.get_running_loop().time() - self._since)
@@ -130,7 +130,7 @@ class Opening:
             self._ramp.leave(prompt=False)
 
     def given_up(self) -> None:
-        """Note that nobody waits for the connection any more."""
+        """Record that the request was cancelled."""
         if not self._ended:
             self._ended = True
             self._ramp.leave(prompt=False)

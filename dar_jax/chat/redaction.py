@@ -1,4 +1,4 @@
-"""Secrets blotted out of texts from outside, however they are written there."""
+"""Redact secrets in texts from outside, in any spelling."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The only retry layer: SDK retries are off, so that attempts never multiply."""
+"""The only retry layer: SDK retries are off, so that attempts do not multiply."""
 
 import asyncio
 import random
@@ -15,10 +15,10 @@ _TOO_LATE_S = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How long to insist. Times are seconds; `attempts` does not count those a 429 turned away, which only
-    `deadline_s`, the time of the whole call from its first attempt on, brings to an end. A connection that cannot be
-    made is no attempt: there are as many tries to connect again; while no more files can be opened, only `deadline_s`
-    counts.
+    """The retry policy of a call, in seconds. `deadline_s` is for the whole call from its first attempt on.
+
+    `attempts` does not count 429s, which only the deadline limits, nor failed connections, of which as many are allowed
+    again. While no more files can be opened, only the deadline counts.
     """
 
     attempts: int = 6
@@ -28,7 +28,7 @@ class RetryPolicy:
     longest_wait_s: float = 20.0
 
     def wait_s(self, attempts: int, error: Transient) -> float:
-        """Choose the pause after so many failed attempts: what the server asked for, else doubled; jittered."""
+        """Return the jittered pause after a number of failures: the server's, else doubled each time."""
         if error.retry_after_s is not None:
             return error.retry_after_s * random.uniform(1.0, 1.1)
         doubled = min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(attempts - 1, 20))
@@ -43,10 +43,10 @@ async def ask(
     start_by: float = float("inf"),
     tokens: int = 0,
 ) -> tuple[Answer, int]:
-    """Ask until an answer comes; return it with the number of attempts.
+    """Send a request until there is an answer; return it with the number of attempts.
 
-    `tokens` is what it may take, by estimate. `start_by` is the loop time after which a call that has not begun gives
-    up. Raises ChatError, with `attempts` set: at once where no retry can help, else the last reason when patience ends.
+    `tokens` is the estimated usage. A call that has not started by the loop time `start_by` gives up. Raises ChatError,
+    with `attempts` set: at once if a retry cannot help, else the last reason.
     """
     call = _Call(patience, start_by)
     while True:
@@ -64,17 +64,17 @@ async def ask(
 
 @dataclass(frozen=True)
 class _Failed:
-    """An attempt that brought nothing, and the seconds to the next."""
+    """A failed attempt, and the seconds until the next."""
 
     wait_s: float
 
 
 class _TurnedAway(_Failed):
-    """The server takes no more for now."""
+    """A 429."""
 
 
 async def _said(chat: Chat, request: Request, call: "_Call", limits: Limits, slot: Slot) -> Answer | _Failed:
-    """Make an attempt. Raises ChatError when it was the last."""
+    """Run one attempt. Raises ChatError if it was the last."""
     timeout_s, begun = call.begin(), asyncio.get_running_loop().time()
     try:
         answer = await _attempt(chat, request, timeout_s)
@@ -95,7 +95,7 @@ async def _said(chat: Chat, request: Request, call: "_Call", limits: Limits, slo
 
 
 class _Call:
-    """How far one call has come: its attempts, its failures, its deadline."""
+    """The progress of a call: attempts, failures, deadline."""
 
     def __init__(self, patience: RetryPolicy, start_by: float) -> None:
         self._patience, self._start_by = patience, start_by
@@ -106,7 +106,7 @@ class _Call:
         self.attempts = 0
 
     def begin(self) -> float:
-        """Count an attempt; return the seconds it has. Raises the last reason when there are hardly any."""
+        """Count an attempt and return its seconds. Raises the last reason if there are too few."""
         if not self._begun:
             if self._now() > self._start_by:
                 raise self._final(TooSlow("its turn did not come before the batch's deadline"))
@@ -118,7 +118,7 @@ class _Call:
         return min(self._patience.attempt_timeout_s, left_s)
 
     def failed(self, error: ChatError, timeout_s: float) -> ChatError:
-        """Note a failure; return the reason that counts."""
+        """Record a failure and return the reason to report."""
         # An attempt cut short by the deadline says nothing new about the server.
         cut_short = isinstance(error, TooSlow) and timeout_s < self._patience.attempt_timeout_s
         if self._reason is None or not cut_short:
@@ -131,7 +131,7 @@ class _Call:
         return self._reason
 
     def wait_s(self, reason: ChatError) -> float:
-        """Return how long to wait before the next attempt; raise the reason when there shall be none."""
+        """Return the seconds until the next attempt; raise the reason if there is none."""
         most = self._patience.attempts
         if not isinstance(reason, Transient) or max(self._failures, self._unconnected) >= most:
             raise self._final(reason)

@@ -1,7 +1,7 @@
-"""Requests of OpenAI's protocol, sent with the headers of the openai SDK: one attempt each.
+"""Send requests of OpenAI's protocol with the headers of the openai SDK, one attempt each.
 
-`AsyncOpenAI` takes half of a judgement's CPU time to copy, merge and check what is the same in every request of a
-judge; thousands of judgements a step would pay for it beside the training loop (`benchmarks/judging.py`).
+`AsyncOpenAI` uses half of a judgement's CPU time to copy, merge and check what is the same in every request, which
+thousands of judgements a step would take from the training loop (`benchmarks/judging.py`).
 """
 
 import json
@@ -24,7 +24,7 @@ _MOST_REDIRECTS = 3
 
 
 class Sender:
-    """Sends to paths below a base URL, with the headers given and those of the credentials."""
+    """Sends requests below a base URL, with headers and credentials."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], credentials: Credentials) -> None:
         import httpx2
@@ -39,10 +39,9 @@ class Sender:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> str:
-        """Send a body to a path below the base URL, or to a whole URL; return the response, secrets blotted out.
+        """Send a body to a path below the base URL, or to a URL; return the redacted response.
 
-        Where the server refuses a key whose file holds another one by now, that one is tried. Raises ChatError, typed
-        by what happened.
+        If the server refuses a key and its file has another one by now, that is tried. Raises ChatError.
         """
         url = path if "://" in path else f"{self._base_url}{path}"
         version = self._credentials.version
@@ -95,7 +94,7 @@ class Sender:
         )
 
     def _merged(self) -> dict[str, str]:
-        """Merge the headers once, not for each request; later ones replace earlier ones, whatever their case."""
+        """Return the merged headers; later ones replace earlier ones, ignoring case."""
         merged: dict[str, str] = {}
         authorization = {"Authorization": f"Bearer {self._credentials.key.reveal()}"}
         for headers in (self._common, authorization, self._credentials.headers()):
@@ -118,7 +117,7 @@ class Sender:
         return kind(f"the connection failed: {self._shown(error)}")
 
     def _refused(self, reply: "aiohttp.ClientResponse", text: str) -> ChatError:
-        """Find what the server said: OpenAI's message, else its whole body."""
+        """Return the server's error message, or its whole body."""
         if 300 <= reply.status < 400:
             return redirected(reply.status, self._credentials.redact(reply.headers.get("location", "")))
         try:
@@ -137,7 +136,7 @@ class Sender:
 
 
 def address_hint(status: int, base_url: str) -> str:
-    """Return what may be wrong with a base URL where the server knows no such path."""
+    """Return what may be wrong with a base URL if the server does not know a path."""
     if status not in (404, 405):
         return ""
     if (path := urlsplit(base_url).path).endswith("/completions"):
@@ -146,7 +145,7 @@ def address_hint(status: int, base_url: str) -> str:
 
 
 def _same_server(url: str, reply: "aiohttp.ClientResponse") -> str | None:
-    """Return the address that a redirect keeps POST for, on the same server only."""
+    """Return the target of a redirect that keeps POST and the server, else None."""
     target = urljoin(url, reply.headers.get("location", ""))
     same = urlsplit(target)[:2] == urlsplit(url)[:2]
     return target if reply.status in (307, 308) and same and target != url else None

@@ -1,4 +1,4 @@
-"""From an HTTP status to the error that says whether to ask again."""
+"""Map HTTP statuses to errors."""
 
 import email.utils
 import html
@@ -67,7 +67,7 @@ def redirected(status: int, location: str) -> ChatError:
 
 
 def page_words(text: str) -> str | None:
-    """Return the title of a web page, else its words; None where a text is no web page."""
+    """Return the title or text of a web page; None if a text is not one."""
     if not re.match(r"\s*<(!doctype html|html|head|body)\b", text, re.IGNORECASE):
         return None
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
@@ -77,7 +77,7 @@ def page_words(text: str) -> str | None:
 
 
 def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None:
-    """Read how long the server asks to wait, in seconds: `retry-after-ms`, `retry-after`, Gemini's retryDelay."""
+    """Return the seconds that the server asks to wait: `retry-after-ms`, `retry-after`, Gemini's retryDelay."""
     lower = {name.lower(): value.strip() for name, value in headers.items()}
     milliseconds, after = _number(lower.get("retry-after-ms")), lower.get("retry-after")
     if milliseconds is not None:
@@ -90,7 +90,7 @@ def retry_after_s(headers: Mapping[str, str], details: str = "") -> float | None
 
 
 def short(message: str) -> str:
-    """Cut a text from outside to one line."""
+    """Return a text from outside shortened to one line."""
     line = " ".join(message.split())
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
 
@@ -100,7 +100,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _until(date: str, sent: str) -> float | None:
-    """Count from when the server sent it, by the server's clock: ours may be wrong, or jump."""
+    """Return seconds from the server's own clock, as ours may be wrong."""
     until, since = _timestamp(date), _timestamp(sent)
     return None if until is None else max(0.0, until - (time.time() if since is None else since))
 

@@ -1,4 +1,4 @@
-"""How long a server takes to answer, how often it is asked again, and how long requests wait for a connection."""
+"""Timings of a server: latencies, retries, waits for connections."""
 
 import math
 import threading
@@ -28,7 +28,7 @@ class Waits:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics of a step: figures that have no value are left out."""
+        """Return the metrics of a step, without those that have no value."""
         found: dict[str, float] = {"judge/retries": self.retries}
         if self.latencies:
             found["judge/latency_p50_s"] = _percentile(self.latencies, 0.5)
@@ -40,7 +40,7 @@ class Waits:
 
 
 class Timings:
-    """Collects waits on the judge's thread, to be taken from any."""
+    """Collects timings on the judge's thread; `take` may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class Timings:
             self._retries += again
 
     def take(self) -> Waits:
-        """Return what was collected since this was last called."""
+        """Return what was collected since the last call."""
         with self._lock:
             found = Waits(tuple(self._latencies), self._retries)
             self._latencies, self._retries = [], 0
@@ -67,5 +67,5 @@ class Timings:
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that this share of all does not exceed."""
+    """Return the smallest value that a share of all values does not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

@@ -1,4 +1,4 @@
-"""Which tokens a vLLM server writes its answers in, asked of its own tokenizer once."""
+"""Token ids of answers on a vLLM server, requested once from its tokenizer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ class TokenIds:
         self._turn = asyncio.Lock()
 
     async def of(self, texts: tuple[str, ...], timeout_s: float) -> list[int]:
-        """Return the texts' ids. Raises ChatError; Unsupported where a text is no single token."""
+        """Return the texts' ids. Raises ChatError; Unsupported if a text is not a single token."""
         async with self._turn:
             for text in texts:
                 if text not in self._known:

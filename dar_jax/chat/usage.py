@@ -1,10 +1,10 @@
-"""Token counts as servers report them, read into `Usage`. What cannot be true is unknown, never 0.
+"""Token counts as servers report them, as `Usage`. Impossible counts are unknown, never 0.
 
     OpenAI      prompt_tokens, completion_tokens, total_tokens; or input_tokens, output_tokens
     Gemini      promptTokenCount, candidatesTokenCount, thoughtsTokenCount, totalTokenCount
     decisions   input_tokens, output_tokens; at Google total_input_tokens and so on
 
-Where two readings are possible the dearer one is taken: a budget then stops early, never late.
+If a count is ambiguous the more expensive reading is used: a budget then stops early, never late.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ CACHED_BESIDE = (
 
 
 class Reported(NamedTuple):
-    """The tokens a server bills, None where it does not say; `remark` is what is odd about its counts."""
+    """The tokens a server bills, None if not reported; `remark` is on odd counts."""
 
     usage: Usage | None
     remark: str = ""

@@ -1,4 +1,4 @@
-"""What passes over every wire: one request, one answer, whatever SDK carries them."""
+"""The request and the answer of every wire."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ SCORE = "score"
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One of the levels of a score: its label, and what it means where the label does not say it all."""
+    """A level of a score: its label and its meaning."""
 
     label: str
     description: str = ""
@@ -37,9 +37,9 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A typed question: which of the levels, in the order given, fits what the messages hold?
+    """A typed question: which of the levels fits the data of the messages?
 
-    `weight` is the question's share of the judgement; it decides no answer, is not sent, and is in no key.
+    `weight` is the question's share of the judgement; it is not sent, and not part of a ledger key.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Score:
 class Request:
     """One question to a chat model.
 
-    `top_logprobs` asks for that many alternatives of the answer token (0: none). `choices`, if any, are the
-    only texts allowed as an answer; a wire closes the answer to them as well as its server can. With `scores` it is a
-    request for typed decisions about the messages: one answer to each. `prose`: words are wanted, not a choice.
+    `top_logprobs` is the number of alternatives of the answer token (0: none). `choices` are the only texts allowed as
+    an answer, which a wire enforces as well as its server can. With `scores` it is a request for typed decisions about
+    the messages, one answer each. `prose` asks for text, not a choice.
     """
 
     messages: tuple[Message, ...]
@@ -68,14 +68,14 @@ class Request:
     prose: bool = False
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as JSON has it, without what was not asked for."""
+        """Return it as JSON values, without unset fields."""
         # By hand: `asdict` copies deeply, and costs more than the rest of a judgement.
         plain: dict[str, Any] = {name: value for name, value in vars(self).items() if value or name not in _LATER}
         plain["messages"] = [{"role": message.role, "content": message.content} for message in self.messages]
         return plain | ({"scores": [asdict(score) for score in self.scores]} if self.scores else {})
 
     def deciding(self) -> dict[str, Any]:
-        """Return what of it decides the answer."""
+        """Return the part that determines the answer, for the ledger key."""
         plain = self.to_plain()
         for score in plain.get("scores", ()):
             del score["weight"]
@@ -88,7 +88,7 @@ _LATER = frozenset({"scores", "prose"})
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """A token the model might have answered with, and its natural log-probability."""
+    """An alternative token and its natural log-probability."""
 
     token: str
     logprob: float
@@ -114,7 +114,7 @@ class AnswerChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the server sent and charges for: of typed decisions a choice for each score, in the order asked.
+    """A billed answer; for typed decisions a choice for each score, in their order.
 
     `usage` is None where the server reported none that can be true, `remark` is what is odd about it. `unreadable` is
     the field that kept a reply from being read; such an answer has no choices, and is paid for all the same. `raw` is
@@ -130,12 +130,12 @@ class Answer:
     raw: str = ""
 
     def to_json(self) -> str:
-        """Write the answer for the ledger."""
+        """Return the answer as JSON for the ledger."""
         return _ANSWER.dump_json(self).decode()
 
     @staticmethod
     def from_json(text: str) -> "Answer":
-        """Read back what `to_json` wrote."""
+        """Return the answer from `to_json`."""
         return _ANSWER.validate_json(text)
 
 
@@ -148,7 +148,7 @@ class Chat(Protocol):
     ramp: Ramp
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
-        """Send the request once. Raises `errors.ChatError`; never retries."""
+        """Send the request once. Raises `failures.ChatError`; never retries."""
         ...
 
     async def close(self) -> None:
@@ -157,28 +157,28 @@ class Chat(Protocol):
 
 
 class WireSettings(Protocol):
-    """What the settings of each wire offer to a judge."""
+    """What the settings of each wire provide."""
 
     @property
     def model(self) -> str:
-        """The model asked for."""
+        """The requested model."""
         ...
 
     @property
     def address(self) -> str:
-        """Where it is, for people; without secrets."""
+        """The address for messages, without secrets."""
         ...
 
     def check(self) -> None:
-        """Raise SettingError where a key or a package is missing; opens nothing."""
+        """Raise SettingError if a key or package is missing; opens nothing."""
         ...
 
     def connect(self, connections: int) -> Chat:
-        """Open the wire, for so many requests at once."""
+        """Open the wire for `concurrency` requests at once."""
         ...
 
     def identity(self) -> Mapping[str, object]:
-        """All that decides, beside the request itself, what answer comes back; JSON, without secrets."""
+        """Everything but the request that determines the answer; JSON, without secrets."""
         ...
 
 
