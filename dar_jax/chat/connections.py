@@ -1,5 +1,10 @@
-"""HTTP clients whose connections are opened gradually and kept between steps: aiohttp's, and a hook for httpx2's."""
+"""HTTP clients whose connections are opened gradually and kept between steps: aiohttp's, and a hook for httpx2's.
 
+Also how many connections the operating system allows.
+"""
+
+import errno
+import os
 import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -12,6 +17,11 @@ from dar_jax.chat.ramp import CONNECT_S, KEPT_S, Opening, Ramp
 if TYPE_CHECKING:
     import aiohttp
     import httpx2
+
+# Left for the ledger, checkpoints, data files and libraries.
+_RESERVED_FILES = 128
+# Some systems refuse more, and no judge needs more connections.
+_MOST_FILES = 65_536
 
 
 def open_session(ramp: Ramp, tls: ssl.SSLContext | None) -> "aiohttp.ClientSession":
@@ -103,3 +113,40 @@ def _tracing(ramp: Ramp) -> "aiohttp.TraceConfig":
 
 def _opening(request: SimpleNamespace) -> Opening | None:
     return getattr(request, "opening", None)
+
+
+def room_for_connections() -> int | None:
+    """Raise the soft limit of open files to the hard limit; return how many connections still fit, at least 1.
+
+    Returns None if there is no known limit.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):  # macOS allows less than it reports
+            wanted = soft
+        soft = wanted
+    return None if soft == resource.RLIM_INFINITY else max(1, soft - _open_files() - _RESERVED_FILES)
+
+
+def out_of_files(error: BaseException | None) -> bool:
+    """Return whether an error or one of its causes means that no more files can be opened."""
+    while error is not None:
+        inner = getattr(error, "os_error", None) or error
+        if isinstance(inner, OSError) and inner.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _open_files() -> int:
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0

@@ -1,4 +1,4 @@
-"""Typed decisions: requests for scores and their answers, in three protocols:
+"""Typed decisions, an optional part of the wires: requests for scores and their answers, in three protocols:
 
     OpenAI      /v1/decisions        a list of questions, a list of answers, each probability with its level's label
     systemone   /v1/systemone        a map of both, probabilities keyed by the level's index (transformers serve, vLLM)
@@ -14,30 +14,29 @@ from typing import Any
 import pydantic
 from pydantic import TypeAdapter
 
-from dar_jax.chat import usage
-from dar_jax.chat.failures import NotAnAnswer
-from dar_jax.chat.json_body import Misfit, read_by
-from dar_jax.chat.status import short
+from dar_jax.chat.failures import NotAnAnswer, shorten
+from dar_jax.chat.reply import Misfit, build_answer, decision_usage, parse_reply
 from dar_jax.chat.wire import Answer, AnswerChoice, Request, Score
 
 # How far above 1 a probability may be rounded.
 _ROUNDING = 1e-3
 
 
-def listed(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """Return the questions in OpenAI's format."""
-    return [
-        {
-            "type": "score",
-            "name": score.name,
-            "instructions": score.instructions,
-            "levels": [
-                {"label": level.label} | ({"description": level.description} if level.description else {})
-                for level in score.levels
-            ],
-        }
-        for score in scores
-    ]
+def body_of(path: str, request: Request) -> dict[str, Any]:
+    """Return a request as the body for OpenAI's `decisions` or for `systemone`, without the model."""
+    if path == "decisions":
+        return {"input": data_of(request), "questions": [_listed(score) for score in request.scores]}
+    return {"state": data_of(request), "questions": mapped(request.scores)}
+
+
+def read(path: str, body: str, request: Request) -> Answer:
+    """Return the answer in a response of `decisions` or `systemone`. Raises NotAnAnswer."""
+    return read_listed(body, request) if path == "decisions" else read_mapped(body, request)
+
+
+def data_of(request: Request) -> str:
+    """Return the data of the questions as one text."""
+    return "\n\n".join(message.content for message in request.messages)
 
 
 def mapped(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
@@ -52,9 +51,13 @@ def mapped(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     }
 
 
-def asked_about(request: Request) -> str:
-    """Return the data of the questions as one text."""
-    return "\n\n".join(message.content for message in request.messages)
+def _listed(score: Score) -> dict[str, Any]:
+    """Return a question in OpenAI's format."""
+    levels = [
+        {"label": level.label} | ({"description": level.description} if level.description else {})
+        for level in score.levels
+    ]
+    return {"type": "score", "name": score.name, "instructions": score.instructions, "levels": levels}
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
@@ -64,14 +67,14 @@ class _Probability:
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class _Listed:
+class _ListedAnswer:
     type: str
     name: str | None = None
     probabilities: list[_Probability] | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
-class _Mapped:
+class _MappedAnswer:
     type: str
     probabilities: dict[str, float] | None = None
 
@@ -88,14 +91,14 @@ class _Diagnostics:
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class _ListedReply:
-    answers: list[_Listed]
+    answers: list[_ListedAnswer]
     model: Any = None
     usage: Any = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class _MappedReply:
-    answers: dict[str, _Mapped] | None = None
+    answers: dict[str, _MappedAnswer] | None = None
     model: Any = None
     usage: Any = None
     prompt_feedback: _Feedback | None = None
@@ -106,8 +109,8 @@ _LISTED, _MAPPED = TypeAdapter(_ListedReply), TypeAdapter(_MappedReply)
 
 
 def read_listed(body: str, request: Request) -> Answer:
-    """Return the answer in the body of OpenAI's decision. Raises NotAnAnswer if it is none, billed or not."""
-    reply = read_by(_LISTED, body, "answers")
+    """Return the answer in a response of OpenAI's decisions. Raises NotAnAnswer if it is not a decision."""
+    reply = parse_reply(_LISTED, body, "answers")
     if isinstance(reply, Misfit):
         return _unreadable(reply, body)
     names = [answer.name for answer in reply.answers]
@@ -117,16 +120,14 @@ def read_listed(body: str, request: Request) -> Answer:
         answer = found.get(score.name)
         given = {each.label or "": each.probability for each in answer.probabilities or ()} if answer else {}
         labels = [level.label for level in score.levels]
-        twice = answer is not None and len(given) != len(answer.probabilities or ())
-        choices.append(_choice(score, answer.type if answer else None, None if twice else _ordered(given, labels)))
-    return _answer(reply, choices, body)
+        repeated = answer is not None and len(given) != len(answer.probabilities or ())
+        choices.append(_choice(score, answer.type if answer else None, None if repeated else _ordered(given, labels)))
+    return build_answer(body, decision_usage(reply.usage), reply.model, choices)
 
 
 def read_mapped(body: str, request: Request) -> Answer:
-    """Return the answer in the body of a systemone or Gemini decision. Raises NotAnAnswer if it is none, billed or
-    not.
-    """
-    reply = read_by(_MAPPED, body, "answers")
+    """Return the answer in a response of systemone or Gemini. Raises NotAnAnswer if it is not a decision."""
+    reply = parse_reply(_MAPPED, body, "answers")
     if isinstance(reply, Misfit):
         return _unreadable(reply, body)
     blocked = reply.prompt_feedback and reply.prompt_feedback.block_reason
@@ -139,41 +140,23 @@ def read_mapped(body: str, request: Request) -> Answer:
         probabilities = _ordered(answer.probabilities or {}, indices) if answer else None
         mass = (reply.diagnostics or {}).get(score.name, _Diagnostics()).label_mass
         choices.append(_choice(score, answer.type if answer else None, probabilities, 1.0 if mass is None else mass))
-    return _answer(reply, choices, body, str(blocked or ""))
-
-
-def _answer(
-    reply: _ListedReply | _MappedReply, choices: Sequence[AnswerChoice], body: str, blocked: str = ""
-) -> Answer:
-    used = usage.of_decision(reply.usage)
-    return Answer(
-        choices=tuple(choices),
-        served_model=reply.model if isinstance(reply.model, str) else "",
-        usage=used.usage,
-        remark=used.remark,
-        blocked=blocked,
-        raw=body,
-    )
+    return build_answer(body, decision_usage(reply.usage), reply.model, choices, blocked=str(blocked or ""))
 
 
 def _unreadable(reply: Misfit, body: str) -> Answer:
-    """Return a decision that cannot be parsed as an answer, since it is billed. Raises NotAnAnswer if it is none."""
+    """Return a decision that cannot be parsed: it is billed. Raises NotAnAnswer if it is not a decision."""
     found = reply.found
     if not (isinstance(found.get("answers"), list | dict) or found.get("usage")):
         raise _no_decision(body)
-    used = usage.of_decision(found.get("usage"))
-    served = found["model"] if isinstance(found.get("model"), str) else ""
-    return Answer(
-        choices=(), served_model=served, usage=used.usage, remark=used.remark, unreadable=reply.fault, raw=body
-    )
+    return build_answer(body, decision_usage(found.get("usage")), found.get("model"), unreadable=reply.fault)
 
 
 def _no_decision(body: str) -> NotAnAnswer:
-    return NotAnAnswer(f"HTTP 200, but no decision: {short(body)!r}")
+    return NotAnAnswer(f"HTTP 200, but no decision: {shorten(body)!r}")
 
 
 def _ordered(given: Mapping[str, float], keys: Sequence[str]) -> tuple[float, ...] | None:
-    """Return probabilities in the order of these keys; None if the keys differ."""
+    """Return probabilities in the order of the keys; None if the keys differ or a value is not a probability."""
     if set(given) != set(keys) or not all(0.0 <= value <= 1.0 + _ROUNDING for value in given.values()):
         return None
     return tuple(given[key] for key in keys)

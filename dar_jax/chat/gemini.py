@@ -12,13 +12,11 @@ from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from dar_jax.chat import usage
-from dar_jax.chat.address import Address, key_for
-from dar_jax.chat.failures import NotAnAnswer
-from dar_jax.chat.json_body import Misfit, read_by
-from dar_jax.chat.keys import Key, SecretFile, VariableName
-from dar_jax.chat.status import short
-from dar_jax.chat.wire import SCORE, Alternative, Answer, AnswerChoice, Chat, Finish, Request, alternative, answer_token
+from dar_jax.chat.endpoint import Address, SecretFile, VariableName, key_for
+from dar_jax.chat.failures import NotAnAnswer, shorten
+from dar_jax.chat.keys import Key
+from dar_jax.chat.reply import Misfit, alternative, answer_token, build_answer, gemini_usage, parse_reply
+from dar_jax.chat.wire import SCORE, Alternative, Answer, AnswerChoice, Chat, Finish, Request
 from dar_jax.errors import SettingError
 from dar_jax.settings.fields import STRICT, Integer, Name
 
@@ -33,7 +31,7 @@ _FINISH: Mapping[str, Finish] = {
     **dict.fromkeys(
         ["SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"], "blocked"
     ),
-    # As the older SDK asks the server to number them.
+    # The older SDK requests enum values as numbers.
     "1": "stop",
     "2": "length",
     **dict.fromkeys("346789", "blocked"),
@@ -64,14 +62,14 @@ class GeminiWire:
 
     @property
     def address(self) -> str:
-        """See `wire.WireSettings`."""
-        return f"at {self.base_url} ({self._chosen()})"
+        """The base URL and the SDK."""
+        return f"at {self.base_url} ({self._installed_sdk()})"
 
     def identity(self) -> Mapping[str, object]:
-        """See `wire.WireSettings`."""
+        """Return the settings that determine the answers."""
         return {
             "wire": self.name,
-            "sdk": self._chosen(),
+            "sdk": self._installed_sdk(),
             "model": self.model,
             "endpoint": f"{self.base_url}/{self.api_version}",
             "thinking_budget": self.thinking_budget,
@@ -80,7 +78,7 @@ class GeminiWire:
 
     def connect(self, connections: int) -> Chat:
         """Open the wire. Raises SettingError if the key or SDK is missing, or the SDK does not support a setting."""
-        if self._chosen() == "google-genai":
+        if self._installed_sdk() == "google-genai":
             from dar_jax.chat.gemini_sdk import GeminiChat
 
             return GeminiChat(self, self._key(), connections)
@@ -89,14 +87,14 @@ class GeminiWire:
         return LegacyGeminiChat(self, self._key(), connections)
 
     def check(self) -> None:
-        """See `wire.WireSettings`."""
-        self._chosen()
+        """Raise SettingError if the key or the SDK is missing."""
+        self._installed_sdk()
         self._key()
 
     def _key(self) -> Key:
         return key_for(self.base_url, VENDOR_URL, "GEMINI_API_KEY", self.api_key_file, self.api_key_env)
 
-    def _chosen(self) -> str:
+    def _installed_sdk(self) -> str:
         """Return the SDK to use. Raises SettingError if it is not installed."""
         wanted = [self.sdk] if self.sdk != "auto" else list(_MODULES)
         for sdk in wanted:
@@ -124,7 +122,7 @@ def generation_config(request: Request) -> dict[str, Any]:
     }
     if request.choices and not request.top_logprobs:
         config["response_mime_type"] = "application/json"
-        # An enum of strings: the schema's integers take neither an enum nor, in the older SDK, bounds.
+        # An enum of strings: integers of the schema allow no enum and, in the older SDK, no bounds.
         score = {"type": "STRING", "format": "enum", "enum": list(request.choices)}
         config["response_schema"] = {"type": "OBJECT", "properties": {SCORE: score}, "required": [SCORE]}
     return {name: value for name, value in config.items() if value is not None}
@@ -198,44 +196,29 @@ _REPLY = TypeAdapter(_GeminiReply)
 
 
 def read_reply(body: str, key: Key) -> Answer:
-    """Return the answer in a generateContent reply, JSON. Raises NotAnAnswer if it is none, billed or not."""
+    """Return the answer in the JSON of a generateContent reply. Raises NotAnAnswer if it is not such a reply."""
     body = key.redact(body)
-    reply = read_by(_REPLY, body, "candidates")
+    reply = parse_reply(_REPLY, body, "candidates")
     if isinstance(reply, Misfit):
         return _unreadable(reply, body)
     blocked = reply.prompt_feedback and reply.prompt_feedback.block_reason
     if not (reply.candidates or blocked or reply.usage_metadata):
         raise _no_answer(body)
-    used = usage.of_gemini(reply.usage_metadata)
-    return Answer(
-        choices=tuple(_choice(candidate) for candidate in reply.candidates or []),
-        served_model=reply.model_version if isinstance(reply.model_version, str) else "",
-        usage=used.usage,
-        remark=used.remark,
-        blocked=str(blocked or ""),
-        raw=body,
-    )
+    choices, billed = map(_choice, reply.candidates or []), gemini_usage(reply.usage_metadata)
+    return build_answer(body, billed, reply.model_version, choices, blocked=str(blocked or ""))
 
 
 def _unreadable(reply: Misfit, body: str) -> Answer:
-    """Return a reply that cannot be parsed as an answer, since it is billed. Raises NotAnAnswer if it is none."""
+    """Return a reply that cannot be parsed: it is billed. Raises NotAnAnswer if it is not an answer."""
     found = reply.found
-    counts, served = (found.get(to_camel(name)) or found.get(name) for name in ("usage_metadata", "model_version"))
+    counts, model = (found.get(to_camel(name)) or found.get(name) for name in ("usage_metadata", "model_version"))
     if not (found.get("candidates") or counts):
         raise _no_answer(body)
-    used = usage.of_gemini(counts)
-    return Answer(
-        choices=(),
-        served_model=served if isinstance(served, str) else "",
-        usage=used.usage,
-        remark=used.remark,
-        unreadable=reply.fault,
-        raw=body,
-    )
+    return build_answer(body, gemini_usage(counts), model, unreadable=reply.fault)
 
 
 def _no_answer(body: str) -> NotAnAnswer:
-    return NotAnAnswer(f"HTTP 200, but no Gemini answer: {short(body)!r}")
+    return NotAnAnswer(f"HTTP 200, but no Gemini answer: {shorten(body)!r}")
 
 
 def _choice(candidate: _Candidate) -> AnswerChoice:

@@ -22,17 +22,18 @@ from dar_jax.chat.failures import (
     TooSlow,
     Unauthorized,
     Unsupported,
+    shorten,
+    status_error,
 )
 from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
 from dar_jax.chat.keys import Key
 from dar_jax.chat.ramp import Ramp
-from dar_jax.chat.status import short, status_error
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import SettingError
 
 _CLOSING_S = 2.0
 # The last HTTP response of each thread: all judges of a process share the SDK's client.
-_heard = threading.local()
+_last_http = threading.local()
 
 
 class LegacyGeminiChat:
@@ -46,14 +47,14 @@ class LegacyGeminiChat:
             )
         if settings.api_version != "v1beta":
             raise SettingError(
-                f"judge.api_version: google-generativeai speaks v1beta only, not {settings.api_version!r}"
+                f"judge.api_version: got {settings.api_version!r}, but google-generativeai supports v1beta only"
             )
         self._settings, self._key, self._sdk, self.ramp = settings, key, _sdk(), Ramp()
         self._configure()
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="gemini-legacy")
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
-        """See `wire.Chat`."""
+        """Send the request once. Raises ChatError."""
         if request.scores:
             raise Unsupported(
                 "google-generativeai has no typed decisions; set judge.sdk=google-genai, or another judge.mode"
@@ -69,7 +70,7 @@ class LegacyGeminiChat:
             return await loop.run_in_executor(self._threads, work)
 
     async def close(self) -> None:
-        """Close as in `wire.Chat`; threads that still wait for the server end with their timeout."""
+        """Close every connection; threads that still wait for the server end with their timeout."""
         ending = asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         await asyncio.wait([asyncio.create_task(ending)], timeout=_CLOSING_S)
         for model in self._models.values():
@@ -85,7 +86,7 @@ class LegacyGeminiChat:
         import requests
         from google.api_core import exceptions
 
-        _heard.response = None
+        _last_http.response = None
         system, user = split_system(request)
         try:
             reply = self._model(system).generate_content(
@@ -97,7 +98,7 @@ class LegacyGeminiChat:
         except exceptions.GoogleAPICallError as error:
             raise self._status_error(error) from None
         except requests.JSONDecodeError as error:
-            return self._kept(error)
+            return self._from_http(error)
         except requests.ConnectTimeout as error:
             raise NotConnected(f"the connection failed: {self._shown(error)}") from None
         except requests.Timeout:
@@ -105,18 +106,18 @@ class LegacyGeminiChat:
         except requests.RequestException as error:
             raise ConnectionLost(f"the connection failed: {self._shown(error)}") from None
         except Exception as error:
-            return self._kept(error)
+            return self._from_http(error)
         return read_reply(_as_json(reply), self._key)
 
-    def _kept(self, error: Exception) -> Answer:
+    def _from_http(self, error: Exception) -> Answer:
         """Return a reply that the SDK cannot parse, since it is billed. Raises ChatError if there is none."""
         from google.protobuf.json_format import ParseError
 
-        if (response := _heard.response) is not None and response.status_code == 200:
+        if (response := _last_http.response) is not None and response.status_code == 200:
             return read_reply(response.text, self._key)
         if isinstance(error, ParseError):
             raise NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}") from None
-        # Whatever else an SDK raises costs one verdict, not the run.
+        # An unknown error costs one verdict, not the run.
         raise Rejected(f"google-generativeai failed: {self._shown(error)}") from None
 
     def _model(self, system: str | None) -> Any:
@@ -124,31 +125,30 @@ class LegacyGeminiChat:
 
         if system not in self._models:
             model: Any = self._sdk.GenerativeModel(self._settings.model, system_instruction=system)
-            # As the SDK itself does at the first question. Its session also tells of replies it cannot read.
+            # As the SDK does at its first request. The hook keeps replies that the SDK cannot parse.
             model._client = client.get_default_generative_client()
-            model._client.transport._session.hooks["response"] = [_hear]
+            model._client.transport._session.hooks["response"] = [_keep_response]
             self._models[system] = model
         return self._models[system]
 
     def _status_error(self, error: Any) -> ChatError:
         message, response = self._key.redact(str(error.message)), error.response
         if error.code is None:
-            return Rejected(short(message))
+            return Rejected(shorten(message))
         text = getattr(response, "text", "") or str(error.details)
         return status_error(int(error.code), message, getattr(response, "headers", {}), self._key.redact(text))
 
     def _shown(self, error: Exception) -> str:
-        return short(self._key.redact(f"{type(error).__name__} {error}"))
+        return shorten(self._key.redact(f"{type(error).__name__} {error}"))
 
 
-def _hear(response: Any, **_: Any) -> None:
-    _heard.response = response
+def _keep_response(response: Any, **_: Any) -> None:
+    _last_http.response = response
 
 
 def _sdk() -> ModuleType:
     with warnings.catch_warnings():
-        # That the vendor ended it is said in the docs and was the user's choice; that it will also leave this
-        # Python behind some day is no news then.
+        # The user chose an SDK that the docs call discontinued; a warning would add nothing.
         for message in (r"\s*All support for the", r"You are using a Python version .*google\.api_core"):
             warnings.filterwarnings("ignore", message=message, category=FutureWarning)
         import google.generativeai
@@ -163,7 +163,7 @@ def _as_json(reply: Any) -> str:
     feedback = _plain(reply.prompt_feedback)
     if feedback.get("block_reason") in (None, "BLOCK_REASON_UNSPECIFIED"):
         feedback = {}
-    # The SDK writes 0 for what was not sent.
+    # The SDK sets counts that were not sent to 0.
     usage = (
         {name: count for name, count in _plain(reply.usage_metadata).items() if count} if reply.usage_metadata else None
     )

@@ -1,11 +1,11 @@
-"""Gemini through google-genai, on one HTTP backend whatever else is installed."""
+"""Gemini through google-genai, always on httpx2."""
 
 import json
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from dar_jax.chat import decisions
-from dar_jax.chat.connections import paced
+from dar_jax.chat.connections import out_of_files, paced
 from dar_jax.chat.failures import (
     ChatError,
     ConnectionLost,
@@ -15,12 +15,12 @@ from dar_jax.chat.failures import (
     Rejected,
     TooSlow,
     Unauthorized,
+    shorten,
+    status_error,
 )
 from dar_jax.chat.gemini import GeminiWire, generation_config, read_reply, safety_settings, split_system
 from dar_jax.chat.keys import Key
-from dar_jax.chat.open_files import out_of_files
 from dar_jax.chat.ramp import KEPT_S, Ramp
-from dar_jax.chat.status import short, status_error
 from dar_jax.chat.wire import Answer, Request
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ class GeminiChat:
         import httpx2
 
         self._settings, self._key, self.ramp = settings, key, Ramp()
-        # A client of our own: the SDK would take aiohttp wherever it is installed, with retries and exceptions
-        # of its own, and httpx2's default pool of 100 is too small for a large batch.
+        # The SDK would otherwise use aiohttp if installed, with its own retries and exceptions, and httpx2's default
+        # pool of 100 connections is too small for a large batch.
         limits = httpx2.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEPT_S
         )
         self._http = httpx2.AsyncClient(limits=limits, event_hooks={"request": [paced(self.ramp)]})
-        self._client = self._opened()
+        self._client = self._open_client()
 
-    def _opened(self) -> "genai.Client":
+    def _open_client(self) -> "genai.Client":
         from google import genai
         from google.genai import types
 
@@ -53,18 +53,18 @@ class GeminiChat:
             httpx_async_client=self._http,
             retry_options=types.HttpRetryOptions(attempts=1),
         )
-        # Said here, so that no environment variable turns the client to another service.
+        # Explicit, so that no environment variable redirects the client to another service.
         return genai.Client(vertexai=False, api_key=self._key.reveal(), http_options=options)
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
-        """See `wire.Chat`."""
+        """Send the request once. Raises ChatError."""
         version = self._key.version
         try:
             return await self._ask(request, timeout_s)
         except Unauthorized:
             if not self._key.renew(version):
                 raise
-            self._client = self._opened()
+            self._client = self._open_client()
             return await self._ask(request, timeout_s)
 
     async def _ask(self, request: Request, timeout_s: float) -> Answer:
@@ -79,9 +79,9 @@ class GeminiChat:
         try:
             return await call
         except (httpx2.RequestError, OSError) as error:
-            raise self._lost(error) from None
+            raise self._connection_error(error) from None
         except Exception as error:
-            raise self._typed(error) from None
+            raise self._error_of(error) from None
 
     async def _generate(self, request: Request, timeout_s: float) -> str:
         from google.genai import types
@@ -94,7 +94,7 @@ class GeminiChat:
                 "seed": request.seed,
                 "safety_settings": safety_settings(self._settings.safety),
                 "thinking_config": self._thinking(),
-                # The body as it came: the SDK's objects drop what they do not know.
+                # The unparsed body: the SDK's objects drop unknown fields.
                 "should_return_http_response": True,
                 "http_options": {"timeout": max(1, round(timeout_s * 1000))},
             }
@@ -106,14 +106,14 @@ class GeminiChat:
         create: Any = self._client.aio.decisions.with_raw_response.create
         reply = await create(
             model=self._settings.model,
-            input=decisions.asked_about(request),
+            input=decisions.data_of(request),
             questions=decisions.mapped(request.scores),
             timeout=timeout_s,
         )
         return str(await reply.text())
 
     async def close(self) -> None:
-        """See `wire.Chat`."""
+        """Close every connection."""
         await self._client.aio.aclose()
         self._client.close()
         await self._http.aclose()
@@ -122,34 +122,34 @@ class GeminiChat:
         budget = self._settings.thinking_budget
         return None if budget is None else {"thinking_budget": budget}
 
-    def _lost(self, error: Exception) -> ChatError:
+    def _connection_error(self, error: Exception) -> ChatError:
         import httpx2
 
         if out_of_files(error):
-            return OutOfFiles("no more files can be opened; raise the limit by ulimit -n, or lower judge.concurrency")
+            return OutOfFiles()
         if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
             return NotConnected(f"the connection failed: {self._shown(error)}")
         if isinstance(error, httpx2.TimeoutException):
             return TooSlow("the server did not answer in time")
         return ConnectionLost(f"the connection failed: {self._shown(error)}")
 
-    def _typed(self, error: Exception) -> ChatError:
+    def _error_of(self, error: Exception) -> ChatError:
         """Return the ChatError of an SDK exception; those of decisions are private and known by their attributes."""
         import httpx2
 
         if isinstance(below := error.__cause__, (httpx2.RequestError, OSError)):
-            return self._lost(below)
+            return self._connection_error(below)
         code = getattr(error, "code", None) or getattr(error, "status_code", None) or 0
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         if isinstance(code, int) and 400 <= code < 600:
             message = self._key.redact(str(getattr(error, "message", None) or error))
-            told = getattr(error, "details", None) or getattr(error, "body", None)
-            details = told if isinstance(told, str) else json.dumps(told, default=str)
+            body = getattr(error, "details", None) or getattr(error, "body", None)
+            details = body if isinstance(body, str) else json.dumps(body, default=str)
             return status_error(code, message, headers, self._key.redact(details))
         if code == 200:
             return NotAnAnswer(f"HTTP 200, but no Gemini answer: {self._shown(error)}")
-        # Whatever else an SDK raises costs one verdict, not the run.
+        # An unknown error costs one verdict, not the run.
         return Rejected(f"google-genai failed: {self._shown(error)}")
 
     def _shown(self, error: Exception) -> str:
-        return short(self._key.redact(f"{type(error).__name__} {error}"))
+        return shorten(self._key.redact(f"{type(error).__name__} {error}"))

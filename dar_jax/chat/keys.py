@@ -1,29 +1,28 @@
-"""API keys and secret headers: where they are read from, and types that never print them."""
+"""API keys and secret headers: reading them, sending them, and removing them from every text that comes back."""
 
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from urllib.parse import quote
 
-from pydantic import BeforeValidator
-
-from dar_jax.chat.redaction import HIDDEN, Redaction
 from dar_jax.errors import SettingError
-from dar_jax.settings.fields import File, Name
 
 NO_KEY = "none"
-# A shorter value of a header is no secret, and might be a word of an answer.
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HIDDEN = "***"
+# A shorter header value is not a secret, and could be a word of an answer.
 _SHORTEST = 8
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_PREFIXED = re.compile(r"(sk|pk|gsk|hf|xai|nvapi|AIza|eyJ)[-_A-Za-z0-9]{8}")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Some servers repeat the first characters of a key in their errors.
+_PREFIX = 12
+# JSON may write a backslash before these; a backslash itself becomes two or more.
+_ESCAPED = frozenset('"/\\')
 
 
 class Key:
     """An API key. `str`, `repr` and formats show `***`; pickling is refused; `reveal` is for the SDK only.
 
-    `file` is where it was read from, if it was: `renew` reads it again.
+    `file` is the file it was read from, which `renew` reads again, or None.
     """
 
     __slots__ = ("_file", "_value", "redact", "version")
@@ -46,7 +45,7 @@ class Key:
         try:
             value = _from_file(self._file)
         except SettingError:
-            # Being written at this moment: the server's refusal of the old key is the better reason.
+            # The file may be incomplete at this moment: the server's refusal is the better error.
             return False
         if value == self._value:
             return False
@@ -55,16 +54,16 @@ class Key:
         return True
 
     def __repr__(self) -> str:
-        return HIDDEN
+        return _HIDDEN
 
     def __reduce__(self) -> str:
-        raise TypeError("an API key is not written anywhere")
+        raise TypeError("an API key cannot be pickled or copied")
 
 
 class Credentials:
     """The key and secret headers of one server; their values are never printed.
 
-    `headers_env` maps names of headers to environment variables; `headers_file` holds lines `name: value`. `beside`
+    `headers_env` maps names of headers to environment variables; `headers_file` has lines `name: value`. `sdk_values`
     are values that the SDK adds to requests; they are redacted too. Raises SettingError if a source is empty.
     """
 
@@ -73,12 +72,12 @@ class Credentials:
         key: Key,
         headers_env: Mapping[str, str] | None = None,
         headers_file: Path | None = None,
-        beside: Iterable[str] = (),
+        sdk_values: Iterable[str] = (),
     ) -> None:
         self.key, self._env, self._file = key, dict(headers_env or {}), headers_file
         self._changes = 0
-        self._said = [value for value in beside if len(value) >= _SHORTEST]
-        self._headers = self._found()
+        self._secrets = [value for value in sdk_values if len(value) >= _SHORTEST]
+        self._headers = self._read_headers()
         self._redact = self._redaction()
 
     def headers(self) -> dict[str, str]:
@@ -100,89 +99,97 @@ class Credentials:
             return True
         self.key.renew(self.key.version)
         try:
-            found = self._found()
+            headers = self._read_headers()
         except SettingError:
-            found = self._headers
-        self._changes += found != self._headers
-        self._headers = found
+            headers = self._headers
+        self._changes += headers != self._headers
+        self._headers = headers
         self._redact = self._redaction()
         return self.version != version
 
     def __repr__(self) -> str:
-        return HIDDEN
+        return _HIDDEN
 
     def __reduce__(self) -> str:
-        raise TypeError("credentials are not written anywhere")
+        raise TypeError("credentials cannot be pickled or copied")
 
-    def _found(self) -> dict[str, str]:
+    def _read_headers(self) -> dict[str, str]:
         of_env = {name: _from_variable(f"headers_env.{name}", variable) for name, variable in self._env.items()}
         return (_headers_of(self._file) if self._file else {}) | of_env
 
-    def _redaction(self) -> Redaction:
-        self._said += [value for value in self._headers.values() if len(value) >= _SHORTEST]
-        # "Bearer TOKEN" is said back as the token alone.
-        return Redaction([part for value in self._said for part in (value, *value.split()) if len(part) >= _SHORTEST])
+    def _redaction(self) -> "Redaction":
+        self._secrets += [value for value in self._headers.values() if len(value) >= _SHORTEST]
+        # A server may repeat only TOKEN of "Bearer TOKEN".
+        parts = [part for value in self._secrets for part in (value, *value.split())]
+        return Redaction([part for part in parts if len(part) >= _SHORTEST])
+
+
+class Redaction:
+    """Replaces secrets, and prefixes of 12 characters or more, by `***`: as they are, or as a URL or (nested) JSON
+    writes them.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = [_Secret(secret) for secret in dict.fromkeys(secrets) if secret]
+
+    def __call__(self, text: str) -> str:
+        """Return the text without the secrets."""
+        for secret in self._secrets:
+            if any(sign in text for sign in secret.signs):
+                text = secret.redact(text)
+        return text
+
+
+class _Secret:
+    def __init__(self, value: str) -> None:
+        self._head = re.compile("".join(map(_spelling, value[:_PREFIX])))
+        self._tail = [re.compile(_spelling(character)) for character in value[_PREFIX:]]
+        # Every text with the secret contains one of these, so that most texts need no regex search.
+        special = {character for character in value[:_PREFIX] if quote(character, safe="") != character}
+        percent = {form for each in special for form in (f"%{ord(each):02X}", f"%{ord(each):02x}")}
+        escaped = {f"\\{character}" for character in special & _ESCAPED}
+        self.signs = (value[:_PREFIX], "\\u00", *sorted(percent | escaped))
+
+    def redact(self, text: str) -> str:
+        kept, at = [], 0
+        while found := self._head.search(text, at):
+            kept.append(text[at : found.start()])
+            at = self._end(text, found.end())
+        return _HIDDEN.join([*kept, text[at:]])
+
+    def _end(self, text: str, at: int) -> int:
+        for spelling in self._tail:
+            found = spelling.match(text, at)
+            if found is None:
+                break
+            at = found.end()
+        return at
+
+
+def _spelling(character: str) -> str:
+    """Return a pattern of a character, plain or escaped."""
+    forms = [re.escape(character), rf"\\+u(?i:{ord(character):04x})", f"%(?i:{ord(character):02x})"]
+    if character in _ESCAPED:
+        forms.insert(0, r"\\+" if character == "\\" else rf"\\+{re.escape(character)}")
+    return f"(?:{'|'.join(forms)})"
 
 
 def find_key(file: Path | None, variable: str | None) -> Key:
-    """Read a key from a file, else from an environment variable; with neither named, no key at all.
+    """Read a key from a file, else from an environment variable; return an empty key if both are None.
 
-    Raises SettingError if the named source is empty.
+    Raises SettingError if the source is empty.
     """
     if file is not None:
         return Key(_from_file(file), file)
     return Key("" if variable is None else _from_variable("api_key_env", variable))
 
 
-def looks_like_key(text: str) -> bool:
-    """Return whether a text looks like a key rather than like the name of a variable or a file."""
-    lower, upper, digit = (re.search(pattern, text) is not None for pattern in ("[a-z]", "[A-Z]", "[0-9]"))
-    mixed = lower and upper and digit and len(text) >= 16
-    unbroken = digit and len(text) >= 20 and not re.search(r"[_./\\ ]", text)
-    return mixed or unbroken or (digit and _PREFIXED.match(text) is not None) or text.startswith("sk-")
-
-
-def _variable(given: Any) -> Any:
-    if given is None or (isinstance(given, str) and _NAME.fullmatch(given) and not looks_like_key(given)):
-        return given
-    raise ValueError(
-        "what was given is no name of an environment variable (letters, digits and _) and is not shown, as it may be a"
-        " key; export it, such as MY_KEY=..., and state the name: MY_KEY"
-    )
-
-
-def _file(given: Any) -> Any:
-    text = str(given)
-    if given is not None and looks_like_key(text) and "/" not in text and not Path(text).expanduser().exists():
-        raise ValueError(
-            "what was given looks like a key, not like a file, and is not shown; write the key into a file and state"
-            " the file's path"
-        )
-    return given
-
-
-def _headers(given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        raise ValueError("expected names of headers and of environment variables, such as {api-key: AZURE_KEY}")
-    for name, variable in given.items():
-        if not isinstance(name, str) or not _HEADER.fullmatch(name) or _PREFIXED.match(name):
-            raise ValueError("what was given as a header's name is none and is not shown, as it may be a key")
-        _variable(variable or "")
-    return given
-
-
-# The types of the settings that name where a secret is: none of them shows what it was given.
-VariableName = Annotated[Name | None, BeforeValidator(_variable)]
-SecretFile = Annotated[File | None, BeforeValidator(_file)]
-HeaderVariables = Annotated[dict[str, str], BeforeValidator(_headers)]
-
-
 def _from_variable(setting: str, variable: str) -> str:
     value = os.environ.get(variable, "").strip()
     if not value:
-        way_out = "name a file that holds the key: judge.api_key_file=PATH"
+        way_out = "set judge.api_key_file to a file with the key"
         if setting != "api_key_env":
-            way_out = "write the header into a file: judge.headers_file=PATH"
+            way_out = "set judge.headers_file to a file with the header"
         raise SettingError(
             f"judge.{setting}: the environment variable {variable} is not set; export {variable}=..., or {way_out}"
         )
@@ -193,11 +200,11 @@ def _from_file(file: Path, setting: str = "api_key_file") -> str:
     try:
         value = file.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingError(f"judge.{setting}: cannot read {file} ({reason}); it must be a text file") from None
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise SettingError(f"judge.{setting}: cannot read {file} ({reason}); expected a text file") from None
     if not value:
         content = "the key and nothing else" if setting == "api_key_file" else "lines `name: value`"
-        raise SettingError(f"judge.{setting}: {file} is empty; it must hold {content}")
+        raise SettingError(f"judge.{setting}: {file} is empty; expected {content}")
     return value
 
 
@@ -207,7 +214,9 @@ def _headers_of(file: Path) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not line.strip() or line.startswith("#"):
             continue
-        if not colon or not _HEADER.fullmatch(name.strip()) or not value.strip():
-            raise SettingError(f"judge.headers_file: {file}, line {number}: expected `name: value`; it is not shown")
+        if not colon or not HEADER_NAME.fullmatch(name.strip()) or not value.strip():
+            raise SettingError(
+                f"judge.headers_file: {file}, line {number}: expected `name: value`; the line is not shown"
+            )
         headers[name.strip()] = value.strip()
     return headers

@@ -1,7 +1,6 @@
-"""OpenAI's Batch API: a file of chat completions, answered within a day, for half the price.
+"""OpenAI's Batch API, through the openai SDK: a file of chat completions, answered within a day at half the price.
 
-Through the openai SDK. Rows of the answer come in any order, and some may not come at all: each has the name that its
-question was given.
+Result rows come in any order, and some may be missing: each has the name of its question.
 """
 
 import json
@@ -12,57 +11,64 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import pydantic
 from pydantic import TypeAdapter
 
-from dar_jax.chat.failures import Blocked, ChatError, ConnectionLost, Rejected, TooSlow
-from dar_jax.chat.openai import VENDOR_URL, OpenAIWire, chat_body
-from dar_jax.chat.openai_client import open_client
+from dar_jax.chat.failures import (
+    Blocked,
+    ChatError,
+    ConnectionLost,
+    Rejected,
+    TooSlow,
+    filter_code,
+    shorten,
+    status_error,
+)
+from dar_jax.chat.openai import OpenAIWire, chat_body, open_client
 from dar_jax.chat.openai_reply import blocked_answer, read_reply
-from dar_jax.chat.status import filter_code, short, status_error
 from dar_jax.chat.wire import Answer, Request
 
 if TYPE_CHECKING:
     from openai.types import Batch
 
 Result = TypeVar("Result")
-# What OpenAI takes in one batch (November 2026), with room to spare.
+# A little below OpenAI's limits for one batch (November 2026).
 MOST_REQUESTS, MOST_BYTES = 50_000, 190 * 2**20
 _PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _OVER = frozenset({"completed", "failed", "expired", "cancelled"})
-# Where our own mark of a batch lies in its metadata.
+# The metadata field with our mark of a batch.
 _MARK = "dar_jax"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a batch is: `status` is the server's word; `told` is why it failed, where it did."""
+    """The progress of a batch: `status` is the server's word, `error` why the batch failed, if it did."""
 
     status: str
     done: int
     total: int
     files: tuple[str, ...]
-    told: str = ""
+    error: str = ""
 
     @property
     def over(self) -> bool:
-        """Whether no more answers come."""
+        """Whether the batch has ended, with or without success."""
         return self.status in _OVER
 
 
 class OpenAIBatches:
-    """The batches of one account. All methods raise ChatError; none tries again."""
+    """The batches of one account. All methods raise ChatError; none retries."""
 
     def __init__(self, settings: OpenAIWire) -> None:
-        self._settings, self._key = settings, settings.credentials()
-        self._client = open_client(settings.base_url, VENDOR_URL, self._key)
+        self._settings, self._credentials = settings, settings.credentials()
+        self._client = open_client(settings.base_url, self._credentials)
 
     def line(self, name: str, request: Request) -> bytes:
-        """Write a question as a row of a batch's file."""
+        """Return a request as a row of a batch's file."""
         row = {"custom_id": name, "method": "POST", "url": _PATH, "body": chat_body(self._settings, request)}
         return json.dumps(row).encode() + b"\n"
 
     async def submit(self, content: bytes, mark: str) -> str:
-        """Begin a batch of these rows, marked so that `find` knows it again; return its id."""
-        file = await self._tried(self._client.files.create(file=("questions.jsonl", content), purpose="batch"))
-        batch = await self._tried(
+        """Start a batch of these rows and return its id; `find` finds it by its mark."""
+        file = await self._call(self._client.files.create(file=("questions.jsonl", content), purpose="batch"))
+        batch = await self._call(
             self._client.batches.create(
                 input_file_id=file.id, endpoint=_PATH, completion_window="24h", metadata={_MARK: mark}
             )
@@ -70,38 +76,38 @@ class OpenAIBatches:
         return batch.id
 
     async def find(self, mark: str) -> str | None:
-        """Look a batch up by its mark."""
-        page = await self._tried(self._client.batches.list(limit=100))
+        """Return the id of the batch with this mark, or None."""
+        page = await self._call(self._client.batches.list(limit=100))
         while True:
             for batch in page.data:
                 if (batch.metadata or {}).get(_MARK) == mark:
                     return batch.id
             if not page.has_next_page():
                 return None
-            page = await self._tried(page.get_next_page())
+            page = await self._call(page.get_next_page())
 
     async def progress(self, batch: str) -> Progress:
-        """Ask how far it is."""
-        return _progress(await self._tried(self._client.batches.retrieve(batch)))
+        """Return the progress of a batch."""
+        return _progress(await self._call(self._client.batches.retrieve(batch)))
 
     async def rows(self, file: str) -> AsyncIterator[tuple[str, Answer | str]]:
-        """Read a file of answers: under each question's name the answer, or why there is none."""
-        content = await self._tried(self._client.files.content(file))
-        for line in self._key.redact(content.content.decode("utf-8", "replace")).split("\n"):
+        """Yield the rows of a result file: the name of each question, and its answer or the reason it has none."""
+        content = await self._call(self._client.files.content(file))
+        for line in self._credentials.redact(content.content.decode("utf-8", "replace")).split("\n"):
             if line.strip():
-                yield _row(line)
+                yield read_row(line)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.close()
 
-    async def _tried(self, call: Awaitable[Result]) -> Result:
+    async def _call(self, call: Awaitable[Result]) -> Result:
         import openai
 
         try:
             return await call
         except openai.APIStatusError as error:
-            message, body = self._key.redact(error.message), self._key.redact(str(error.body))
+            message, body = self._credentials.redact(error.message), self._credentials.redact(str(error.body))
             raise status_error(error.status_code, message, error.response.headers, body) from None
         except openai.APITimeoutError:
             raise TooSlow("the server did not answer in time") from None
@@ -111,18 +117,18 @@ class OpenAIBatches:
             raise Rejected(f"the openai SDK failed: {self._shown(error)}") from None
 
     def _shown(self, error: BaseException) -> str:
-        return short(self._key.redact(f"{type(error).__name__} {error}"))
+        return shorten(self._credentials.redact(f"{type(error).__name__} {error}"))
 
 
 def _progress(batch: "Batch") -> Progress:
-    counts, told = batch.request_counts, (batch.errors and batch.errors.data) or []
+    counts, errors = batch.request_counts, (batch.errors and batch.errors.data) or []
     files = (batch.output_file_id, batch.error_file_id)
     return Progress(
         status=batch.status,
         done=counts.completed + counts.failed if counts else 0,
         total=counts.total if counts else 0,
         files=tuple(file for file in files if file),
-        told=short("; ".join(str(each.message) for each in told)),
+        error=shorten("; ".join(str(each.message) for each in errors)),
     )
 
 
@@ -142,31 +148,32 @@ class _ResultLine:
 _ROW = TypeAdapter(_ResultLine)
 
 
-def _row(line: str) -> tuple[str, Answer | str]:
+def read_row(line: str) -> tuple[str, Answer | str]:
+    """Parse a row of a result file: the name of its question, and the answer or the reason it has none."""
     try:
         row = _ROW.validate_json(line)
     except pydantic.ValidationError:
-        return "", f"not a row of answers: {short(line)!r}"
+        return "", f"not a result row: {shorten(line)!r}"
     if row.response is None:
-        return row.custom_id, _told(row.error) or "neither an answer nor an error"
-    return row.custom_id, _read(row.response)
+        return row.custom_id, _message(row.error) or "neither an answer nor an error"
+    return row.custom_id, _read_response(row.response)
 
 
-def _read(response: _Response) -> Answer | str:
+def _read_response(response: _Response) -> Answer | str:
     body = response.body if isinstance(response.body, str) else json.dumps(response.body)
     try:
         if str(response.status_code) == "200":
             return read_reply(body)
         inner = response.body if isinstance(response.body, dict) else {}
-        told = f"HTTP {response.status_code}: {_told(inner.get('error')) or 'no reason given'}"
+        message = f"HTTP {response.status_code}: {_message(inner.get('error')) or 'no reason given'}"
         if code := filter_code(body):
-            return blocked_answer(Blocked(f"{code}: {told}", body))
-        return told
+            return blocked_answer(Blocked(f"{code}: {message}", body))
+        return message
     except ChatError as error:
         return str(error)
 
 
-def _told(error: Any) -> str:
+def _message(error: Any) -> str:
     if not isinstance(error, Mapping):
         return ""
-    return short(": ".join(str(error[name]) for name in ("code", "message") if error.get(name)))
+    return shorten(": ".join(str(error[name]) for name in ("code", "message") if error.get(name)))

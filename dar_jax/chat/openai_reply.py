@@ -1,7 +1,7 @@
-"""The reply of a chat completion: read whole, or kept as an answer that says which field could not be read.
+"""Parse the reply of a chat completion. A completion that cannot be parsed is an answer that names the wrong field.
 
-Read by a model of our own, not by the SDK's: the SDK returns a page of HTML as a plain string, and objects with fields
-missing as if they were whole. What is JSON of a completion is billed, so it is an answer whether it can be read or not.
+The SDK's models are not used: they return an HTML page as a string, and accept objects with missing fields. The JSON of
+a completion is billed, so it is an answer whether it can be parsed or not.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,9 @@ from typing import Any
 import pydantic
 from pydantic import TypeAdapter
 
-from dar_jax.chat import usage
-from dar_jax.chat.failures import Blocked, NotAnAnswer
-from dar_jax.chat.json_body import Misfit, read_by
-from dar_jax.chat.status import short
-from dar_jax.chat.wire import Alternative, Answer, AnswerChoice, Finish, alternative, answer_token
+from dar_jax.chat.failures import Blocked, NotAnAnswer, shorten
+from dar_jax.chat.reply import Misfit, alternative, answer_token, build_answer, completion_usage, parse_reply
+from dar_jax.chat.wire import Alternative, Answer, AnswerChoice, Finish
 
 _FINISH: Mapping[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "blocked"}
 
@@ -63,40 +61,21 @@ _REPLY = TypeAdapter(_Reply)
 
 
 def read_reply(body: str) -> Answer:
-    """Return the answer in the body of a chat completion. Raises NotAnAnswer where it is none, billed or not."""
-    reply = read_by(_REPLY, body, "choices")
+    """Return the answer in the body of a chat completion. Raises NotAnAnswer if the body is not a completion."""
+    reply = parse_reply(_REPLY, body, "choices")
     if isinstance(reply, Misfit):
-        return _unreadable(reply, body)
+        if not _is_completion(reply.found):
+            raise _not_completion(body)
+        billed = completion_usage(reply.found.get("usage"))
+        return build_answer(body, billed, reply.found.get("model"), unreadable=reply.fault)
     if reply.error and not (reply.choices or reply.usage):
-        raise _no_completion(body)
-    used = usage.of_completion(reply.usage)
-    return Answer(
-        choices=tuple(_choice(choice) for choice in reply.choices),
-        served_model=_name(reply.model),
-        usage=used.usage,
-        remark=used.remark,
-        raw=body,
-    )
+        raise _not_completion(body)
+    return build_answer(body, completion_usage(reply.usage), reply.model, map(_choice, reply.choices))
 
 
-def blocked_answer(stopped: Blocked) -> Answer:
-    """Return the answer of a server whose filter refuses the request itself."""
-    return Answer(choices=(), served_model="", blocked=str(stopped), raw=stopped.body)
-
-
-def _unreadable(reply: Misfit, body: str) -> Answer:
-    """Return a completion that cannot be read as an answer: it is billed. Raises NotAnAnswer where it is none."""
-    if not _is_completion(reply.found):
-        raise _no_completion(body)
-    used = usage.of_completion(reply.found.get("usage"))
-    return Answer(
-        choices=(),
-        served_model=_name(reply.found.get("model")),
-        usage=used.usage,
-        remark=used.remark,
-        unreadable=reply.fault,
-        raw=body,
-    )
+def blocked_answer(error: Blocked) -> Answer:
+    """Return the answer of a server whose content filter refused the request itself."""
+    return Answer(choices=(), served_model="", blocked=str(error), raw=error.body)
 
 
 def _is_completion(found: Mapping[str, Any]) -> bool:
@@ -105,12 +84,8 @@ def _is_completion(found: Mapping[str, Any]) -> bool:
     return found.get("choices") is not None or found.get("usage") is not None
 
 
-def _no_completion(body: str) -> NotAnAnswer:
-    return NotAnAnswer(f"HTTP 200, but no chat completion: {short(body)!r}")
-
-
-def _name(model: object) -> str:
-    return model if isinstance(model, str) else ""
+def _not_completion(body: str) -> NotAnAnswer:
+    return NotAnAnswer(f"HTTP 200, but no chat completion: {shorten(body)!r}")
 
 
 def _choice(choice: _Choice) -> AnswerChoice:
@@ -126,7 +101,7 @@ def _choice(choice: _Choice) -> AnswerChoice:
 
 
 def _text(content: str | list[_Part] | None) -> str | None:
-    # Reasoning models may send blocks; the first need not be text.
+    # Reasoning models may send blocks, of which the first may be thinking.
     if isinstance(content, list):
         return "".join(part.text or "" for part in content if part.type == "text")
     return content

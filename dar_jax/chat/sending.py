@@ -10,12 +10,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from dar_jax.chat.connections import open_session, proxy_of, timeout
-from dar_jax.chat.failures import ChatError, ConnectionLost, NotConnected, OutOfFiles, Rejected, TooSlow, Unauthorized
+from dar_jax.chat.connections import open_session, out_of_files, proxy_of, timeout
+from dar_jax.chat.failures import (
+    ChatError,
+    ConnectionLost,
+    NotConnected,
+    OutOfFiles,
+    Rejected,
+    TooSlow,
+    Unauthorized,
+    redirect_error,
+    shorten,
+    status_error,
+)
 from dar_jax.chat.keys import Credentials
-from dar_jax.chat.open_files import out_of_files
 from dar_jax.chat.ramp import CONNECT_S, Ramp
-from dar_jax.chat.status import redirected, short, status_error
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,8 +41,8 @@ class Sender:
         self.ramp = Ramp()
         self._base_url, self._credentials = base_url.rstrip("/"), credentials
         self._common = dict(headers)
-        self._headers = self._merged()
-        # httpx's choice of certificates, as in the SDK: also where the system has none.
+        self._headers = self._merge_headers()
+        # httpx's certificates, as in the SDK: the system may have none.
         self._tls = httpx2.create_ssl_context() if base_url.startswith("https:") else None
         self._proxy = proxy_of(self._base_url)
         self._session: aiohttp.ClientSession | None = None
@@ -41,24 +50,24 @@ class Sender:
     async def post(self, path: str, body: Mapping[str, Any], timeout_s: float) -> str:
         """Send a body to a path below the base URL, or to a URL; return the redacted response.
 
-        If the server refuses a key and its file has another one by now, that is tried. Raises ChatError.
+        If the server refuses the key, its file is read again and a changed key is tried once. Raises ChatError.
         """
         url = path if "://" in path else f"{self._base_url}{path}"
         version = self._credentials.version
         try:
-            return await self._sent(url, body, timeout_s)
+            return await self._send(url, body, timeout_s)
         except Unauthorized:
             if not self._credentials.renew(version):
                 raise
-            self._headers = self._merged()
-            return await self._sent(url, body, timeout_s)
+            self._headers = self._merge_headers()
+            return await self._send(url, body, timeout_s)
 
     async def close(self) -> None:
         """Close every connection."""
         if self._session is not None:
             await self._session.close()
 
-    async def _sent(self, url: str, body: Mapping[str, Any], timeout_s: float) -> str:
+    async def _send(self, url: str, body: Mapping[str, Any], timeout_s: float) -> str:
         import aiohttp
 
         try:
@@ -68,17 +77,17 @@ class Sender:
                     text = (await reply.read()).decode("utf-8", "replace")
                 if reply.status < 300:
                     return self._credentials.redact(text)
-                if (kept := _same_server(url, reply)) is None:
-                    raise self._refused(reply, text)
-                url = kept
+                if (target := _redirect_target(url, reply)) is None:
+                    raise self._error_of(reply, text)
+                url = target
         except ChatError:
             raise
         except (aiohttp.ClientError, OSError) as error:
-            raise self._lost(error) from None
+            raise self._connection_error(error) from None
         except Exception as error:
-            # Whatever else goes wrong below costs one verdict, not the run.
+            # An unknown error costs one verdict, not the run.
             raise Rejected(f"the request could not be sent: {self._shown(error)}") from None
-        raise Rejected(f"the server redirects {_MOST_REDIRECTS} times; set judge.base_url to where that leads")
+        raise Rejected(f"the server redirects {_MOST_REDIRECTS} times; set judge.base_url to the final address")
 
     def _request(self, url: str, content: bytes, timeout_s: float) -> Any:
         if self._session is None:
@@ -88,12 +97,12 @@ class Sender:
             data=content,
             headers=self._headers,
             timeout=timeout(timeout_s),
-            # A redirect to another server would carry the headers there; one of status 302 turns POST into GET.
+            # A redirect would send the headers to another server, and status 302 turns POST into GET.
             allow_redirects=False,
             **self._proxy,
         )
 
-    def _merged(self) -> dict[str, str]:
+    def _merge_headers(self) -> dict[str, str]:
         """Return the merged headers; later ones replace earlier ones, ignoring case."""
         merged: dict[str, str] = {}
         authorization = {"Authorization": f"Bearer {self._credentials.key.reveal()}"}
@@ -102,11 +111,11 @@ class Sender:
             merged = {name: value for name, value in merged.items() if name.lower() not in names} | headers
         return merged
 
-    def _lost(self, error: Exception) -> ChatError:
+    def _connection_error(self, error: Exception) -> ChatError:
         import aiohttp
 
         if out_of_files(error):
-            return OutOfFiles("no more files can be opened; raise the limit by ulimit -n, or lower judge.concurrency")
+            return OutOfFiles()
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return NotConnected(f"the connection failed: no connection within {CONNECT_S:g} s")
         if isinstance(error, TimeoutError):
@@ -116,27 +125,27 @@ class Sender:
         kind = NotConnected if isinstance(error, aiohttp.ClientConnectorError) else ConnectionLost
         return kind(f"the connection failed: {self._shown(error)}")
 
-    def _refused(self, reply: "aiohttp.ClientResponse", text: str) -> ChatError:
-        """Return the server's error message, or its whole body."""
+    def _error_of(self, reply: "aiohttp.ClientResponse", text: str) -> ChatError:
+        """Build the error of a response that is not a success, with the server's message or else its whole body."""
         if 300 <= reply.status < 400:
-            return redirected(reply.status, self._credentials.redact(reply.headers.get("location", "")))
+            return redirect_error(reply.status, self._credentials.redact(reply.headers.get("location", "")))
         try:
             body = json.loads(text)
         except ValueError:
             body = None
         inner = body.get("error", body) if isinstance(body, dict) else None
-        told = inner.get("message") if isinstance(inner, dict) else None
-        # What was decoded is looked through too: a key may be written with escapes in the body.
-        message = self._credentials.redact(str(told or text or reply.reason))
+        decoded = inner.get("message") if isinstance(inner, dict) else None
+        # Redacted after decoding too: the body may escape characters of a key.
+        message = self._credentials.redact(str(decoded or text or reply.reason))
         details = self._credentials.redact(text)
         return status_error(reply.status, message, reply.headers, details, address_hint(reply.status, self._base_url))
 
     def _shown(self, error: BaseException) -> str:
-        return short(self._credentials.redact(f"{type(error).__name__} {error}"))
+        return shorten(self._credentials.redact(f"{type(error).__name__} {error}"))
 
 
 def address_hint(status: int, base_url: str) -> str:
-    """Return what may be wrong with a base URL if the server does not know a path."""
+    """Return what may be wrong with a base URL if the server does not know the path."""
     if status not in (404, 405):
         return ""
     if (path := urlsplit(base_url).path).endswith("/completions"):
@@ -144,8 +153,8 @@ def address_hint(status: int, base_url: str) -> str:
     return "" if re.search(r"/v\d", path) else f"judge.base_url ends in /v1 at most servers: {base_url}/v1"
 
 
-def _same_server(url: str, reply: "aiohttp.ClientResponse") -> str | None:
-    """Return the target of a redirect that keeps POST and the server, else None."""
+def _redirect_target(url: str, reply: "aiohttp.ClientResponse") -> str | None:
+    """Return the target of a redirect that keeps both the POST method and the server, else None."""
     target = urljoin(url, reply.headers.get("location", ""))
     same = urlsplit(target)[:2] == urlsplit(url)[:2]
     return target if reply.status in (307, 308) and same and target != url else None

@@ -1,7 +1,10 @@
-"""The request and the answer of every wire."""
+"""The request and the answer of every wire.
 
-import re
-from collections.abc import Mapping, Sequence
+Typed decisions are an optional part, which few servers support: `Level`, `Score`, `Request.scores` and
+`AnswerChoice.probabilities` belong to them, `decisions.py` sends them, and everything else works without.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -14,13 +17,9 @@ from dar_jax.records import Message, Usage
 Finish = Literal["stop", "length", "refusal", "blocked", "unknown"]
 
 LOWEST_LOGPROB = -9999.0
-# How far above 0 the logarithm of a probability of 1 may come out.
-_ROUNDING = 1e-3
-# White space around a digit, also as some tokenizers mark it in their tokens.
+# White space around a digit, also as tokenizers write it (byte-level BPE, SentencePiece).
 BLANK = " \t\r\n\u0120\u2581\u010a"
-# Tokens that end a turn: <|im_end|>, </s>, <end_of_turn>, [EOS] and their like; not </think>, which ends no reply.
-_END = re.compile(r"<(?!/?(?:think|reason|channel))[^<>\s]*>|\[(?:EOS|PAD|SEP)\]")
-# The one property of the JSON object that an answer comes in where a server closes answers by a schema.
+# The only property of the JSON object that a server returns if a schema restricts the answer.
 SCORE = "score"
 
 
@@ -69,7 +68,7 @@ class Request:
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as JSON values, without unset fields."""
-        # By hand: `asdict` copies deeply, and costs more than the rest of a judgement.
+        # `asdict` copies deeply and would take more time than the rest of a judgement.
         plain: dict[str, Any] = {name: value for name, value in vars(self).items() if value or name not in _LATER}
         plain["messages"] = [{"role": message.role, "content": message.content} for message in self.messages]
         return plain | ({"scores": [asdict(score) for score in self.scores]} if self.scores else {})
@@ -82,7 +81,7 @@ class Request:
         return plain
 
 
-# Fields that came after ledgers had been written: left out of a key where they say nothing.
+# Left out of ledger keys if unset, so that ledgers from before these fields existed stay valid.
 _LATER = frozenset({"scores", "prose"})
 
 
@@ -98,10 +97,10 @@ class Alternative:
 class AnswerChoice:
     """One of the n texts of an answer.
 
-    `finish_name` is the server's own word for `finish`. `top` holds the alternatives of the token that is the text,
-    None where the server sent no log-probabilities, empty where it sent those of other tokens. `index` says which of
-    the n it is, None where the server did not say. `probabilities` are those of a score's levels, in the order asked;
-    they sum to what the model gave to the levels at all.
+    `finish_name` is the server's own word for `finish`. `top` are the alternatives of the token that is the text: None
+    if the server sent no log-probabilities, empty if it sent those of other tokens. `index` is its position among the
+    n, None if not reported. `probabilities` are those of a score's levels, in the order of the request; they sum to the
+    total probability of the levels.
     """
 
     text: str | None
@@ -116,9 +115,8 @@ class AnswerChoice:
 class Answer:
     """A billed answer; for typed decisions a choice for each score, in their order.
 
-    `usage` is None where the server reported none that can be true, `remark` is what is odd about it. `unreadable` is
-    the field that kept a reply from being read; such an answer has no choices, and is paid for all the same. `raw` is
-    the reply itself.
+    `usage` is None if the server reported none or an impossible one; `remark` describes odd counts. `unreadable` is the
+    field that could not be parsed; such an answer has no choices, but is billed. `raw` is the reply itself.
     """
 
     choices: tuple[AnswerChoice, ...]
@@ -143,7 +141,7 @@ _ANSWER = TypeAdapter(Answer)
 
 
 class Chat(Protocol):
-    """An open wire. Used from one event loop only. `ramp` is how its connections are opened."""
+    """An open wire, used from one event loop only. `ramp` limits the connections being opened."""
 
     ramp: Ramp
 
@@ -174,34 +172,9 @@ class WireSettings(Protocol):
         ...
 
     def connect(self, connections: int) -> Chat:
-        """Open the wire for `concurrency` requests at once."""
+        """Open the wire for `connections` requests at once."""
         ...
 
     def identity(self) -> Mapping[str, object]:
         """Everything but the request that determines the answer; JSON, without secrets."""
         ...
-
-
-def answer_token(
-    tokens: Sequence[tuple[Alternative, Sequence[Alternative]]], text: str | None
-) -> tuple[Alternative, ...] | None:
-    """Return the alternatives of the token that is the reply's text, the chosen one among them.
-
-    Each item is a position: the token chosen there, and the server's top alternatives. Servers list the thinking
-    before the reply, or in its place: only the last token counts, but for white space and end tokens, and only where
-    it is the whole text. Returns an empty tuple where it is not, None without positions.
-    """
-    for chosen, top in reversed(tokens):
-        token = chosen.token.strip(BLANK)
-        if token and token == (text or "").strip(BLANK):
-            return tuple(top) if chosen.token in {each.token for each in top} else (*top, chosen)
-        if token and not _END.fullmatch(chosen.token.strip()):
-            break
-    return () if tokens else None
-
-
-def alternative(token: str, logprob: float | None) -> Alternative:
-    """Build an Alternative; what is missing or no log-probability (NaN, above 0) counts as a probability of zero."""
-    if logprob is None or not LOWEST_LOGPROB < logprob < _ROUNDING:
-        logprob = LOWEST_LOGPROB
-    return Alternative(token=token, logprob=logprob)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from dar_jax.chat.background import BackgroundLoop
-from dar_jax.chat.timings import Waits
+from dar_jax.chat.limits import Waits
 from dar_jax.errors import DarError, Interrupted
 from dar_jax.judging.answers.combining import panel
 from dar_jax.judging.asking.probing import choose

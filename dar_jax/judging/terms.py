@@ -197,7 +197,7 @@ class Judging(Canaries):
                 " with the old one by judge.rubric_file=null"
             )
 
-    def patience(self) -> RetryPolicy:
+    def retry_policy(self) -> RetryPolicy:
         """The retry policy of a call."""
         return RetryPolicy(attempts=self.attempts, attempt_timeout_s=self.attempt_timeout_s, deadline_s=self.deadline_s)
 

@@ -150,7 +150,7 @@ class Batches:
         for file in progress.files:
             for key, said in await self._patiently(functools.partial(self._rows, file)):
                 await self._file(key, said)
-        why = f"batch {name} {progress.status}{f': {progress.told}' if progress.told else ''}, no answer in it"
+        why = f"batch {name} {progress.status}{f': {progress.error}' if progress.error else ''}, no answer in it"
         if progress.status == "failed":
             self._state.batches.remove(batch)
             write_state(self._state_place, self._state)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dar_jax import hosts
-from dar_jax.chat.timings import Waits
+from dar_jax.chat.limits import Waits
 from dar_jax.judging import Judge, Pending, Spent, canary_metrics, check_budget, check_failures
 from dar_jax.judging.canaries import Canaries
 from dar_jax.records import Completion, Verdict

@@ -178,5 +178,5 @@ def test_the_ended_sdk_has_no_decisions():
 )
 def test_the_address_says_which_protocol_unless_it_is_stated(settings, path):
     wire = OpenAIWire(model="m", **settings)
-    assert wire.decides_at == path
+    assert wire.decisions_path == path
     assert ("decisions" in wire.identity()) == ("decisions" in settings)

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from dar_jax.chat.address import checked_url, key_for
-from dar_jax.chat.keys import Credentials, Key, find_key, looks_like_key
+from dar_jax.chat.endpoint import checked_url, key_for, looks_like_key
+from dar_jax.chat.keys import Credentials, Key, find_key
 from dar_jax.errors import SettingError
 from dar_jax.judging import OpenAIJudge
 from dar_jax.judging.section import parse_judge

@@ -117,7 +117,7 @@ def test_many_rejections_of_one_wave_slow_once():
     async def wave(limits):
         async with contextlib.AsyncExitStack() as stack:
             for slot in [await stack.enter_async_context(limits.slot()) for _ in range(40)]:
-                limits.turned_away(slot)
+                limits.rejected(slot)
         return limits.requests.rate
 
     async def waves():
@@ -149,7 +149,7 @@ def test_answers_bring_the_pace_back_to_the_setting():
         limits, rates = Limits(8, requests_per_minute=600), []
         for _ in range(32):
             async with limits.slot() as slot:
-                limits.turned_away(slot)
+                limits.rejected(slot)
         assert limits.requests.rate < 10.0
         for _ in range(2000):
             async with limits.slot() as slot:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dar_jax.chat.openai_batches import _row
+from dar_jax.chat.openai_batches import read_row
 from dar_jax.chat.wire import Answer
 from dar_jax.records import Usage
 
@@ -12,7 +12,7 @@ BODY = {"model": "m-1", "choices": [{"index": 0, "message": {"content": "7"}, "f
 
 def row(body, status=200, **fields):
     line = {"id": "b", "custom_id": "q", "response": {"status_code": status, "body": body}, "error": None} | fields
-    name, said = _row(json.dumps(line))
+    name, said = read_row(json.dumps(line))
     assert name == "q"
     return said
 

@@ -176,9 +176,9 @@ def test_a_server_that_is_down_ends_with_its_reason():
 
 
 def test_a_want_of_files_is_waited_out_until_the_deadline():
-    chat = Failing(*(OutOfFiles("no more files") for _ in range(6)))
+    chat = Failing(*(OutOfFiles() for _ in range(6)))
     assert run(chat, RetryPolicy(attempts=2, first_wait_s=0.01, longest_wait_s=0.02)) == (ANSWER, 1)
-    chat = Failing(*(OutOfFiles("no more files") for _ in range(1000)))
+    chat = Failing(*(OutOfFiles() for _ in range(1000)))
     with pytest.raises(OutOfFiles):
         run(chat, RetryPolicy(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=0.3))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dar_jax.chat.reply import CACHED_APART
 from dar_jax.chat.scripted.server import ServerSettings, serve
-from dar_jax.chat.usage import CACHED_BESIDE
 from dar_jax.judging.money.prices import Price
 from tests.judging.sample_questions import Echo, completions, planted
 from tests.wires import WIRES, judge_settings
@@ -64,7 +64,7 @@ def test_cached_tokens_beside_the_input_cost_no_negative_dollars(wire, tmp_path)
     verdict, totals, remarks = judged(wire, "usage_cached_beside", tmp_path)
     assert verdict.usage.input_tokens > verdict.usage.cached_tokens > 1000
     assert totals.cost_usd > 0
-    assert remarks == [CACHED_BESIDE]
+    assert remarks == [CACHED_APART]
 
 
 @pytest.mark.parametrize("wire", WIRES[:2])

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from dar_jax.chat.timings import Waits
+from dar_jax.chat.limits import Waits
 from dar_jax.records import Completion, Distribution, Prompt, Usage, Verdict
 from dar_jax.reporting import (
     averaged,

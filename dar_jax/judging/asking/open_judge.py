@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, get_args
 
-from dar_jax.chat.open_files import room_for_connections
+from dar_jax.chat.connections import room_for_connections
 from dar_jax.chat.wire import Chat, WireSettings
 from dar_jax.judging.answers.parsing import Mode
 from dar_jax.judging.asking.seat import Asker, Tally

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dar_jax.chat.failures import ChatError
+from dar_jax.chat.limits import Waits
 from dar_jax.chat.retry import ask
-from dar_jax.chat.timings import Waits
 from dar_jax.chat.wire import Answer, Chat, Request
 from dar_jax.judging.answers.judgement import judged
 from dar_jax.judging.answers.outcomes import Ask, NotKept, Outcome
@@ -86,7 +86,7 @@ class Asker:
         self.last_error: ChatError | None = None
         self._chat, self._ledger, self._budget, self._tally = chat, ledger, budget, tally
         self.limits = terms.limits()
-        self._ask = functools.partial(ask, patience=terms.patience(), limits=self.limits)
+        self._ask = functools.partial(ask, retry_policy=terms.retry_policy(), limits=self.limits)
         self._bought = set(bought)
         self._asking: dict[str, asyncio.Task[Outcome]] = {}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dar_jax.chat.usage import count
+from dar_jax.chat.reply import count
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.judging.ledger.segments import StoredAnswer
 from dar_jax.judging.money.prices import Price, Prices

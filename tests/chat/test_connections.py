@@ -3,7 +3,7 @@ import resource
 
 import pytest
 
-from dar_jax.chat.open_files import out_of_files, room_for_connections
+from dar_jax.chat.connections import out_of_files, room_for_connections
 from dar_jax.judging import OpenAIJudge, PanelJudge
 
 
@@ -13,7 +13,7 @@ def limited(monkeypatch):
     limits, asked = [256, 4096], []
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: asked.append(wanted))
-    monkeypatch.setattr("dar_jax.chat.open_files._open", lambda: 20)
+    monkeypatch.setattr("dar_jax.chat.connections._open_files", lambda: 20)
     return limits, asked
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dar_jax.chat.usage import CACHED_BESIDE, MOST_TOKENS, count, of_completion, of_decision, of_gemini
+from dar_jax.chat.reply import CACHED_APART, MOST_TOKENS, completion_usage, count, decision_usage, gemini_usage
 from dar_jax.records import Usage
 
 
@@ -16,14 +16,14 @@ ABSURD = [None, -1, -(10**12), 10**30, MOST_TOKENS + 1, True, "500", 1.5, float(
 
 @pytest.mark.parametrize("given", UNKNOWN)
 def test_usage_that_is_not_there_is_unknown_and_never_0(given):
-    assert of_completion(given).usage is None
+    assert completion_usage(given).usage is None
 
 
 @pytest.mark.parametrize("value", ABSURD)
 def test_an_absurd_count_is_no_count(value):
-    assert of_completion({"prompt_tokens": value, "completion_tokens": 1}).usage is None
-    assert of_gemini({"promptTokenCount": value, "candidatesTokenCount": 1}).usage is None
-    assert of_decision({"input_tokens": value, "output_tokens": 1}).usage is None
+    assert completion_usage({"prompt_tokens": value, "completion_tokens": 1}).usage is None
+    assert gemini_usage({"promptTokenCount": value, "candidatesTokenCount": 1}).usage is None
+    assert decision_usage({"input_tokens": value, "output_tokens": 1}).usage is None
 
 
 @pytest.mark.parametrize(
@@ -63,34 +63,36 @@ def test_an_absurd_count_is_no_count(value):
     ],
 )
 def test_every_spelling_of_the_same_tokens_is_read(given, expected):
-    assert of_completion(given) == (expected, "")
+    assert completion_usage(given) == (expected, "")
 
 
 @pytest.mark.parametrize("total", [None, 21, 501])
 def test_cached_tokens_beside_the_input_are_added_to_it_and_remarked(total):
     """Proxies of Anthropic's models: 20 prompt and 480 cached tokens would cost less than nothing."""
     usage = {"prompt_tokens": 20, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 480}}
-    assert of_completion(usage | {"total_tokens": total}) == (tokens(500, 1, 480), CACHED_BESIDE)
+    assert completion_usage(usage | {"total_tokens": total}) == (tokens(500, 1, 480), CACHED_APART)
     few = {"prompt_tokens": 400, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 100}}
-    assert of_completion(few | {"total_tokens": 501}).usage == tokens(500, 1, 100)
+    assert completion_usage(few | {"total_tokens": 501}).usage == tokens(500, 1, 100)
 
 
 def test_gemini_bills_its_thinking_as_output():
     usage = {"promptTokenCount": 9, "cachedContentTokenCount": 4, "candidatesTokenCount": 1, "thoughtsTokenCount": 30}
-    assert of_gemini(usage).usage == tokens(9, 31, 4)
-    assert of_gemini({"prompt_token_count": 9, "candidates_token_count": 1}).usage == tokens(9, 1)
-    assert of_gemini({"promptTokenCount": 9, "totalTokenCount": 9}).usage == tokens(9, 0)
-    assert of_gemini({"promptTokenCount": 9, "candidatesTokenCount": 1, "totalTokenCount": 40}).usage == tokens(9, 31)
-    assert of_gemini({"promptTokenCount": 9}).usage is None
+    assert gemini_usage(usage).usage == tokens(9, 31, 4)
+    assert gemini_usage({"prompt_token_count": 9, "candidates_token_count": 1}).usage == tokens(9, 1)
+    assert gemini_usage({"promptTokenCount": 9, "totalTokenCount": 9}).usage == tokens(9, 0)
+    assert gemini_usage({"promptTokenCount": 9, "candidatesTokenCount": 1, "totalTokenCount": 40}).usage == tokens(
+        9, 31
+    )
+    assert gemini_usage({"promptTokenCount": 9}).usage is None
 
 
 def test_a_decisions_output_may_be_left_out():
-    assert of_decision({"input_tokens": 9}).usage == tokens(9, 0)
-    assert of_decision({"total_input_tokens": 9, "total_thought_tokens": 3, "total_cached_tokens": 4}).usage == tokens(
-        9, 3, 4
-    )
-    assert of_decision({"input_tokens": 9, "output_tokens": -1}).usage is None
-    assert of_decision({"output_tokens": 9}).usage is None
+    assert decision_usage({"input_tokens": 9}).usage == tokens(9, 0)
+    assert decision_usage(
+        {"total_input_tokens": 9, "total_thought_tokens": 3, "total_cached_tokens": 4}
+    ).usage == tokens(9, 3, 4)
+    assert decision_usage({"input_tokens": 9, "output_tokens": -1}).usage is None
+    assert decision_usage({"output_tokens": 9}).usage is None
 
 
 COUNTS = st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.integers(0, 1000))
@@ -100,7 +102,7 @@ NAMES = ["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "completion_tokens_details"]), DETAILS))
 def test_whatever_is_reported_the_tokens_fit_a_database_and_each_other(reported):
-    usage = of_completion(reported).usage
+    usage = completion_usage(reported).usage
     if usage is not None:
         assert 0 <= usage.cached_tokens <= usage.input_tokens < 2**33
         assert usage.input_tokens > 0

@@ -4,8 +4,17 @@ import time
 
 import pytest
 
-from dar_jax.chat.failures import Blocked, RateLimited, Rejected, ServerFault, Unsupported
-from dar_jax.chat.status import filter_code, retry_after_s, short, status_error
+from dar_jax.chat.failures import (
+    Blocked,
+    RateLimited,
+    Rejected,
+    ServerFault,
+    Unsupported,
+    filter_code,
+    retry_after_s,
+    shorten,
+    status_error,
+)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 501])
@@ -48,8 +57,8 @@ def test_the_servers_delay_is_read_in_every_form():
 
 
 def test_a_servers_page_becomes_one_short_line():
-    assert "\n" not in short("a\nb" * 1000)
-    assert len(short("x" * 10_000)) < 400
+    assert "\n" not in shorten("a\nb" * 1000)
+    assert len(shorten("x" * 10_000)) < 400
 
 
 @pytest.mark.parametrize(
