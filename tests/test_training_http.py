@@ -126,7 +126,7 @@ def test_what_a_server_slows_a_run_to_is_in_its_metrics(config_text, tmp_path):
             *(f"judge.base_url={server.openai_url}", "judge.concurrency=64", "prompts_per_step=16", "steps=1"),
         )
     (row,) = run.read("metrics")
-    assert server.turned_away
+    assert server.rate_limited
     assert row["judge/failed"] == 0
     assert 0 < row["judge/slowed_to_per_minute"] < 10_000
 

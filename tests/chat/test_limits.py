@@ -39,7 +39,7 @@ class Server:
     def __init__(self, a_second=float("inf"), latency_s=0.2, tokens=lambda: 0):
         self.a_second, self.latency_s, self.tokens = a_second, latency_s, tokens
         self.answered: list[tuple[float, int]] = []
-        self.turned_away: list[float] = []
+        self.rate_limited: list[float] = []
         self._recent: deque[float] = deque()
 
     async def ask(self, request, timeout_s):
@@ -47,7 +47,7 @@ class Server:
         while self._recent and self._recent[0] <= now - 1.0:
             self._recent.popleft()
         if len(self._recent) >= self.a_second:
-            self.turned_away.append(now)
+            self.rate_limited.append(now)
             raise RateLimited("429")
         self._recent.append(now)
         used = self.tokens()
@@ -101,7 +101,7 @@ def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
     took_s = judged(server, lambda: Limits(64), 6000)
     assert len(server.answered) == 6000
     assert 6000 / took_s > 0.8 * 10
-    later = [now for now in server.turned_away if now > 60]
+    later = [now for now in server.rate_limited if now > 60]
     assert len(later) < 0.2 * 6000
 
 

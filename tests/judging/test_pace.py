@@ -19,7 +19,7 @@ def test_a_servers_own_limit_is_found_and_no_judgement_fails(wire, tmp_path):
         with settings.open(tmp_path / "ledger.sqlite") as judge:
             found = judge.submit(completions(texts)).result()
             learnt = judge.learnt_per_minute
-        turned_away, answered = server.turned_away, server.answered
+        turned_away, answered = server.rate_limited, server.answered
     assert [verdict.reward for verdict in found] == pytest.approx([1 + i % 10 for i in range(COUNT)])
     assert set(answered.values()) == {1}
     # At first 64 came at once, and those beyond the bucket were turned away; it has learnt from that.
@@ -35,5 +35,5 @@ def test_a_rate_that_the_server_takes_is_never_turned_away(tmp_path):
         with settings.open(tmp_path / "ledger.sqlite") as judge:
             found = judge.submit(completions(texts)).result()
             assert judge.learnt_per_minute is None
-        assert server.turned_away == 0
+        assert server.rate_limited == 0
     assert all(verdict.status == "ok" for verdict in found)

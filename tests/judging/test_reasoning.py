@@ -53,7 +53,7 @@ def test_the_question_holds_the_notes_sealed_and_its_answer_is_closed(ledger):
     assert "response_format" not in thought
     assert "Give no grade" in thought["messages"][0]["content"]
     assert asked["response_format"]["json_schema"]["schema"]["properties"]["score"]["enum"] == list("0123456789")
-    assert "it lies 8.00 above the lowest" in asked["messages"][1]["content"]
+    assert "place the text 8.00 above the lowest possible score" in asked["messages"][1]["content"]
     assert unseal(asked["messages"][1]["content"])[1] == tuple("0123456789")
 
 

@@ -1,3 +1,8 @@
-"""A model that follows a rule (rule.py), in this process or behind real sockets (server.py) with faults on demand
-(faults.py, misbehaviour.py, odd_replies.py): what tests and newcomers judge with.
+"""A chat model that follows a rule instead of weights, for tests and first runs.
+
+rule.py           the model, and its wire in this process
+server.py         the same model behind an HTTP server; dialects.py and, for typed decisions, decision_dialects.py: its
+                  protocols; batch_server.py: OpenAI's batches
+faults.py         faults on demand, and answers with one; misbehaviour.py: failures of HTTP; odd_replies.py: odd JSON
+scorers/          the rules
 """

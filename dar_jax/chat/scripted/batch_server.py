@@ -1,4 +1,4 @@
-"""OpenAI's files and batches, as the scripted server has them: answers later, in another order, in files.
+"""The scripted server's side of OpenAI's files and batches: answers come later, in another order, in files.
 
 POST /v1/files, GET /v1/files/ID/content
 POST /v1/batches, GET /v1/batches/ID, GET /v1/batches
@@ -17,18 +17,18 @@ from pydantic.dataclasses import dataclass
 from dar_jax.chat.failures import Rejected
 from dar_jax.chat.scripted.dialects import OPENAI
 from dar_jax.chat.scripted.faults import draw
-from dar_jax.chat.scripted.misbehaviour import refuse
+from dar_jax.chat.scripted.misbehaviour import error_response
 from dar_jax.settings.fields import STRICT, SecondsOrZero, Share
 
-# `missing`: the row is in neither file; `error`: it is in the error file; `foreign`: a row that nobody asked for.
+# `missing`: the row is in neither file; `error`: it is in the error file; `foreign`: it has an unknown name.
 RowFault = Literal["missing", "error", "foreign"]
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, Rejected)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BatchBehaviour:
-    """How batches go: the seconds each takes, the share of rows with each fault, and how they end. Of one that is
-    `expired` or `cancelled` every second row was answered, of one that `failed` none.
+    """The behaviour of batches: the seconds each takes, the share of rows with each fault, and the final status. An
+    `expired` or `cancelled` batch has every second answer, a `failed` one has none.
     """
 
     seconds: SecondsOrZero = 0.0
@@ -38,7 +38,7 @@ class BatchBehaviour:
 
 @dataclasses.dataclass(kw_only=True)
 class _Batch:
-    """A batch: what it was made with, and when it is over."""
+    """A batch: its input file and metadata, the time at which it is over, and its output files."""
 
     id: str
     file: str
@@ -48,10 +48,7 @@ class _Batch:
 
 
 class BatchDesk:
-    """Files and batches of a running server. `respond` answers a chat completion's body, or raises what says why not.
-
-    `created` counts the batches made.
-    """
+    """Files and batches of a running server. `respond` returns the reply to a chat completion's body, or raises."""
 
     def __init__(self, behaviour: BatchBehaviour, seed: int, respond: Callable[[Any], Mapping[str, Any]]) -> None:
         self._behaviour, self._seed, self._respond = behaviour, seed, respond
@@ -60,11 +57,11 @@ class BatchDesk:
 
     @property
     def created(self) -> int:
-        """How many batches were made."""
+        """The number of batches created."""
         return len(self._batches)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Take the paths."""
+        """Add the routes of files and batches."""
         router.add_post("/v1/files", self._upload)
         router.add_get("/v1/files/{id}/content", self._content)
         router.add_post("/v1/batches", self._create)
@@ -75,7 +72,7 @@ class BatchDesk:
         form = await request.post()
         given = form.get("file")
         if not isinstance(given, web.FileField) or form.get("purpose") != "batch":
-            return refuse(OPENAI, 400, "expected a file for the purpose 'batch'")
+            return error_response(OPENAI, 400, "expected a file with purpose 'batch'")
         content = given.file.read()
         name = self._keep(content)
         about = {"id": name, "object": "file", "bytes": len(content), "created_at": 0, "filename": given.filename}
@@ -83,12 +80,12 @@ class BatchDesk:
 
     async def _content(self, request: web.Request) -> web.Response:
         content = self._files.get(request.match_info["id"])
-        return refuse(OPENAI, 404, "no such file") if content is None else web.Response(body=content)
+        return error_response(OPENAI, 404, "no such file") if content is None else web.Response(body=content)
 
     async def _create(self, request: web.Request) -> web.Response:
         asked = await request.json()
         if asked.get("endpoint") != "/v1/chat/completions" or asked.get("input_file_id") not in self._files:
-            return refuse(OPENAI, 400, "expected a file of chat completions that was uploaded")
+            return error_response(OPENAI, 400, "expected an uploaded file of chat completions")
         batch = _Batch(
             id=f"batch_{len(self._batches)}",
             file=asked["input_file_id"],
@@ -96,14 +93,16 @@ class BatchDesk:
             metadata=asked.get("metadata") or {},
         )
         self._batches[batch.id] = batch
-        return web.json_response(self._described(batch))
+        return web.json_response(self._to_json(batch))
 
     async def _retrieve(self, request: web.Request) -> web.Response:
         batch = self._batches.get(request.match_info["id"])
-        return refuse(OPENAI, 404, "no such batch") if batch is None else web.json_response(self._described(batch))
+        return (
+            error_response(OPENAI, 404, "no such batch") if batch is None else web.json_response(self._to_json(batch))
+        )
 
     async def _list(self, request: web.Request) -> web.Response:
-        newest_first = [self._described(batch) for batch in reversed(self._batches.values())]
+        newest_first = [self._to_json(batch) for batch in reversed(self._batches.values())]
         return web.json_response({"object": "list", "data": newest_first, "has_more": False})
 
     def _keep(self, content: bytes) -> str:
@@ -111,7 +110,7 @@ class BatchDesk:
         self._files[name] = content
         return name
 
-    def _described(self, batch: _Batch) -> dict[str, Any]:
+    def _to_json(self, batch: _Batch) -> dict[str, Any]:
         over = time.monotonic() >= batch.over_at
         if over and not batch.outputs and self._behaviour.ends != "failed":
             batch.outputs = self._work(self._files[batch.file].decode().splitlines())
@@ -136,7 +135,7 @@ class BatchDesk:
             "output_file_id": [row for row in rows if row and row["response"]],
             "error_file_id": [row for row in rows if row and not row["response"]],
         }
-        # The order is not that of the questions.
+        # Not in the order of the questions.
         return {
             name: self._keep("".join(json.dumps(row) + "\n" for row in reversed(found)).encode())
             for name, found in written.items()
@@ -154,7 +153,7 @@ class BatchDesk:
         if fault == "error":
             return row | {"error": {"code": "server_error", "message": "something broke"}}
         if fault == "foreign":
-            row["custom_id"] = "of-nobody"
+            row["custom_id"] = "unknown"
         try:
             return row | {"response": {"status_code": 200, "request_id": "r", "body": self._respond(asked["body"])}}
         except _UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""How the three protocols of typed decisions write a request and an answer: the server's side."""
+"""The server's side of the three protocols of typed decisions, an optional part (`chat/decisions.py`)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def _read_listed(body: Any) -> Request:
 
 def _write_listed(answer: Answer, body: Any) -> dict[str, Any]:
     usage = answer.usage or Usage()
-    scores, choices = _read_listed(body).scores, _of_filters(answer, len(body["questions"]))
+    scores, choices = _read_listed(body).scores, _filtered(answer, len(body["questions"]))
     return {
         "answers": [_listed(score, choice) for score, choice in zip(scores, choices, strict=False)],
         "model": answer.served_model,
@@ -36,8 +36,8 @@ def _write_listed(answer: Answer, body: Any) -> dict[str, Any]:
     }
 
 
-def _of_filters(answer: Answer, count: int) -> tuple[AnswerChoice, ...]:
-    # The protocol has no word for a filter but a refusal of every question.
+def _filtered(answer: Answer, count: int) -> tuple[AnswerChoice, ...]:
+    # The protocol reports a content filter as a refusal of every question.
     return (AnswerChoice(text=None, finish="refusal"),) * count if answer.blocked else answer.choices
 
 
@@ -47,7 +47,7 @@ def _listed(score: Score, choice: AnswerChoice) -> dict[str, Any]:
     if choice.finish != "stop" or choice.probabilities is None:
         return {"type": "moon_phase", "name": score.name}
     labels = [level.label for level in score.levels]
-    # A level that nobody asked about, where the fault is one.
+    # With the fault `out_of_range`, a level that was not requested.
     labels += ["beyond"] * (len(choice.probabilities) - len(labels))
     shares = [
         {"value": index, "label": label, "probability": probability}
@@ -74,7 +74,7 @@ def _level(text: str) -> Level:
 
 def _request(about: str, scores: list[Score]) -> Request:
     if not scores or not all(len(score.levels) > 1 for score in scores):
-        raise ValueError("a decision needs questions of two levels at least")
+        raise ValueError("a decision needs questions with 2 or more levels")
     return Request(messages=(Message(role="user", content=about),), max_tokens=len(scores), scores=tuple(scores))
 
 

@@ -1,4 +1,4 @@
-"""How OpenAI's and Gemini's protocols write a request and an answer: the server's side of both."""
+"""The server's side of OpenAI's and Gemini's protocols: requests parsed from JSON, answers written as JSON."""
 
 import json
 import math
@@ -23,7 +23,7 @@ _GEMINI_FINISH: Mapping[Finish, str] = {
     "blocked": "SAFETY",
     "unknown": "MOON_PHASE",
 }
-# What a content filter says of a request that it refuses.
+# The message of a content filter that refuses a request.
 FILTERED = "the response was filtered due to the prompt triggering the content management policy"
 _GRPC_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 _GRPC_STATUS |= {500: "INTERNAL", 503: "UNAVAILABLE"}
@@ -33,8 +33,8 @@ _GRPC_STATUS |= {500: "INTERNAL", 503: "UNAVAILABLE"}
 class Dialect:
     """One protocol, as functions from and to JSON.
 
-    `read` raises ValueError, KeyError, TypeError or AttributeError on what is no request; `write` also takes the
-    request's JSON, whose schema says how the answer looks; `error` takes a status, a message and a delay.
+    `read` raises ValueError, KeyError, TypeError or AttributeError if the JSON is not a request; `write` also takes the
+    request's JSON, whose schema sets the format of the answer; `error` takes a status, a message and a delay.
     """
 
     read: Callable[[Any], Request]
@@ -81,24 +81,24 @@ def _openai_choice(choice: AnswerChoice, schema: Any, ids: Sequence[int] = ()) -
     }
     logprobs = None
     if choice.top:
-        top = [{"token": t.token, "logprob": t.logprob, "bytes": None} for t in _asked_for(choice.top, ids)]
+        top = [{"token": t.token, "logprob": t.logprob, "bytes": None} for t in _listed_tokens(choice.top, ids)]
         chosen = next((each for each in top if each["token"] == choice.text), top[0])
         logprobs = {"content": [{**chosen, "top_logprobs": top}], "refusal": None}
     finish = _OPENAI_FINISH[choice.finish]
     return _index(choice) | {"message": message, "finish_reason": finish, "logprobs": logprobs}
 
 
-def _asked_for(top: Sequence[Alternative], ids: Sequence[int]) -> Sequence[Alternative]:
-    """Give the token chosen and then exactly the tokens asked for, as vLLM does; without ids, the likeliest."""
+def _listed_tokens(top: Sequence[Alternative], ids: Sequence[int]) -> Sequence[Alternative]:
+    """Return the sampled token and exactly the requested tokens, as vLLM does; without ids the likeliest tokens."""
     if not ids:
         return top
     known = {alternative.token: alternative.logprob for alternative in top}
-    asked = [Alternative(token=chr(i), logprob=known.get(chr(i), LOWEST_LOGPROB)) for i in ids]
-    return [top[0], *(each for each in asked if each.token != top[0].token)]
+    requested = [Alternative(token=chr(i), logprob=known.get(chr(i), LOWEST_LOGPROB)) for i in ids]
+    return [top[0], *(each for each in requested if each.token != top[0].token)]
 
 
 def tokenized(body: Any) -> dict[str, Any]:
-    """Answer vLLM's /tokenize: the scripted model's tokens are characters."""
+    """Return the response of vLLM's /tokenize: the scripted model's tokens are characters."""
     tokens = [ord(character) for character in body["prompt"]]
     return {"count": len(tokens), "max_model_len": 2**20, "tokens": tokens}
 
@@ -116,7 +116,7 @@ def _openai_error(status: int, message: str, retry_after_s: float | None) -> dic
     code = "insufficient_quota" if "quota" in message else None
     error: dict[str, Any] = {"message": message, "type": "scripted", "param": None, "code": code}
     if message == FILTERED:
-        # As Azure writes it.
+        # Azure's format.
         error |= {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
     return {"error": error}
 
@@ -158,7 +158,7 @@ def _gemini_candidate(choice: AnswerChoice, schema: Any) -> dict[str, Any]:
     if text is not None:
         candidate["content"] = {"role": "model", "parts": [{"text": text}]}
     if choice.top:
-        # A number that is none is a word in the JSON of protocol buffers.
+        # NaN is a string in the JSON of protocol buffers.
         top = [{"token": t.token, "logProbability": "NaN" if math.isnan(t.logprob) else t.logprob} for t in choice.top]
         candidate["logprobsResult"] = {"chosenCandidates": top[:1], "topCandidates": [{"candidates": top}]}
     return candidate
@@ -188,14 +188,14 @@ def _properties(schema: Any) -> dict[str, Any]:
 
 
 def _enum(schema: Any) -> tuple[str, ...]:
-    """Find the choices of a schema of one closed property."""
+    """Return the enum of a schema's first property."""
     for described in _properties(schema).values():
         return tuple(described.get("enum") or ())
     return ()
 
 
 def _closed(choice: AnswerChoice, schema: Any) -> str | None:
-    """Write a text as the schema, if any, wants it."""
+    """Return a text in the format of the schema, if there is one."""
     names = list(_properties(schema))
     if not names or choice.text is None or choice.finish != "stop":
         return choice.text

@@ -1,7 +1,7 @@
-"""What can go wrong with a model behind HTTP, on demand.
+"""Faults of a model behind HTTP, on demand.
 
-Whether and how a call fails is drawn from the seed, the content asked about and the number of the attempt: it
-does not depend on the order in which calls arrive, and a second run fails alike.
+The fault of a call is drawn from the seed, its content and the number of the attempt: it does not depend on the order
+in which calls arrive, and is the same in every run.
 """
 
 import dataclasses
@@ -17,64 +17,64 @@ TransportFault = Literal[
     "rate_limit",  # 429
     "rate_limit_retry_after",  # 429 with a Retry-After of `retry_after_s`
     "rate_limit_retry_date",  # the same as a date, by the server's own clock (`clock_ahead_s`)
-    "quota",  # 429 that will not pass
+    "quota",  # 429 that waiting does not end
     "server_error",  # 500
     "bad_gateway",  # 502 and a web page
     "unavailable",  # 503
-    "bad_key",  # 401, the key repeated in the message
-    "reset_before",  # the connection is reset before the question is answered
+    "bad_key",  # 401 whose message repeats the key
+    "reset_before",  # the connection is reset before there is an answer
     "reset_during",  # half of the answer, then a reset
-    "reset_after",  # a reset once the answer was made, before any of it is sent
-    "cut_body",  # half of the answer, then the connection is closed as if that were all
-    "closed_idle",  # the whole answer, then the connection is closed without a word: the next call finds it dead
+    "reset_after",  # a reset after the answer was generated and before any of it is sent
+    "cut_body",  # half of the answer, then the connection is closed normally
+    "closed_idle",  # the whole answer, then the idle connection is closed: the next call finds it dead
     "drip",  # the answer in small pieces over `drip_s`
     "hang",  # nothing, for `hang_s`
     "html",  # 200 and a web page
-    "truncated_json",  # 200 and half of the answer, as if it were whole
+    "truncated_json",  # 200 and half of the answer, with a matching content length
 ]
 AnswerFault = Literal[
     "refusal",  # the model declines
-    "safety_block",  # a filter stops the answer
-    "prompt_block",  # a filter stops the question
-    "empty_choices",  # an answer without any choice
-    "unknown_finish",  # a finish reason that nobody has heard of
-    "length",  # the answer stops in the middle
-    "no_logprobs",  # probabilities were asked for and are not there
-    "nan_logprobs",  # probabilities that are no numbers
+    "safety_block",  # a filter blocks the answer
+    "prompt_block",  # a filter blocks the prompt
+    "empty_choices",  # an answer without choices
+    "unknown_finish",  # an unknown finish reason
+    "length",  # the answer is truncated
+    "no_logprobs",  # requested log-probabilities are missing
+    "nan_logprobs",  # log-probabilities that are NaN
     "low_mass",  # hardly any probability on the choices
-    "out_of_range",  # a number off the scale
+    "out_of_range",  # a number beyond the scale
     "fraction",  # "8/10"
-    "word",  # a number in letters
+    "word",  # a number in words
     "prose",  # a sentence with a number in it
-    "wrong_index",  # the choice of a question that was not asked
-    "repeated_index",  # one choice twice
-    "missing_index",  # choices that do not say which they are
-    "drifted_model",  # another model than the one asked for
+    "wrong_index",  # the index of a choice that was not requested
+    "repeated_index",  # the same choice twice
+    "missing_index",  # choices without index
+    "drifted_model",  # another model than the requested one
 ]
 ReplyFault = Literal[
-    "reasoning_logprobs",  # log-probabilities of the thinking before those of the reply
-    "text_other_than_token",  # log-probabilities of another token than the reply's, and of no more
+    "reasoning_logprobs",  # log-probabilities of thinking tokens before those of the reply
+    "text_other_than_token",  # log-probabilities of another token than the reply's only
     "overfull_logprobs",  # probabilities that sum to more than 1
-    "unreadable_reply",  # JSON of an answer that holds a number where its text is to be
+    "unreadable_reply",  # JSON of an answer with a number in place of its text
     "events",  # the answer as server-sent events
-    "filter_400",  # 400 with the code of a content filter; where the protocol has none, a blocked prompt
+    "filter_400",  # 400 with a content filter's code; a blocked prompt if the protocol has no such code
     "usage_null",  # `usage: null`
     "usage_empty",  # `usage: {}`
-    "usage_total_only",  # no count but the total
+    "usage_total_only",  # only the total
     "usage_negative",  # counts below 0
-    "usage_huge",  # counts that no database holds
-    "usage_other_names",  # OpenAI's other names of them, without a total
-    "usage_cached_beside",  # cached tokens beside the input, not in it
-    "usage_thinking_beside",  # thinking in the total alone
+    "usage_huge",  # counts beyond any integer column
+    "usage_other_names",  # OpenAI's other field names, without a total
+    "usage_cached_beside",  # cached tokens not included in the input
+    "usage_thinking_beside",  # thinking tokens in the total only
 ]
 FAULTS: tuple[str, ...] = (*get_args(TransportFault), *get_args(AnswerFault), *get_args(ReplyFault))
 ANSWER_FAULTS: frozenset[str] = frozenset(get_args(AnswerFault))
-# An answer is made, and does not arrive whole.
+# The answer was generated, but does not arrive complete.
 LOST_FAULTS = frozenset({"reset_during", "reset_after", "cut_body", "truncated_json"})
 
 
 def draw(faults: Mapping[str, float], seed: int, content: str, attempt: int) -> str | None:
-    """Choose the fault of an attempt, None for none; `faults` gives each kind its share of the calls."""
+    """Draw the fault of an attempt, or None; `faults` maps each kind to its share of the calls."""
     digest = hashlib.sha256(f"{seed}\n{attempt}\n{content}".encode()).digest()
     at = random.Random(digest).random()
     for fault, share in faults.items():
@@ -85,7 +85,7 @@ def draw(faults: Mapping[str, float], seed: int, content: str, attempt: int) -> 
 
 
 def spoil(answer: Answer, fault: str) -> Answer:
-    """Return the answer as the fault leaves it; untouched by a fault that is none of the answer's."""
+    """Return the answer with the fault; unchanged if the fault does not concern answers."""
     if fault == "drifted_model":
         return dataclasses.replace(answer, served_model=f"{answer.served_model}-drifted")
     if fault == "empty_choices":
@@ -93,10 +93,10 @@ def spoil(answer: Answer, fault: str) -> Answer:
     if fault == "prompt_block":
         return dataclasses.replace(answer, choices=(), blocked="PROHIBITED_CONTENT")
     choices = answer.choices * 2 if fault == "repeated_index" and len(answer.choices) == 1 else answer.choices
-    return dataclasses.replace(answer, choices=tuple(_spoilt(choice, fault) for choice in choices))
+    return dataclasses.replace(answer, choices=tuple(_spoil_choice(choice, fault) for choice in choices))
 
 
-def _spoilt(choice: AnswerChoice, fault: str) -> AnswerChoice:
+def _spoil_choice(choice: AnswerChoice, fault: str) -> AnswerChoice:
     if (shares := choice.probabilities) is not None:
         of_score: dict[str, tuple[float, ...] | None] = {
             "no_logprobs": None,
@@ -111,8 +111,8 @@ def _spoilt(choice: AnswerChoice, fault: str) -> AnswerChoice:
         "unknown_finish": {"finish": "unknown"},
         "length": {"text": "Let me think about this", "finish": "length"},
         "no_logprobs": {"top": None},
-        "nan_logprobs": {"top": _each(choice, logprob=math.nan)},
-        "low_mass": {"top": _rarer(choice)},
+        "nan_logprobs": {"top": _with_each(choice, logprob=math.nan)},
+        "low_mass": {"top": _less_likely(choice)},
         "out_of_range": {"text": "42"},
         "fraction": {"text": "8/10"},
         "word": {"text": "seven"},
@@ -124,9 +124,9 @@ def _spoilt(choice: AnswerChoice, fault: str) -> AnswerChoice:
     return dataclasses.replace(choice, **changes.get(fault, {}))  # type: ignore[arg-type]
 
 
-def _rarer(choice: AnswerChoice) -> tuple[Alternative, ...] | None:
+def _less_likely(choice: AnswerChoice) -> tuple[Alternative, ...] | None:
     return tuple(dataclasses.replace(each, logprob=each.logprob - 5.0) for each in choice.top or ()) or None
 
 
-def _each(choice: AnswerChoice, **changes: Any) -> tuple[Alternative, ...] | None:
+def _with_each(choice: AnswerChoice, **changes: Any) -> tuple[Alternative, ...] | None:
     return tuple(dataclasses.replace(each, **changes) for each in choice.top or ()) or None

@@ -1,4 +1,4 @@
-"""How the scripted server fails a call: in place of an answer, or on the way of one."""
+"""Failures of the scripted server: errors instead of an answer, broken deliveries, and its rate limit."""
 
 import asyncio
 import email.utils
@@ -24,10 +24,28 @@ _STATUSES = {
 }
 
 
-def instead(
+class TokenBucket:
+    """A rate limit as vendors apply it: the bucket fills by `per_minute` and holds a second's share, at least 1."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._per_s = per_minute / 60.0
+        self._most = max(1.0, self._per_s)
+        self._left, self._at = self._most, time.monotonic()
+
+    def take(self) -> bool:
+        """Remove one request; return False if there is none left."""
+        now = time.monotonic()
+        self._left, self._at = min(self._most, self._left + (now - self._at) * self._per_s), now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+def failure(
     request: web.Request, dialect: Dialect, fault: str, after_s: float, clock_ahead_s: float
 ) -> web.StreamResponse | None:
-    """Fail before any answer is made, as the fault says; None where it says nothing of the kind."""
+    """Return the response of a fault that comes before any answer; None for other faults."""
     if fault == "reset_before":
         return reset(request)
     if fault in ("html", "bad_gateway"):
@@ -35,7 +53,7 @@ def instead(
     if fault not in _STATUSES:
         return None
     status, message = _STATUSES[fault]
-    response = refuse(
+    response = error_response(
         dialect, status, message.format(key=shown_key(request)), after_s if fault == "rate_limit_retry_after" else None
     )
     if fault == "rate_limit_retry_date":
@@ -46,18 +64,18 @@ def instead(
 
 
 def shown_key(request: web.Request) -> str:
-    """Give the key that came with a request, as either protocol sends it."""
+    """Return the key of a request in either protocol."""
     return request.headers.get("authorization") or request.headers.get("x-goog-api-key") or ""
 
 
-def refuse(dialect: Dialect, status: int, message: str, after_s: float | None = None) -> web.Response:
-    """Answer with an error as the protocol writes it."""
+def error_response(dialect: Dialect, status: int, message: str, after_s: float | None = None) -> web.Response:
+    """Return an error response of the protocol."""
     headers = {} if after_s is None else {"retry-after": f"{after_s:g}"}
     return web.json_response(dialect.error(status, message, after_s), status=status, headers=headers)
 
 
 async def deliver(request: web.Request, body: bytes, fault: str, drip_s: float) -> web.StreamResponse:
-    """Send an answer as far as the fault lets it come."""
+    """Send an answer, as far as the fault allows."""
     half = body[: len(body) // 2]
     if fault == "reset_after":
         return reset(request)
@@ -75,7 +93,7 @@ async def deliver(request: web.Request, body: bytes, fault: str, drip_s: float) 
 
 
 def reset(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Break the connection so that the other side is told of a reset, not of an end."""
+    """Abort the connection with a TCP reset, not a normal close."""
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,7 +1,7 @@
-"""Whole replies that say something odd: what real servers and gateways send, written over a sound reply's JSON.
+"""Complete replies with odd contents, as real servers and gateways send them: faults applied to a valid reply's JSON.
 
-Each fault takes the reply of any protocol as `dialects.py` and `decision_dialects.py` write it; one that has nothing
-of the kind stays as it is.
+Each fault applies to replies of every protocol of `dialects.py` and `decision_dialects.py`; a reply without the fields
+in question is unchanged.
 """
 
 import json
@@ -17,7 +17,7 @@ _THOUGHT_TOKENS = 800
 
 
 def spoil_reply(reply: Json, fault: str) -> Json:
-    """Return the reply as the fault leaves it; untouched by a fault that is none of a reply's."""
+    """Return the reply with the fault; unchanged if the fault does not concern replies."""
     if fault == "unreadable_reply":
         return _unreadable(reply)
     if fault in _LOGPROBS:
@@ -29,7 +29,7 @@ def spoil_reply(reply: Json, fault: str) -> Json:
 
 
 def as_events(reply: str) -> str:
-    """Return a reply as server-sent events, as some gateways send it unasked."""
+    """Return a reply as server-sent events, as some gateways send it without being asked to."""
     return f": keep-alive\n\ndata: {reply}\n\ndata: [DONE]\n\n"
 
 
@@ -42,7 +42,7 @@ def _unreadable(reply: Json) -> Json:
 
 
 def _with_logprobs(reply: Json, change: Callable[[list[Any]], list[Any]]) -> Json:
-    """Change the positions of the log-probabilities, each written as OpenAI or as Gemini does."""
+    """Apply a change to the positions of the log-probabilities, in OpenAI's or Gemini's format."""
     reply = json.loads(json.dumps(reply))
     for choice in reply.get("choices", ()):
         if choice["logprobs"]:
@@ -60,7 +60,7 @@ def _with_logprobs(reply: Json, change: Callable[[list[Any]], list[Any]]) -> Jso
 
 
 def _as_gemini(position: Json) -> Json:
-    """Rename what a change has added in OpenAI's words."""
+    """Rename OpenAI's fields, which a change may have added, to Gemini's."""
     named = {"logProbability" if name == "logprob" else name: value for name, value in position.items()}
     return (
         named | {"top_logprobs": [_as_gemini(each) for each in named["top_logprobs"]]}
@@ -73,9 +73,9 @@ def _thinking(tokens: tuple[str, ...]) -> list[Json]:
     return [{"token": t, "logprob": -0.01, "top_logprobs": [{"token": t, "logprob": -0.01}]} for t in tokens]
 
 
-def _of_another(positions: list[Any]) -> list[Any]:
-    said = positions[0]["token"] if positions else ""
-    return _thinking(("2" if said == "1" else "1",))
+def _other_token(positions: list[Any]) -> list[Any]:
+    token = positions[0]["token"] if positions else ""
+    return _thinking(("2" if token == "1" else "1",))
 
 
 def _overfull(positions: list[Any]) -> list[Any]:
@@ -86,13 +86,13 @@ def _overfull(positions: list[Any]) -> list[Any]:
     ]
 
 
-def _beside(usage: Mapping[str, Any]) -> Json:
-    """Leave the cached tokens out of the input, as some proxies of Anthropic's models do."""
-    asked = next(usage[name] for name in _INPUTS if name in usage)
-    details = {"prompt_tokens_details": {"cached_tokens": _CACHED_TIMES * asked}} if "prompt_tokens" in usage else {}
-    listed = {"input_tokens_details": {"cached_tokens": _CACHED_TIMES * asked}} if "input_tokens" in usage else {}
+def _cached_apart(usage: Mapping[str, Any]) -> Json:
+    """Report cached tokens apart from the input, as some proxies of Anthropic's models do."""
+    input = next(usage[name] for name in _INPUTS if name in usage)
+    details = {"prompt_tokens_details": {"cached_tokens": _CACHED_TIMES * input}} if "prompt_tokens" in usage else {}
+    listed = {"input_tokens_details": {"cached_tokens": _CACHED_TIMES * input}} if "input_tokens" in usage else {}
     names = {"promptTokenCount": "cachedContentTokenCount", "total_input_tokens": "total_cached_tokens"}
-    flat = {name: _CACHED_TIMES * asked for given, name in names.items() if given in usage}
+    flat = {name: _CACHED_TIMES * input for given, name in names.items() if given in usage}
     return {**usage, **details, **listed, **flat}
 
 
@@ -109,7 +109,7 @@ def _renamed(usage: Mapping[str, Any]) -> Json:
 
 _LOGPROBS: Mapping[str, Callable[[list[Any]], list[Any]]] = {
     "reasoning_logprobs": lambda positions: [*_thinking(_THINKING), *positions],
-    "text_other_than_token": _of_another,
+    "text_other_than_token": _other_token,
     "overfull_logprobs": _overfull,
 }
 _USAGE: Mapping[str, Callable[[Mapping[str, Any]], Json | None]] = {
@@ -119,7 +119,7 @@ _USAGE: Mapping[str, Callable[[Mapping[str, Any]], Json | None]] = {
     "usage_negative": _numbers(-(10**12)),
     "usage_huge": _numbers(10**30),
     "usage_other_names": _renamed,
-    "usage_cached_beside": _beside,
+    "usage_cached_beside": _cached_apart,
     "usage_thinking_beside": lambda usage: {
         name: count + _THOUGHT_TOKENS if name in _TOTALS else count for name, count in usage.items()
     },

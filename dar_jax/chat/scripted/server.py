@@ -1,15 +1,15 @@
-"""A scripted model behind real sockets on this machine, with faults on demand.
+"""A scripted model behind an HTTP server on this machine, with faults on demand.
 
     POST /v1/chat/completions                      OpenAI's chat completions
-    POST /v1/decisions, /v1/systemone              typed decisions as OpenAI and as open servers have them
+    POST /v1/decisions, /v1/systemone              typed decisions of OpenAI and of open servers
     POST /v1beta/models/MODEL:generateContent      Gemini's REST, also under /v1
     POST /v1beta/decisions                         Gemini's typed decisions
     /v1/files, /v1/batches                         OpenAI's batches, see batch_server.py
     POST /tokenize                                 vLLM's
     GET  /v1/models, /health, /counts
 
-For tests (`with serve(ServerSettings(port=0)) as server: server.url`), for trying a run over HTTP, and for seeing
-what a run does when its judge misbehaves (`dar-jax serve 'faults={rate_limit: 0.1}'`).
+For tests (`with serve(ServerSettings(port=0)) as server: server.url`), for runs over HTTP, and for runs whose judge
+fails (`dar-jax serve 'faults={rate_limit: 0.1}'`).
 """
 
 import asyncio
@@ -29,12 +29,11 @@ from pydantic.dataclasses import dataclass
 
 from dar_jax.chat.background import BackgroundLoop
 from dar_jax.chat.failures import Rejected
-from dar_jax.chat.scripted.allowance import Allowance
 from dar_jax.chat.scripted.batch_server import BatchBehaviour, BatchDesk
 from dar_jax.chat.scripted.decision_dialects import DECISIONS, GEMINI_DECISIONS, SYSTEMONE
 from dar_jax.chat.scripted.dialects import FILTERED, GEMINI, OPENAI, Dialect, tokenized
 from dar_jax.chat.scripted.faults import ANSWER_FAULTS, FAULTS, LOST_FAULTS, draw, spoil
-from dar_jax.chat.scripted.misbehaviour import deliver, instead, refuse, shown_key
+from dar_jax.chat.scripted.misbehaviour import TokenBucket, deliver, error_response, failure, shown_key
 from dar_jax.chat.scripted.odd_replies import as_events, spoil_reply
 from dar_jax.chat.scripted.rule import ScriptedModel
 from dar_jax.chat.scripted.scorers import SCORERS
@@ -56,10 +55,10 @@ _PATHS = {
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
-    """What to serve and how badly. `port` 0 takes a free one; `faults` gives each kind (see `faults.py`) its share
-    of the calls, on the first `fault_attempts` attempts at a content (null: on all); a model called as a fault has it
-    always. What comes faster than
-    `requests_per_minute` gets a 429 (null: nothing does). `batch` is how batches go. Times in seconds.
+    """What to serve, and with which faults. `port` 0 is any free port. `faults` maps each kind (see `faults.py`) to its
+    share of the calls, on the first `fault_attempts` attempts at a content (null: on all); a model named like a fault
+    always has it. Requests beyond `requests_per_minute` get a 429 (null: no limit). `batch` is the behaviour of
+    batches. Times are seconds.
     """
 
     host: Name = "127.0.0.1"
@@ -87,18 +86,18 @@ class ServerSettings:
     @classmethod
     def _shares(cls, faults: dict[str, float]) -> dict[str, float]:
         if unknown := set(faults) - set(FAULTS):
-            raise ValueError(f"got {', '.join(sorted(unknown))}, expected kinds among {', '.join(FAULTS)}")
+            raise ValueError(f"got {', '.join(sorted(unknown))}, expected any of {', '.join(FAULTS)}")
         if any(share < 0 for share in faults.values()) or sum(faults.values()) > 1:
-            raise ValueError(f"got {faults!r}, expected shares from 0 to 1 that sum to 1 at most")
+            raise ValueError(f"got {faults!r}, expected shares from 0 to 1 with a sum of at most 1")
         return faults
 
 
 class Server:
-    """A running server. The counters are by content: a hash of the messages asked about.
+    """A running server. Its counters are by content, a hash of the messages.
 
-    `asked` counts the calls that came, `answered` the answers sent whole, `lost` the answers made and lost on the
-    way (a real server bills both); `turned_away` is how many came too fast. `bodies` keeps the last request of each
-    content as it came, `keys` the keys shown.
+    `asked` counts the requests, `answered` the answers sent completely, `lost` the answers generated but not delivered
+    (a real server bills both); `rate_limited` is the number of requests beyond the rate. `bodies` has the JSON of the
+    last request of each content, `keys` the keys received.
     """
 
     def __init__(self, settings: ServerSettings, model: ScriptedModel) -> None:
@@ -106,9 +105,9 @@ class Server:
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
-        self.turned_away = 0
+        self.rate_limited = 0
         self.batches = BatchDesk(settings.batch, settings.seed, self._respond)
-        self._allowance = Allowance(settings.requests_per_minute) if settings.requests_per_minute else None
+        self._bucket = TokenBucket(settings.requests_per_minute) if settings.requests_per_minute else None
         self.bodies: dict[str, Any] = {}
         self.keys: set[str] = set()
         self.url = ""
@@ -120,7 +119,7 @@ class Server:
         return f"{self.url}/v1"
 
     async def start(self) -> None:
-        """Begin to listen. Raises SettingError where the address is taken."""
+        """Listen for requests. Raises SettingError if the address is in use."""
         self._runner = web.AppRunner(self._routes(), access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
@@ -153,7 +152,7 @@ class Server:
         try:
             return web.json_response(tokenized(await request.json()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return refuse(OPENAI, 400, f"not a request of this protocol: {error!r}")
+            return error_response(OPENAI, 400, f"not a request of this protocol: {error!r}")
 
     async def _models(self, request: web.Request) -> web.Response:
         model = {"id": self._model.name, "object": "model", "created": 0, "owned_by": "dar-jax"}
@@ -171,40 +170,40 @@ class Server:
             body = await request.json()
             asked = dialect.read(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return refuse(dialect, 400, f"not a request of this protocol: {error!r}")
-        content = self._note(body, asked)
+            return error_response(dialect, 400, f"not a request of this protocol: {error!r}")
+        content = self._record(body, asked)
         self.keys.add(shown_key(request).removeprefix("Bearer "))
         model = body.get("model") or request.match_info.get("model")
         fault, settings = self._fault(content, model), self._settings
-        if self._allowance and not self._allowance.take():
-            self.turned_away += 1
+        if self._bucket and not self._bucket.take():
+            self.rate_limited += 1
             fault = "rate_limit"
         await asyncio.sleep(settings.hang_s if fault == "hang" else settings.latency_s)
-        if (early := instead(request, dialect, fault, settings.retry_after_s, settings.clock_ahead_s)) is not None:
+        if (early := failure(request, dialect, fault, settings.retry_after_s, settings.clock_ahead_s)) is not None:
             return early
         try:
             answer = self._model.answer(asked)
         except Rejected as error:
-            return refuse(dialect, 400, str(error))
+            return error_response(dialect, 400, str(error))
         if fault == "filter_400" and dialect.error is OPENAI.error:
-            self.answered[content] += 1  # what a filter stops is billed
-            return refuse(dialect, 400, FILTERED)
-        text = json.dumps(_written(dialect, answer, fault, body))
+            self.answered[content] += 1  # filtered requests are billed
+            return error_response(dialect, 400, FILTERED)
+        text = json.dumps(_reply_json(dialect, answer, fault, body))
         return await self._send(request, content, as_events(text) if fault == "events" else text, fault)
 
-    def _note(self, body: Any, asked: Request) -> str:
+    def _record(self, body: Any, asked: Request) -> str:
         content = content_key([*(m.content for m in asked.messages), *map(repr, asked.scores)])
         self.asked[content] += 1
         self.bodies[content] = body
         return content
 
     def _respond(self, body: Any) -> dict[str, Any]:
-        """Answer a row of a batch. Raises what a dialect's `read` does, or Rejected."""
+        """Return the response to a row of a batch. Raises what `Dialect.read` raises, or Rejected."""
         asked = OPENAI.read(body)
-        content = self._note(body, asked)
+        content = self._record(body, asked)
         answer, fault = self._model.answer(asked), self._fault(content, body.get("model"))
         self.answered[content] += 1
-        return _written(OPENAI, answer, fault, body)
+        return _reply_json(OPENAI, answer, fault, body)
 
     def _fault(self, content: str, model: object) -> str:
         settings, attempt = self._settings, self.asked[content]
@@ -215,13 +214,13 @@ class Server:
         return draw(settings.faults, settings.seed, content, attempt) or ""
 
     async def _send(self, request: web.Request, content: str, text: str, fault: str) -> web.StreamResponse:
-        # Counted before it goes out: who has the answer may look at the counts at once.
+        # Counted before it is sent, since a client may check the counts as soon as it has the answer.
         counter = self.lost if fault in LOST_FAULTS else self.answered
         counter[content] += 1
         try:
             return await deliver(request, text.encode(), fault, self._settings.drip_s)
         except BaseException:
-            # The client has left before it had all of it.
+            # The client disconnected before it had the whole answer.
             counter -= Counter([content])
             self.lost[content] += 1
             raise
@@ -229,7 +228,7 @@ class Server:
 
 @contextmanager
 def serve(settings: ServerSettings | None = None, model: ScriptedModel | None = None) -> Iterator[Server]:
-    """Serve in a thread of this process until the block ends."""
+    """Run a server in a thread of this process until the block ends."""
     settings = settings or ServerSettings(port=0)
     server = Server(settings, model or ScriptedModel.named(settings.scorer))
     loop = BackgroundLoop("scripted-server")
@@ -241,7 +240,7 @@ def serve(settings: ServerSettings | None = None, model: ScriptedModel | None = 
 
 
 def main_loop(settings: ServerSettings) -> None:
-    """Serve until a signal comes. Raises SettingError where the address is taken."""
+    """Serve until SIGTERM. Raises SettingError if the address is in use."""
     stop = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
@@ -253,10 +252,10 @@ def main_loop(settings: ServerSettings) -> None:
 
 
 def read_settings(arguments: Sequence[str]) -> ServerSettings:
-    """Build the settings from `key=value` arguments. Raises SettingError, one line a mistake."""
+    """Build the settings from `key=value` arguments. Raises SettingError with one line for each mistake."""
     for argument in arguments:
         if "=" not in argument:
-            raise SettingError(f"{argument!r}: not a setting; write key=value, such as port=8800")
+            raise SettingError(f"got {argument!r}, expected key=value, such as port=8800")
     given = merged("", arguments, where="serve", of=ServerSettings)
     try:
         return TypeAdapter(ServerSettings).validate_python(given)
@@ -264,7 +263,7 @@ def read_settings(arguments: Sequence[str]) -> ServerSettings:
         raise SettingError("\n".join(_explain(each) for each in error.errors())) from None
 
 
-def _written(dialect: Dialect, answer: Answer, fault: str, body: Any) -> dict[str, Any]:
+def _reply_json(dialect: Dialect, answer: Answer, fault: str, body: Any) -> dict[str, Any]:
     if fault in ANSWER_FAULTS:
         answer = spoil(answer, fault)
     elif fault == "filter_400":
@@ -273,12 +272,12 @@ def _written(dialect: Dialect, answer: Answer, fault: str, body: Any) -> dict[st
 
 
 def content_key(texts: Sequence[str]) -> str:
-    """Hash the words of a request: what the counters count by."""
+    """Return a hash of the texts of a request, the key of the counters."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: there is no such setting; there are {', '.join(ServerSettings.__dataclass_fields__)}"
+        return f"{key}: there is no such setting; expected one of {', '.join(ServerSettings.__dataclass_fields__)}"
     return refusal(key, error)

@@ -4,9 +4,8 @@ import pytest
 
 from dar_jax.chat.envelope import seal
 from dar_jax.chat.failures import Rejected
-from dar_jax.chat.scripted.rule import ScriptedModel, ScriptedWire
+from dar_jax.chat.scripted.rule import ScriptedModel, ScriptedWire, noisy
 from dar_jax.chat.scripted.scorers import SCORERS
-from dar_jax.chat.scripted.scorers.noise import noisy
 from dar_jax.chat.wire import Request
 from dar_jax.records import Message
 

@@ -47,12 +47,12 @@ def test_settings_from_the_command_line():
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("port", "not a setting; write key=value"),
-        ("prot=1", "prot: there is no such setting; there are host, port"),
+        ("port", "got 'port', expected key=value"),
+        ("prot=1", "prot: there is no such setting; expected one of host, port"),
         ("port=x", "port: got 'x', expected a valid integer"),
         ("scorer=taste", "scorer: got 'taste', expected one of"),
-        ("faults={rain: 0.5}", "faults: got rain, expected kinds among rate_limit"),
-        ("faults={hang: 0.7, quota: 0.7}", "sum to 1 at most"),
+        ("faults={rain: 0.5}", "faults: got rain, expected any of rate_limit"),
+        ("faults={hang: 0.7, quota: 0.7}", "with a sum of at most 1"),
     ],
 )
 def test_a_mistake_is_one_line(argument, told):

@@ -1,10 +1,10 @@
 """The rules by which a scripted model scores a completion.
 
-A scorer is a pure function of two texts; its result, 1.0 to 10.0, may lie between levels:
+A scorer is a pure function of two texts; its result is 1.0 to 10.0, also between levels:
 
     def score(prompt: str, completion: str) -> float
 
-To add one, write it in a module of its own beside this file and name it in `SCORERS`.
+To add one, write it in a module of this folder and add it to `SCORERS`.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,13 +1,13 @@
-"""Scores a summary of a mini TL;DR post, exactly, because it knows every word that can carry a fact.
+"""Score a summary of a mini TL;DR post exactly: every word that can state a fact is known.
 
-A post tells who did what to what, and up to three more facts; `SLOTS` holds the words of each kind of fact, and no
-word is in two of them. A summary is read from left to right: phrases of `PHRASES` state facts, all other words are
-idle. Then
+A post states who did what to what, and up to three more facts; `SLOTS` has the words of each kind of fact, and no word
+is in two of them. A summary is parsed from left to right: phrases of `PHRASES` state facts, all other words are idle.
+Then
 
     score = 1 + 9 * covered * PER_INVENTED ** invented * PER_IDLE ** idle * (1 or NO_END)
 
-with `covered` the share of the post's facts that are stated, `invented` the stated facts that the post has not, and
-`idle` the words that say nothing, or nothing new: copies, lists and repetitions are idle words.
+with `covered` the share of the post's facts that are stated, `invented` the number of stated facts that are not in the
+post, and `idle` the number of words that state nothing new: copies, lists and repetitions are idle.
 """
 
 import re
@@ -35,7 +35,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
 }
 SLOT_OF: Mapping[str, str] = {word: slot for slot, words in SLOTS.items() for word in words}
 
-# A phrase is words as they stand and slots in braces. `someone` and `something` are honest but say no fact.
+# Literal words, and slots in braces. `someone` and `something` are true but state no fact.
 PHRASES: tuple[tuple[str, ...], ...] = tuple(
     tuple(phrase.split())
     for phrase in (
@@ -66,7 +66,7 @@ Fact = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a summary says: its facts (slot and word), its idle words, and whether it comes to an end."""
+    """A parsed summary: its facts (slot and word), the number of idle words, and whether it ends a sentence."""
 
     facts: frozenset[Fact]
     idle: int
@@ -74,17 +74,17 @@ class Reading:
 
 
 def score(prompt: str, completion: str) -> float:
-    """Score a completion, 1.0 to 10.0; a prompt without facts gives 1.0 whatever is said."""
-    told, read = facts(prompt), reading(completion)
-    if not told:
+    """Score a completion, 1.0 to 10.0; always 1.0 if the prompt has no facts."""
+    stated, read = facts(prompt), reading(completion)
+    if not stated:
         return LOWEST
-    covered = len(read.facts & told) / len(told)
-    losses = PER_INVENTED ** len(read.facts - told) * PER_IDLE**read.idle * (1.0 if read.ended else NO_END)
+    covered = len(read.facts & stated) / len(stated)
+    losses = PER_INVENTED ** len(read.facts - stated) * PER_IDLE**read.idle * (1.0 if read.ended else NO_END)
     return LOWEST + (HIGHEST - LOWEST) * covered * losses
 
 
 def facts(post: str) -> frozenset[Fact]:
-    """Return the facts of a post: the words that can carry one."""
+    """Return the facts of a post: the words that can state one, with their slots."""
     return frozenset((SLOT_OF[word], word) for word in words(post) if word in SLOT_OF)
 
 
@@ -94,16 +94,16 @@ def words(text: str) -> list[str]:
 
 
 def reading(completion: str) -> Reading:
-    """Read a summary from left to right; words of no phrase, or of a phrase without news, are idle."""
+    """Parse a summary from left to right; words outside phrases, or of phrases without new facts, are idle."""
     tokens = words(completion)
     found: set[Fact] = set()
     at = idle = 0
     while at < len(tokens):
         size = max(map(len, filter(lambda phrase: _fits(phrase, tokens[at:]), PHRASES)), default=0)
-        said = {(SLOT_OF[word], word) for word in tokens[at : at + size] if word in SLOT_OF}
-        if not said - found and not _divides(tokens, at):
+        stated = {(SLOT_OF[word], word) for word in tokens[at : at + size] if word in SLOT_OF}
+        if not stated - found and not _is_separator(tokens, at):
             idle += max(size, 1)
-        found |= said
+        found |= stated
         at += max(size, 1)
     return Reading(facts=frozenset(found), idle=idle, ended=bool(tokens) and tokens[-1] in ENDS)
 
@@ -115,6 +115,6 @@ def _fits(phrase: tuple[str, ...], tokens: list[str]) -> bool:
     return len(tokens) >= len(phrase) and all(map(fits, phrase, tokens))
 
 
-def _divides(tokens: list[str], at: int) -> bool:
-    """Whether a mark stands where one may stand: after a word."""
+def _is_separator(tokens: list[str], at: int) -> bool:
+    """Return whether the token is a punctuation mark after a word."""
     return tokens[at] in SEPARATORS and at > 0 and tokens[at - 1] not in SEPARATORS

@@ -1,9 +1,9 @@
-"""Scores a short summary of a text by the words they share: made for docstrings and their first lines.
+"""Score a short summary of a text by the words they share; made for docstrings and their first lines.
 
-Four parts, each 0 to 1, weighted as below: how much of the text's weight the summary's content words cover, how
-much of the summary is taken from the text, brevity, and whether it reads as one ended sentence. What a long
-summary covers counts little, and form counts only as far as the summary is about the text. A list of words can
-game it: it stands in for a judge, not for taste.
+Four parts, each 0 to 1, weighted as below: how much of the text's weight the summary's content words cover, how much of
+the summary is taken from the text, brevity, and whether it is one complete sentence. The coverage of a long summary
+counts little, and form counts only as far as the summary is about the text. A list of words can game it: it replaces a
+judge in tests, and does not measure quality.
 """
 
 import math
@@ -12,21 +12,21 @@ from collections import Counter
 
 COVERED, FAITHFUL, BRIEF, ENDED = 0.6, 0.15, 0.1, 0.15
 LOWEST, HIGHEST = 1.0, 10.0
-# A summary line names about this many things; more of them earn nothing.
+# A summary line has about this many content words; more do not raise the score.
 TERMS = 6
-# A word that comes first only after so many others weighs half.
+# A word that first occurs after this many others has half the weight.
 EARLY = 20.0
 LONGEST_BRIEF, LONGEST = 14, 40
 
 _WORD = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)*|\d+")
 _ENDINGS = ("ing", "ies", "ed", "es", "ly", "s")
-_LITTLE = (
+_FUNCTION_WORD_LIST = (
     "a about after all also an and any are as at be been before but by can do does each either else every for "
     "from had has have if in into is it its may more must no not of on one only or other otherwise out over "
     "return returns same should so some such than that the their them then there these they this those to "
     "two up use used using via was were what when where whether which while will with without would you your"
 )
-_FUNCTION_WORDS = frozenset(_LITTLE.split())
+_FUNCTION_WORDS = frozenset(_FUNCTION_WORD_LIST.split())
 
 
 def score(prompt: str, completion: str) -> float:
@@ -41,7 +41,7 @@ def score(prompt: str, completion: str) -> float:
 
 
 def content_words(text: str) -> list[str]:
-    """List the words that carry meaning, lower-case and without common endings."""
+    """Return the content words, in lower case and without common endings."""
     words = (word.lower() for word in _WORD.findall(text))
     return [_stem(word) for word in words if word not in _FUNCTION_WORDS and len(word) > 1]
 
@@ -54,7 +54,7 @@ def _stem(word: str) -> str:
 
 
 def _covered(text: list[str], summary: list[str]) -> float:
-    """Weigh the shared words against the best that `TERMS` words could reach."""
+    """Return the weight of the shared words, relative to the highest that `TERMS` words could have."""
     weight = _weights(text)
     best = sum(sorted(weight.values(), reverse=True)[:TERMS])
     shared = sorted((weight.get(word, 0.0) for word in set(summary)), reverse=True)[:TERMS]
@@ -62,13 +62,13 @@ def _covered(text: list[str], summary: list[str]) -> float:
 
 
 def _weights(text: list[str]) -> dict[str, float]:
-    """Weigh each word of the text: more for coming early, a little more for coming again."""
+    """Return the weight of each word of the text: higher for early words, a little higher for repeated ones."""
     first = {word: position for position, word in reversed(list(enumerate(text)))}
     return {word: (1.0 + math.log(count)) / (1.0 + first[word] / EARLY) for word, count in Counter(text).items()}
 
 
 def _faithful(text: list[str], summary: list[str]) -> float:
-    """Count the distinct words taken from the text; a repeated word counts against it."""
+    """Return the share of the summary that is distinct words of the text; repetitions lower it."""
     return len(set(summary) & set(text)) / len(summary)
 
 
