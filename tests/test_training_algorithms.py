@@ -82,7 +82,7 @@ def test_eight_devices_learn_the_same_examples(config_text, tmp_path, name):
     [
         (
             ["algorithm={name: online_dpo}", "group_size=3"],
-            "group_size: the completions of a prompt are learnt",
+            "group_size: online_dpo learns from pairs of completions, got a group_size of 3",
         ),
         (["algorithm={name: rloo}", "group_size=1"], "group_size: rloo compares the completions of a prompt"),
         (["algorithm={name: best_of_n}", "prompts_per_step=6"], "6 completions a step cannot be cut into 4 equal mini"),

@@ -88,7 +88,7 @@ class TestBucket:
             return metrics
 
         monkeypatch.setattr(Reporter, "step", report_then_lose)
-        with pytest.raises(DarError, match=r"^gs://bucket/y/completions/00000003\.jsonl: .*; see to the network"):
+        with pytest.raises(DarError, match=r"^gs://bucket/y/completions/00000003\.jsonl: .*; check the network"):
             train(parse_config(config_text, where="run.yaml"), "gs://bucket/y")
         gcs.fault = lambda method, target: None
         monkeypatch.setattr(Reporter, "step", reported)
@@ -125,7 +125,7 @@ def test_a_run_that_was_taken_over_stops(config_text, tmp_path, monkeypatch):
     [
         ("file://{0}/run.yaml/x", "Not a directory"),
         ("s3://bucket/x", "expected a folder, gs://BUCKET/PATH or file:///PATH"),
-        ("file://{0}/taken", "something is there already; go on with it by --resume file://"),
+        ("file://{0}/taken", "something is there already; resume it with --resume file://"),
     ],
 )
 def test_a_place_that_cannot_be_used_is_one_line_before_anything_is_loaded(

@@ -1,4 +1,4 @@
-"""Checksums of trees of arrays: of every bit and its position, the same in whatever layout over devices and hosts."""
+"""Checksums of trees of arrays over every bit and its position, independent of sharding."""
 
 import hashlib
 import json
@@ -16,25 +16,25 @@ _ODD = 0x9E3779B9
 
 
 def checksums(trees: Mapping[str, Any]) -> dict[str, str]:
-    """Compute a checksum of each tree, over the paths, dtypes, shapes and bits of its leaves.
+    """Return a checksum of each tree over the paths, dtypes, shapes and bits of its leaves.
 
-    One small program a shape reads each array where it lies and returns 32 bits; no array is copied.
+    One small program a shape reads each array in place and returns 32 bits; no array is copied.
     """
     return dict(zip(trees, map(_described, to_host([_sums(tree) for tree in trees.values()])), strict=True))
 
 
 def checksum(tree: Any) -> str:
-    """Compute the checksum of one tree, see `checksums`."""
+    """Return the checksum of one tree (see `checksums`)."""
     return checksums({"tree": tree})["tree"]
 
 
 def digest(value: Any) -> str:
-    """Compute a digest of plain values, equal where their JSON is."""
+    """Return a digest of plain values, equal for equal JSON."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _sums(tree: Any) -> dict[str, jax.Array]:
-    # One at a time: on CPUs the collectives of many programs under way wait for each other without end.
+    # One at a time: on CPUs the collectives of many concurrent programs deadlock (jax 0.10, two hosts).
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}": _sum(leaf).block_until_ready()
@@ -48,7 +48,7 @@ def _described(sums: dict[str, np.ndarray]) -> str:
 
 @jax.jit
 def _sum(leaf: jax.Array) -> jax.Array:
-    """Sum up the mixed words of an array modulo 2^32, in whatever order; each is mixed with where it stands."""
+    """Return the sum of an array's words modulo 2^32, each mixed with its position, so that order does not matter."""
     bits = _words(leaf)
     index, stride = jnp.zeros(bits.shape, jnp.uint32), _ODD
     for axis in reversed(range(bits.ndim)):
@@ -58,7 +58,7 @@ def _sum(leaf: jax.Array) -> jax.Array:
 
 
 def _words(leaf: jax.Array) -> jax.Array:
-    """View the bits of an array as 32-bit words, narrower elements one a word."""
+    """Return the bits of an array as 32-bit words; narrower elements take a word each."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     if leaf.dtype == jnp.bool_:
@@ -67,7 +67,7 @@ def _words(leaf: jax.Array) -> jax.Array:
 
 
 def _mixed(word: jax.Array) -> jax.Array:
-    """Mix a word so that each of its bits changes about half of the result's: a bijection (lowbias32, C. Wellons)."""
+    """Return a mixed word, each input bit changing about half of the output's: a bijection (lowbias32, C. Wellons)."""
     word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
     word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
     return word ^ (word >> 16)

@@ -1,4 +1,4 @@
-"""Which arrays of a checkpoint hold NaN or infinite numbers."""
+"""Find arrays with NaN or infinite numbers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,9 +14,9 @@ _SHOWN = 8
 
 
 def not_finite(tree: Any, mesh: Mesh) -> list[str]:
-    """Return the paths of the arrays that hold NaN or infinite numbers; of stacked layers also the layers.
+    """Return the paths of arrays with NaN or infinite numbers, for stacked layers also the layers.
 
-    Every host takes part.
+    A collective: every host must call it.
     """
     finite = whole(jax.jit(_finite)(tree), mesh)
     return [
@@ -27,7 +27,7 @@ def not_finite(tree: Any, mesh: Mesh) -> list[str]:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first names and the number of the others."""
+    """Return the first names, and the number of the others."""
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 

@@ -1,4 +1,4 @@
-"""What Orbax logs and leaves behind where it fails: pages of tracebacks. The run tells it in one line."""
+"""Silence Orbax's tracebacks of failures, which the run reports in one line."""
 
 import logging
 import sys
@@ -20,12 +20,12 @@ _FILTER, _OF_READS = _Tracebacks(), _Leftovers()
 
 
 def drop_tracebacks() -> None:
-    """Drop log records of Orbax that carry a traceback, in this process from now on."""
-    logging.getLogger("absl").addFilter(_FILTER)  # one that is there already is not added again
+    """Drop Orbax's log records with a traceback, from now on in this process."""
+    logging.getLogger("absl").addFilter(_FILTER)  # adding it again does nothing
 
 
 def drop_leftovers() -> None:
-    """Drop, from now on, what reads of Orbax say that go on after one of them has failed: their loop is closed."""
+    """Drop messages of Orbax's reads that continue after another one failed, from now on: their loop is closed."""
     for name in ("asyncio", "concurrent.futures"):
         logging.getLogger(name).addFilter(_OF_READS)
     if not isinstance(sys.unraisablehook, _Unraisable):

@@ -1,6 +1,6 @@
-"""Adapters as a folder that PEFT loads: adapter_config.json and adapter_model.safetensors.
+"""Write adapters as a folder that PEFT loads: adapter_config.json and adapter_model.safetensors.
 
-Facts on names and keys: huggingface/peft, `LoraConfig` and `get_peft_model_state_dict`.
+Source of names and keys: huggingface/peft, `LoraConfig` and `get_peft_model_state_dict`.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from dar_jax.models.lora import Lora
 def write_adapter(folder: Path, config: DecoderConfig, params: Params, base: str, dtype: Dtype) -> None:
     """Write the adapters of `params` over the model called `base`.
 
-    Raises SettingError where the family keeps an adapted matrix in one tensor with others, or a tensor is not finite.
+    Raises SettingError if the family stores an adapted matrix in one tensor with others, or a tensor is not finite.
     """
     assert config.lora is not None
     tensors: dict[str, np.ndarray] = {}
@@ -58,7 +58,7 @@ def _adapter_config(lora: Lora, base: str) -> dict[str, Any]:
 
 
 def _flat(array: Any, shape: tuple[int, int], dtype: Dtype) -> np.ndarray:
-    """Lay one adapter matrix out as PEFT has it: transposed."""
+    """Return one adapter matrix as PEFT stores it: transposed."""
     return np.ascontiguousarray(np.asarray(array).reshape(shape).T).astype(jnp.dtype(dtype))
 
 

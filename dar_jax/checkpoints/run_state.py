@@ -1,12 +1,12 @@
-"""The state of a run on disk: all that decides its next number, by Orbax, saved while training goes on.
+"""The state of a run on disk: everything that determines its next number, saved by Orbax while training continues.
 
     params      float32 parameters
-    optimizer   its state, updates made
-    progress    step, update within the step, what the step has measured so far; checksums of all else (JSON)
-    batch       the weighed batch, when its updates are not all made
+    optimizer   optimizer state and number of updates
+    progress    step, update within the step, metrics of the step so far; checksums of the other items (JSON)
+    batch       the weighed batch, if not all of its updates are made
 
-Random keys and the data position are functions of (seed, step), so the step says them. A checkpoint's number is
-the count of optimizer updates before it.
+Random keys and the data position are functions of (seed, step). A checkpoint's number is the number of optimizer
+updates before it.
 """
 
 import contextlib
@@ -40,14 +40,15 @@ from dar_jax.errors import DarError
 from dar_jax.runlog.disk import disk_fault
 from dar_jax.settings.fields import STRICT, Count
 
-# What a record holds beside the progress.
+# Keys of a record that are not part of the progress.
 _OF_ARRAYS = ("batch", "checksums")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Checkpointing:
-    """When to save: after every so many steps (and always at the end), and within a step after each update
-    if asked. The latest `keep` stay on disk.
+    """When to save: every `every_steps` steps and at the end, and with `within_step` after each update.
+
+    The latest `keep` checkpoints stay on disk.
     """
 
     every_steps: Count = 50
@@ -56,7 +57,7 @@ class Checkpointing:
 
 
 class RunState:
-    """The sequence of checkpoints of one run, in a folder or under `gs://`. All calls come from the main thread."""
+    """The checkpoints of a run, in a folder or under `gs://`; used from the main thread only."""
 
     def __init__(self, directory: Path | str, keep: int) -> None:
         self.directory = directory
@@ -77,16 +78,16 @@ class RunState:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Where the run ends with an error, that is the one to be told.
+        # If the run ends with an error, that error is reported.
         with contextlib.suppress(*((DarError,) if error else ())):
             self.close()
 
     def close(self) -> None:
-        """Wait for the save under way and release Orbax's threads. Raises DarError where it could not be written."""
+        """Wait for the save in progress and release Orbax's threads. Raises DarError if it could not be written."""
         try:
             self.settle()
         finally:
-            # Orbax raises the error of a failed save once more.
+            # Orbax raises the error of a failed save again.
             with contextlib.suppress(*((Exception,) if self._failed else ())):
                 self._orbax.close()
 
@@ -103,7 +104,7 @@ class RunState:
     def save(self, number: int, trees: dict[str, Any], progress: dict[str, Any], batch: Batch | None) -> None:
         """Start saving; returns when the arrays are safe from donation. A number already saved stays.
 
-        Raises DarError where the save before could not be written.
+        Raises DarError if the previous save could not be written.
         """
         self.settle()
         if number in self.numbers:
@@ -119,13 +120,13 @@ class RunState:
         self._under_way = (number, response)
 
     def check(self) -> None:
-        """Raise DarError if the save under way has failed; wait for nothing."""
+        """Raise DarError if the save in progress has failed, without waiting for it."""
         if self._under_way and not _pending(self._under_way[1]):
             self.settle()
 
     def settle(self) -> None:
-        """Wait for the save under way and free the thread and descriptors that it took. Raises DarError where it could
-        not be written.
+        """Wait for the save in progress and free its thread and descriptors. Raises DarError if it could not be
+        written.
         """
         if self._under_way:
             (number, response), self._under_way = self._under_way, None
@@ -133,13 +134,13 @@ class RunState:
                 response.result()
 
     def progress(self, number: int) -> dict[str, Any]:
-        """Load the progress that was saved with a checkpoint. Raises DamagedCheckpoint."""
+        """Load the progress of a checkpoint. Raises DamagedCheckpoint."""
         return _progress(load_record(self.directory, number))
 
     def load(
         self, number: int, abstract: dict[str, Any], mesh: jax.sharding.Mesh
     ) -> tuple[dict[str, Any], dict[str, Any], Batch | None]:
-        """Load (trees, progress, batch or None) onto the places that `abstract` names. Raises DamagedCheckpoint."""
+        """Load (trees, progress, batch or None) with the shardings of `abstract`. Raises DamagedCheckpoint."""
         record = load_record(self.directory, number)
         wanted = dict(abstract)
         if shapes := record.get("batch"):
@@ -152,7 +153,7 @@ class RunState:
         return trees, _progress(record), None if saved is None else _batch(saved)
 
     def set_aside(self, numbers: Iterable[int]) -> list[str]:
-        """Move checkpoints out of the way of those that a run will save anew; return where they are now. In a bucket
+        """Move checkpoints away, as the run will save under their numbers again; return their new paths. In a bucket
         they are deleted.
         """
         places = []
@@ -167,12 +168,12 @@ class RunState:
         try:
             yield
         except jax.errors.JaxRuntimeError:
-            raise  # of the devices, or of a host that is gone
+            raise  # of the devices, or of a lost host
         except Exception as error:  # Orbax and its stores raise what they raise
             self._failed, run = True, run_of(self.directory)
             reason = disk_fault(error) or f"{first_line(error)}; make room there"
             raise DarError(
-                f"checkpoints/{number} of {run} could not be written: {reason}, and go on with: dar-jax train"
+                f"checkpoints/{number} of {run} could not be written: {reason}, and resume with: dar-jax train"
                 f" --resume {run}"
             ) from error
 
@@ -206,7 +207,7 @@ def _progress(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arrays(batch: Batch) -> dict[str, jax.Array]:
-    """Name every array by its path: `weight_E`, `inputs_ER.token_BT`."""
+    """Return every array by its path: `weight_E`, `inputs_ER.token_BT`."""
     leaves = jax.tree_util.tree_leaves_with_path(batch)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 

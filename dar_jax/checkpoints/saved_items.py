@@ -1,4 +1,4 @@
-"""Items of a checkpoint read back and compared with their checksums: nothing in its folder is written or cleaned."""
+"""Read items of a checkpoint and verify their checksums; nothing in its folder is written."""
 
 import contextlib
 import gc
@@ -33,17 +33,17 @@ _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DamagedCheckpoint(SettingError):
-    """A checkpoint is not as it was saved: an item is missing, cut or changed."""
+    """A checkpoint is damaged: an item is missing, truncated or changed."""
 
 
 def absolute(directory: Path | str) -> Path | str:
-    """Return the directory as Orbax wants it: an absolute path, or a `gs://` URL as it stands."""
+    """Return the directory as Orbax expects it: an absolute path or a `gs://` URL."""
     return directory if isinstance(directory, str) else directory.absolute()
 
 
 def context(*, alone: bool = False) -> ocp.Context:
-    """Build the Orbax context in which checkpoints are saved and loaded: the record is a JSON file. `alone` lets this
-    process go on without waiting for the others.
+    """Return the Orbax context of saving and loading, with the record as a JSON file. With `alone` this process does
+    not wait for the others.
     """
     made = ocp.Context()
     made.checkpointables.registry = ocp.handlers.local_registry()
@@ -65,16 +65,16 @@ def saved_numbers(directory: Path | str) -> list[int]:
 
 
 def load_params(directory: Path | str, number: int, abstract: Any) -> Any:
-    """Load the parameters alone onto the places that `abstract` names, wherever they lay when saved.
+    """Load only the parameters, with the shardings of `abstract`.
 
-    Raises DamagedCheckpoint where they are not as they were saved.
+    Raises DamagedCheckpoint if they are damaged.
     """
     record = load_record(directory, number)
     return load_items(directory, number, {"params": abstract}, record)["params"]
 
 
 def load_record(directory: Path | str, number: int) -> dict[str, Any]:
-    """Load what a checkpoint says of itself. Raises DamagedCheckpoint; on all hosts where on one."""
+    """Load the record of a checkpoint. Raises DamagedCheckpoint, on all hosts if on one."""
     record = dict(_read(directory, number, {RECORD: None})[RECORD] or {})
     if record.pop("digest", None) != digest(record):
         raise _damaged(directory, number, RECORD)
@@ -84,8 +84,9 @@ def load_record(directory: Path | str, number: int) -> dict[str, Any]:
 def load_items(
     directory: Path | str, number: int, abstract: Mapping[str, Any], record: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Load trees of arrays by name onto the places that `abstract` names, and compare their checksums with those of the
-    record. Raises DamagedCheckpoint; on all hosts where on one.
+    """Load trees of arrays by name with the shardings of `abstract`, and verify the checksums of the record.
+
+    Raises DamagedCheckpoint, on all hosts if on one.
     """
     found: dict[str, Any] = {}
     for name, tree in abstract.items():
@@ -102,7 +103,7 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(directory: Path | str, number: int, abstract: dict[str, Any]) -> dict[str, Any]:
-    """Load items. A fault on one host is raised on all: the others would wait for it."""
+    """Load items. An error on one host is raised on all, which would wait for it otherwise."""
     name, found, fault = next(iter(abstract)), {}, ""
     drop_leftovers()
     with _quiet():
@@ -125,7 +126,7 @@ def _read(directory: Path | str, number: int, abstract: dict[str, Any]) -> dict[
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep quiet about the reads that Orbax leaves behind where another one failed."""
+    """Silence the reads that Orbax abandons after another one failed."""
     hook, disabled = sys.unraisablehook, logging.root.manager.disable
     sys.unraisablehook = lambda _: None
     logging.disable(logging.CRITICAL)
@@ -142,7 +143,7 @@ def _damaged(directory: Path | str, number: int, what: str) -> DamagedCheckpoint
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a read failed where that says nothing of the checkpoint itself, else nothing."""
+    """Return why a read failed if the checkpoint itself may be fine, else None."""
     for each in _chain(error):
         if isinstance(each, OSError) and not isinstance(each, _ABSENT):
             return first_line(each)
@@ -152,7 +153,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _unreachable(directory: Path | str) -> str:
-    """Return why a bucket cannot be listed, else nothing: some drivers take any failure for an absent object."""
+    """Return why a bucket cannot be listed, else None: some drivers report any failure as an absent object."""
     if not isinstance(directory, str):
         return ""
     try:
@@ -163,7 +164,7 @@ def _unreachable(directory: Path | str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
+    """Return the first line of an error's message, or its type if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -17,7 +17,7 @@ from dar_jax.terminal.screen import tolerant_streams
 from dar_jax.terminal.visible import visible
 
 _TRAIN = """\
-Align a policy with an online judge, or go on with a run.
+Align a policy with an online judge, or resume a run.
 
   dar-jax train configs/quickstart.yaml
   dar-jax train configs/quickstart.yaml steps=20 learning.optimizer.learning_rate=1e-4 --run-dir runs/short
@@ -34,8 +34,8 @@ dar-jax train CONFIG [key.sub=value ...] [--run-dir DIR]
 _STATUS = """\
 exit status: 0 done; 1 a file, disk or server failed; 2 a setting, file or argument cannot be used; 3 the judge failed
 too often, or only tied; 4 the judge's budget is spent; 5 stopped by a signal; 6 another host is gone; 7 numbers are no
-longer finite. After 3, 4 and 5 the run is saved, after 1 and 6 it is as last saved: go on with --resume, after 4 with
-more: --resume RUN_DIR judge.budget_usd=... After 7 it is as last saved, and a resume would repeat it.
+longer finite. After 3, 4 and 5 the run is saved, after 1 and 6 it is as last saved: use --resume, after 4 with more:
+--resume RUN_DIR judge.budget_usd=... After 7 it is as last saved, and a resume would repeat it.
 """
 _EXPORT = """\
 Write a run's policy as a Hugging Face folder: safetensors, config, tokenizer, generation config, model card.
@@ -118,11 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dar-jax", description="Align language models with online AI reward.")
     parser.add_argument("--version", action="version", version=f"dar-jax {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    train = _verb(verbs, "train", _train, "align a policy, or go on with a run", _TRAIN, _STATUS)
+    train = _verb(verbs, "train", _train, "align a policy, or resume a run", _TRAIN, _STATUS)
     train.usage = _TRAIN_USAGE
     train.add_argument("settings", nargs="*", metavar="CONFIG key.sub=value", help="a YAML file, then overrides")
     train.add_argument("--run-dir", type=_place, help="a new folder or URL; default: runs/CONFIG-DATE-TIME")
-    train.add_argument("--resume", type=_place, metavar="RUN_DIR", help="go on with the run in this folder")
+    train.add_argument("--resume", type=_place, metavar="RUN_DIR", help="resume the run in this folder")
     train.add_argument(
         "--fallback",
         action="store_true",

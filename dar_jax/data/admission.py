@@ -35,7 +35,7 @@ class Admitted:
         return len(self.ids)
 
     def describe(self) -> str:
-        """Say in one line what is used and what was skipped."""
+        """Return one line on what is used and what was skipped."""
         reasons = ", ".join(
             f"{count} {reason.replace('_', ' ')} (first: row {self.first_skipped[reason]})"
             for reason, count in self.skipped.items()

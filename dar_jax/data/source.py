@@ -108,6 +108,6 @@ class Source(Sequence[Prompt]):
 
 
 def listed(names: Sequence[str]) -> str:
-    """Name up to twelve columns or splits for a message."""
+    """Return up to twelve columns or splits for a message."""
     shown = ", ".join(names[:12])
     return f"{shown}, ..." if len(names) > 12 else shown or "none"

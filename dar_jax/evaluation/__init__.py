@@ -1,4 +1,4 @@
-"""What a run has reached, by the judge, on prompts it does not learn from."""
+"""Evaluation: win rates on held-out prompts, and the agreement of judges with people."""
 
 from dar_jax.evaluation.win_rate import Evaluation, WinRate, compare, wilson_interval
 

@@ -1,4 +1,4 @@
-"""How often the judge gives the policy's completion more than the starting policy's, on held-out prompts."""
+"""Win rate of the policy against the initial policy on held-out prompts, by a judge."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,17 @@ from dar_jax.judging import JUDGES
 from dar_jax.records import Verdict
 from dar_jax.settings.fields import STRICT, Count, PositiveOrZero, one_of
 
-# Rewards are means of probabilities: a difference below one part in a million is rounding, not opinion.
+# Rewards are means of probabilities: a difference below one part in a million is rounding.
 EVEN = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WinRate:
-    """Compare the policy with its start on `prompts` prompts of `data`, at the end of the run and, where
-    `every_steps` is set, on the way. Both speak with the same random keys; `temperature` null is the
-    sampler's. Its judgements are billed like any other. With a `judge` of its own the run's is not asked: what that
-    one is gamed into shows. Its answers lie apart (held_out.sqlite) and count in no budget.
+    """Compare the policy with the initial one on `prompts` prompts of `data`, at the end and every `every_steps` steps.
+
+    Both are sampled with the same random keys; `temperature` null is the sampler's. Judgements are billed as usual. A
+    separate `judge` reveals reward hacking of the training judge; its answers are in held_out.sqlite, outside of any
+    budget.
     """
 
     data: one_of(DATA, "files")  # type: ignore[valid-type]
@@ -40,13 +41,13 @@ class WinRate:
         return self
 
     def due(self, step: int, last: int) -> bool:
-        """Whether to evaluate after this step."""
+        """Return whether to evaluate after this step."""
         return step == last or bool(self.every_steps and step % self.every_steps == 0)
 
 
 @record(frozen=True, kw_only=True)
 class Evaluation:
-    """What the judge said of the two. Pairs in which either has no reward are `unjudged` and count nowhere."""
+    """The result of an evaluation. Pairs in which either completion has no reward are `unjudged` and not counted."""
 
     wins: int
     ties: int
@@ -59,16 +60,16 @@ class Evaluation:
 
     @property
     def judged(self) -> int:
-        """Pairs in which both have a reward."""
+        """The number of pairs in which both have a reward."""
         return self.wins + self.ties + self.losses
 
     @property
     def win_rate(self) -> float:
-        """Share of judged pairs won, a tie counting one half; NaN where none was judged."""
+        """The share of judged pairs won, a tie counting one half; NaN if none was judged."""
         return (self.wins + self.ties / 2) / self.judged if self.judged else math.nan
 
     def metrics(self) -> dict[str, Any]:
-        """Name the figures for the log."""
+        """Return the metrics for the log."""
         low, high = wilson_interval(self.win_rate, self.judged)
         return {
             "eval/win_rate": self.win_rate,
@@ -85,7 +86,7 @@ class Evaluation:
         }
 
     def describe(self) -> str:
-        """Say the outcome in one line."""
+        """Return the result in one line."""
         low, high = wilson_interval(self.win_rate, self.judged)
         return (
             f"held-out: reward {self.reward:.2f} against {self.start_reward:.2f} at the start;"
@@ -101,7 +102,7 @@ def compare(
     start_lengths: Sequence[int],
     start_verdicts: Sequence[Verdict],
 ) -> Evaluation:
-    """Pair the policy's completions with the start's, prompt by prompt; lengths are in tokens."""
+    """Compare the policy's completions with the initial policy's, prompt by prompt; lengths are in tokens."""
     pairs = [
         (ours.reward, theirs.reward)
         for ours, theirs in zip(verdicts, start_verdicts, strict=True)
@@ -131,5 +132,5 @@ def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[floa
 
 
 def mean(values: Sequence[float]) -> float:
-    """Average; NaN where there is nothing."""
+    """Return the mean, NaN of nothing."""
     return sum(values) / len(values) if values else math.nan

@@ -1,15 +1,15 @@
-"""Several runs that differ in what is compared and in nothing else: from one start, for as many annotations each.
+"""Comparisons of runs that differ only in what is compared, from one initial policy and at equal annotations.
 
-    settings.py     the `compare:` section of a config file
-    plan.py         the cells: a cell is one run, with its name, its point of a grid, its seed
-    fairness.py     what all of them share; grid.py: points of settings, and their names
-    running.py      cells as processes, several at once; finished ones are skipped, others go on
-    devices.py      each process its share of the devices
-    measuring.py    what one cell has reached, read from its folder
-    statistics.py   over seeds: means, intervals, annotations to a level
-    summary.py      a row an algorithm, with its curve
-    comparing.py    all of it in a row, down to the files that are left
+    compare_settings.py  the `compare:` section of a config file
+    cells.py             the runs of an experiment: name, grid point, seed
+    fairness.py          what they must share; grid.py: points of settings and their names
+    running.py           runs as processes, several at once; finished ones are skipped, others resumed
+    devices.py           the devices of each process
+    measuring.py         the result of one run, read from its folder
+    intervals.py         over seeds: means, intervals, annotations to a level
+    summary.py           a row an algorithm, with its curve
+    comparing.py         the whole experiment, up to its files
 
-An annotation is one question to the training judge, as budget_annotations counts: a scalar judgement is one, a pair
-asked in both orders two. What the ledger answers for nothing counts like any other.
+An annotation is one question to the training judge, as in budget_annotations: a scalar judgement is one, a pair asked
+in both orders two. Answers from the ledger count too.
 """

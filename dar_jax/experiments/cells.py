@@ -1,4 +1,4 @@
-"""The plan of a comparison or a sweep: the runs that it consists of, its cells, each for as many annotations."""
+"""The cells of a comparison or a sweep: its runs, at equal annotations."""
 
 import dataclasses
 import json
@@ -32,12 +32,12 @@ class Cell:
 
     @property
     def seed(self) -> int:
-        """Its seed, by which runs of other algorithms are its pair."""
+        """The seed, which pairs it with runs of other algorithms."""
         return self.config.seed
 
     @property
     def asked_a_step(self) -> int:
-        """How many annotations a step takes; 0 where no judge is asked."""
+        """The annotations of a step; 0 without a judge."""
         return asked_a_step(self.config)
 
 
@@ -55,8 +55,8 @@ class ExperimentPlan:
     folder: Path
 
     def compared(self, best: Mapping[tuple[str, str], Changes]) -> list[Cell]:
-        """List the runs that are compared, each algorithm at its `best` point by judge and name; where there is a grid,
-        one without such a point is left out.
+        """Return the compared runs, each algorithm at its `best` point by judge and name; with a grid those without a
+        best point are left out.
         """
         tuning = self.comparison.tuning_judge
         tuned = {(judge, name): best.get((tuning or judge, name)) for judge, name in self._pairs()}
@@ -68,7 +68,7 @@ class ExperimentPlan:
         ]
 
     def tuning(self) -> list[Cell]:
-        """List the runs that find each algorithm's best point, evaluated at their end alone; none without a grid."""
+        """Return the tuning runs, evaluated only at their end; [] without a grid."""
         if not self.comparison.grid:
             return []
         return [
@@ -81,7 +81,7 @@ class ExperimentPlan:
         ]
 
     def swept(self, grid: Mapping[str, Sequence[Any]]) -> list[Cell]:
-        """List the runs of a sweep: those at each point of a grid."""
+        """Return the runs of a sweep, at each point of the grid."""
         return [
             self._cell("", written(point), {}, point, Path(folder(point)), seed)
             for point in points(grid)
@@ -89,13 +89,13 @@ class ExperimentPlan:
         ]
 
     def algorithm(self, name: str) -> Changes:
-        """Say what an algorithm changes; by its name alone, the algorithm of that name."""
+        """Return the changes of an algorithm; by default the algorithm of that name."""
         changes = self.comparison.algorithms.get(name) or {}
         named = name not in ALGORITHMS or not changes.keys().isdisjoint({"algorithm", "algorithm.name"})
         return changes if named else {"algorithm.name": name, **changes}
 
     def config(self, changes: Changes, more: Sequence[str] = ()) -> RunConfig:
-        """Read the run's settings with these changes."""
+        """Return the run's settings with these changes."""
         return parse_config(self.text, [*overrides(changes), *more], where=self.where)
 
     def _pairs(self) -> list[tuple[str, str]]:
@@ -116,7 +116,7 @@ class ExperimentPlan:
         return Cell(judge=judge, name=name, point=point, config=config, place=Path(judge, place, f"seed-{seed}"))
 
     def _steps(self, name: str, config: RunConfig) -> int:
-        """Say in how many steps a run takes its annotations. Raises SettingError where no number of them does."""
+        """Return the number of steps that use the annotations. Raises SettingError if none does."""
         each, asked = asked_a_step(config), self.annotations
         if not each:
             return config.steps
@@ -130,7 +130,7 @@ class ExperimentPlan:
 
 
 def make_plan(text: str, comparison: Comparison, folder: Path, *, where: str) -> ExperimentPlan:
-    """Make the plan. Raises SettingError where the runs could not be compared."""
+    """Return the plan. Raises SettingError if the runs cannot be compared."""
     base = parse_config(text, where=where)
     plan = ExperimentPlan(text=text, where=where, comparison=comparison, base=base, annotations=0, folder=folder)
     check(comparison, base, where, lambda name: plan.config(plan.algorithm(name)))
@@ -144,7 +144,7 @@ def _evaluated_once(cell: Cell) -> Cell:
 
 
 def _annotations(plan: ExperimentPlan) -> int:
-    """Count what the first algorithm takes in the config's steps."""
+    """Return the annotations of the first algorithm in the config's steps."""
     first = next(iter(plan.comparison.algorithms), None)
     config = plan.config(plan.algorithm(first)) if first else plan.base
     if not (each := asked_a_step(config)) and len(plan.comparison.algorithms) > 1:

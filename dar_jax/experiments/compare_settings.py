@@ -33,9 +33,9 @@ class Comparison:
     level: Number | None = None
 
     def chosen(self, algorithms: Sequence[str] = (), judges: Sequence[str] = ()) -> "Comparison":
-        """Keep these, in this order; all where none are named. An algorithm that is not listed is taken as it is.
+        """Return the settings with only these, in this order; all if none are named.
 
-        Raises SettingError for a judge that is not listed.
+        An algorithm that is not listed has its defaults. Raises SettingError for a judge that is not listed.
         """
         if unknown := [name for name in judges if name not in self.judges]:
             listed = ", ".join(self.judges) or "none"

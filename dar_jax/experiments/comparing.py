@@ -1,4 +1,4 @@
-"""A comparison or a sweep from its plan to its files: runs, then comparison.json, comparison.md and plots."""
+"""Run a comparison or a sweep and write comparison.json, comparison.md and plots."""
 
 import json
 import math
@@ -23,9 +23,9 @@ Rows = list[dict[str, Any]]
 
 
 def compare(plan: ExperimentPlan, jobs: int, console: Console) -> tuple[Rows, int]:
-    """Run what is missing of a comparison and write its files; return the rows and how many runs are missing still.
+    """Run the unfinished runs of a comparison and write its files; return the rows and the number still missing.
 
-    Raises SettingError before anything runs where a run in the folder is another one, Interrupted at a signal.
+    Raises SettingError before anything runs if a run in the folder differs, Interrupted at a signal.
     """
     best: Mapping[tuple[str, str], Changes] = {}
     devices, tuning, missing = shares(jobs), plan.tuning(), 0
@@ -40,7 +40,7 @@ def compare(plan: ExperimentPlan, jobs: int, console: Console) -> tuple[Rows, in
 
 
 def sweep(plan: ExperimentPlan, grid: Mapping[str, Sequence[Any]], jobs: int, console: Console) -> tuple[Rows, int]:
-    """Run what is missing of a sweep over a grid and write its files, as `compare` does."""
+    """Run the unfinished runs of a sweep and write its files, as `compare` does."""
     devices, cells = shares(jobs), plan.swept(grid)
     missing = _run(plan, cells, devices, console)
     return _write(plan, cells, console), missing
@@ -95,7 +95,7 @@ def _plots(rows: Rows, folder: Path) -> dict[str, list[str]]:
 
 
 def _told(value: Any) -> Any:
-    """Say `never` for infinity, which JSON has no word for."""
+    """Return `never` for infinity, which JSON lacks."""
     if isinstance(value, Mapping):
         return {key: _told(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""The devices of this machine, shared among processes that run at once: each sees its own alone.
+"""Share the devices of this machine among concurrent processes, each of which sees only its own.
 
-Whoever starts the processes must not open the devices itself, so a process that ends at once counts them.
+The parent must not open the devices itself, so a short-lived process counts them.
 """
 
 import os
@@ -20,10 +20,9 @@ _BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
 
 
 def shares(jobs: int) -> list[Mapping[str, str]]:
-    """Return for each of `jobs` processes the environment that gives it its devices.
+    """Return the environment of each of `jobs` processes, which selects its devices.
 
-    On CPUs each runs as many threads as there are cores for it. Raises SettingError where there are fewer devices than
-    processes.
+    On CPUs each gets its share of the cores as threads. Raises SettingError if there are fewer devices than processes.
     """
     if jobs == 1:
         return [{}]
@@ -32,7 +31,7 @@ def shares(jobs: int) -> list[Mapping[str, str]]:
 
 
 def count_devices() -> tuple[str, int]:
-    """Name JAX's backend, and count what it has there. Raises SettingError where JAX does not start."""
+    """Return JAX's backend and its number of devices. Raises SettingError if JAX does not start."""
     found = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True, check=False)
     if found.returncode:
         last = (found.stderr.strip() or "no message").splitlines()[-1]
@@ -42,7 +41,7 @@ def count_devices() -> tuple[str, int]:
 
 
 def share(backend: str, count: int, jobs: int, visible: str | None = None) -> list[Mapping[str, str]]:
-    """Share `count` devices of a backend among processes, as many to each; `visible` names those of CUDA."""
+    """Return the environments that split `count` devices equally; `visible` are CUDA's device names."""
     if backend == "cpu":
         # XLA takes it for the count of cores; with a thread a core for each, processes hold each other up.
         return [{"NPROC": str(max(1, (os.cpu_count() or 1) // jobs))}] * jobs

@@ -1,4 +1,4 @@
-"""What algorithms that are compared must share, and what a step of each asks of the judge."""
+"""Check that compared runs share what they must, and count the annotations of a step."""
 
 import re
 from collections.abc import Callable
@@ -20,13 +20,13 @@ _FREE_OFFLINE = ("data", "judge", "steps")
 
 
 def asked_a_step(config: RunConfig) -> int:
-    """Count the annotations that a step takes; 0 where no judge is asked."""
+    """Return the annotations of a step; 0 without a judge."""
     forecast = config.forecast(config.rows_per_step)
     return forecast.calls if forecast else 0
 
 
 def check(comparison: Comparison, base: RunConfig, where: str, read: Callable[[str], RunConfig]) -> None:
-    """Raise SettingError where what is compared could not be; `read` gives an algorithm's settings."""
+    """Raise SettingError if the runs cannot be compared; `read` returns an algorithm's settings."""
     if base.evaluation is None:
         raise SettingError(
             f"{where}: evaluation: missing; what is compared is measured on held-out prompts, so state it"

@@ -1,4 +1,4 @@
-"""Points of a grid of settings: their changes, and how they are written."""
+"""Points of a grid of settings, and their names."""
 
 import itertools
 import json
@@ -13,38 +13,36 @@ Changes = Mapping[str, Any]
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """List the points of a grid, its last key moving fastest."""
+    """Return the points of a grid, the last key varying fastest."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def overrides(changes: Changes) -> list[str]:
-    """Write changes as overrides, `key=value`."""
+    """Return changes as overrides, `key=value`."""
     return [f"{key}={json.dumps(literal(value), ensure_ascii=False)}" for key, value in changes.items()]
 
 
 def written(point: Changes) -> str:
-    """Name a point by the last words of its keys, by whole keys where two end alike."""
+    """Return the name of a point by the last parts of its keys, or whole keys if two end alike."""
     words = [key.rpartition(".")[2] for key in point]
     names = words if len(set(words)) == len(words) else list(point)
     return ", ".join(f"{name}={_plain(value)}" for name, value in zip(names, point.values(), strict=True))
 
 
 def at_an_end(point: Changes, grid: Mapping[str, Sequence[Any]]) -> list[str]:
-    """List the keys whose value is the lowest or highest of the grid's numbers, of which there are two or more: what
-    lies beyond may be better.
-    """
+    """Return the keys whose value is at an end of two or more numbers of the grid: better values may be beyond."""
     numbers = {key: [value for value in values if _is_number(value)] for key, values in grid.items()}
     ends = {key: (min(values), max(values)) for key, values in numbers.items() if len(values) > 1}
     return [key for key in ends if point[key] in ends[key]]
 
 
 def folder(point: Changes) -> str:
-    """Name the folder of a point; a command line takes what has a `=` for an override."""
+    """Return the folder name of a point, without `=`, which would make it an override."""
     return re.sub(r"[^\w.,+-]", "-", written(point).replace(" ", ""))
 
 
 def within(key: str, settings: Sequence[str]) -> bool:
-    """Tell whether a key is one of some settings, or of their parts."""
+    """Return whether a key is one of these settings or a part of one."""
     return any(f"{key}.".startswith(f"{setting}.") for setting in settings)
 
 

@@ -1,4 +1,4 @@
-"""Over seeds: means with Student's interval, annotations to a level with a bootstrap's. Pure numpy and scipy."""
+"""Statistics over seeds: means with Student's interval, annotations to a level with a bootstrap interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _SHARE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure and its 95 % interval, NaN where one run alone gives none; infinity: a level that is not reached."""
+    """A value and its 95 % interval (NaN for a single run); infinity is a level that is not reached."""
 
     value: float
     low: float
@@ -46,7 +46,7 @@ def annotations_to(level: float, annotations_N: np.ndarray, reward_N: np.ndarray
 
 
 def to_level(level: float, annotations_N: np.ndarray, reward_SN: np.ndarray) -> Estimate:
-    """Say how many annotations the mean curve of some seeds takes; the interval is of a bootstrap over seeds, by
+    """Return the annotations that the mean curve of some seeds takes; the interval is a bootstrap over seeds, by
     percentiles, with infinity for draws that do not get there.
     """
     value = annotations_to(level, annotations_N, reward_SN.mean(0))
@@ -60,7 +60,7 @@ def ratio_to_level(
     first_annotations_N: np.ndarray,
     first_reward_SN: np.ndarray,
 ) -> Estimate:
-    """Say how many times the annotations of the first it takes; rows are the same seeds of both, drawn together.
+    """Return the annotations over those of the first; rows are the same seeds of both, drawn together.
 
     Draws in which neither gets there say nothing and are left out.
     """

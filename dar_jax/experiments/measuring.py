@@ -1,4 +1,4 @@
-"""What the run of a cell has reached, read from its folder."""
+"""The result of a run, read from its folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Measured:
 
 
 def measured(cell: Cell, folder: Path) -> Measured:
-    """Read the logs of a finished run."""
+    """Return the result of a finished run from its logs."""
     run = RunFolder(folder / cell.place)
     steps, evaluations = run.read("metrics"), run.read("evaluations")
     before = evaluations[-2]["step"] if len(evaluations) > 1 else 0

@@ -1,5 +1,5 @@
-"""Cells as processes of `dar-jax train`, some at once. A run that is finished is left alone, one that has begun goes
-on; one that fails is told of and stops no other.
+"""Run cells as processes of `dar-jax train`, some at once. Finished runs are skipped, unfinished ones resumed; a
+failure is reported and stops no other run.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ class _Under(NamedTuple):
 
 
 def check_unchanged(cells: Sequence[Cell], folder: Path) -> None:
-    """Raise SettingError where a run lies in the place of a cell that is another one."""
+    """Raise SettingError if the run in a cell's folder has other settings."""
     for cell in cells:
         run = RunFolder(folder / cell.place)
         if not run.is_run():
@@ -47,13 +47,13 @@ def check_unchanged(cells: Sequence[Cell], folder: Path) -> None:
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
-    """Tell whether a cell's run has its last checkpoint, which is saved after all else."""
+    """Return whether a cell's run has its last checkpoint, which is saved after everything else."""
     last = cell.config.steps * cell.config.learning.updates_per_batch
     return (folder / cell.place / "checkpoints" / str(last)).is_dir()
 
 
 class Running:
-    """Cells under way, each a process with its share of the devices."""
+    """Running cells, each a process with its share of the devices."""
 
     def __init__(self, cells: Sequence[Cell], folder: Path, shares: Sequence[Mapping[str, str]]) -> None:
         self._folder, self._shares, self._count = folder, shares, len(cells)
@@ -62,9 +62,9 @@ class Running:
         self._done, self._failed, self._asked = len(cells) - len(self._waiting), 0, False
 
     def run(self, say: Callable[[str], None]) -> int:
-        """Run what is not finished; return how many failed.
+        """Run the unfinished cells; return how many failed.
 
-        Raises Interrupted at a signal, once the runs under way have saved and left.
+        Raises Interrupted at a signal, after the running ones have saved and ended.
         """
         interrupts = Interrupts()
         try:
@@ -95,7 +95,7 @@ class Running:
             say(f"{self._done}/{self._count}  {cell.place}: {how}")
 
     def _ask_to_leave(self) -> None:
-        """Tell the runs to save and leave, once: at a second signal they would leave without."""
+        """Signal the runs to save and end, once: a second signal would end them without saving."""
         if not self._asked:
             for each in self._under.values():
                 each.process.terminate()
@@ -103,7 +103,7 @@ class Running:
 
 
 def _start(cell: Cell, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Begin a cell's run, or go on with it; what it says is appended to a log beside its folder."""
+    """Start or resume a cell's run, whose output is appended to a log beside its folder."""
     path = folder / cell.place
     path.parent.mkdir(parents=True, exist_ok=True)
     asked = ["--resume", str(path), f"ledger={json.dumps(str(cell.config.ledger))}"]

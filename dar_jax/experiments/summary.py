@@ -1,4 +1,4 @@
-"""What a comparison comes to: a row for each algorithm under each judge, or for each point of a sweep."""
+"""Summarize a comparison: a row for each algorithm under each judge, or for each point of a sweep."""
 
 import itertools
 from collections.abc import Mapping, Sequence

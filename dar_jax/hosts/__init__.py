@@ -1,14 +1,14 @@
 """The hosts of a run: processes that run one program on the devices of all.
 
-    mind(run)                      in a child process, so that its end can be told whatever happens
-    with joined(joining):          meet the others, or none; watch that they live
+    mind(run)                      run in a supervised child process
+    with joined(joining):          join the distributed run (or none), with heartbeats
         count(), index(), is_first()
         gather(what, value, kind)  every host's value, on every host
-        union(what, part, kind)    values by number, each number one host's, in order; `union_at_first` where large
-        agree(facts)               the same on every host, or a SettingError on each
-        with together(what): ...   what fails on one fails on all
+        union(what, part, kind)    merge values by number, in order; `union_at_first` on host 0 only
+        agree(facts)               raise SettingError on every host if facts differ
+        with together(what): ...   a barrier; an error on one host is raised on all
 
-A host alone needs none of it: every call is then free. Nothing here imports jax before `joined` is told to.
+With one host every call is free. Nothing here imports jax before `joined`.
 """
 
 from dar_jax.hosts.joined import agree, count, gather, index, is_first, joined, names, together, union, union_at_first

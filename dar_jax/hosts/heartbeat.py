@@ -1,10 +1,10 @@
-"""Whether the other hosts live. A host that waits for one that is gone would wait for ever: jax ends nothing by itself
-while a program runs, and says no name when it does.
+"""Heartbeats between hosts. A host would wait for a lost one forever: jax ends nothing while a program runs, and does
+not name the host.
 
-Every host writes a sign of life into the coordinator's store, and looks for those of the others, in a thread of its
-own: the run's thread may be deep in a collective that will never end. Whoever finds a host gone says so in place of
-its sign, so that all name the same one, and ends its process. A second thread waits for no store: a coordinator that
-is stopped, or out of reach, leaves whoever asks it without an answer.
+Each host writes a heartbeat to the coordinator's store and checks those of the others in a thread, since the run's
+thread may be in a collective that never ends. A host that finds another one lost publishes that in place of its
+heartbeat, so that all report the same host, and ends its process. A second thread does not use the store: a coordinator
+that is stopped or unreachable leaves requests unanswered.
 """
 
 import json
@@ -19,7 +19,7 @@ from dar_jax.errors import HostLost
 from dar_jax.hosts.rendezvous import Store
 from dar_jax.terminal.visible import visible
 
-# How long this host may be behind one that left with an error, on the same way out.
+# How much later than another host this one may leave with the same error.
 GRACE_S = 10.0
 _LEAVING_EVERY_S = 0.05
 _JOIN_S = 5.0
@@ -27,9 +27,9 @@ _SIGNS = "dar_jax_signs/"
 
 
 class Watch:
-    """A thread that shows that this host lives and ends the process, with HostLost's status, when another does not.
+    """Threads that send heartbeats, and end the process with HostLost's status when another host is lost.
 
-    A host is gone that gave no sign for `lost_after_s`, or left with an error that this one does not meet.
+    A host is lost if it sent no heartbeat for `lost_after_s`, or left with an error that this host does not have.
     """
 
     def __init__(self, store: Store, index: int, names: Sequence[str], lost_after_s: float) -> None:
@@ -39,15 +39,15 @@ class Watch:
         self._sign: dict[str, Any] = {"beat": 0}
         self._over, self._woken, self._all_gone = threading.Event(), threading.Event(), threading.Event()
         self._all_left = False
-        self._answers = 0  # of the store, so far
+        self._answers = 0  # replies of the store so far
         self._threads = [threading.Thread(target=each, name="hosts", daemon=True) for each in (self._run, self._mind)]
         for thread in self._threads:
             thread.start()
 
     def leave(self, error: str, wait_s: float) -> bool:
-        """Tell the others that this host leaves; wait for them to leave too, and say whether all did.
+        """Announce that this host leaves; wait for the others to leave, and return whether all did.
 
-        `error` is what happened to this host alone, and ends the others; empty where they leave for the same reason.
+        `error` is an error of this host alone, which ends the others; "" if all leave for the same reason.
         """
         self._sign = {"left": error}
         self._woken.set()
@@ -55,7 +55,7 @@ class Watch:
         return self._all_left
 
     def close(self) -> None:
-        """End the threads. One that waits for a store that does not answer is left behind."""
+        """End the threads; one that waits for an unresponsive store is abandoned."""
         self._over.set()
         self._woken.set()
         for thread in self._threads:
@@ -66,7 +66,7 @@ class Watch:
         return "left" in self._sign
 
     def _run(self) -> None:
-        # Everyone is there when the watch begins.
+        # All hosts have joined when the heartbeats start.
         self._seen = {host: ("", time.monotonic()) for host in range(len(self._names)) if host != self._index}
         while not self._over.is_set():
             try:
@@ -79,7 +79,7 @@ class Watch:
                 time.sleep(_LEAVING_EVERY_S)
 
     def _mind(self) -> None:
-        # In wake-ups, not by the clock: this process may itself have been stopped for a while.
+        # Counted in wake-ups, not by the clock: this process may have been stopped itself.
         waited, answers = 0, 0
         while not self._over.wait(self._every_s):
             waited, answers = (waited + 1 if self._answers == answers else 0), self._answers
@@ -87,7 +87,7 @@ class Watch:
                 self._end(0, f"it coordinates, and gave no answer for {self._lost_after_s:g} s")
 
     def _look(self) -> None:
-        # Once: `leave` may change it meanwhile, and whoever is told that all are gone must have said that it goes.
+        # Read once: `leave` may change it meanwhile, and a host must announce its own leaving before it returns.
         own = self._sign
         self._show(own)
         signs = {int(key.rsplit("/", 1)[1]): sign for key, sign in self._store.key_value_dir_get(_SIGNS)}
@@ -127,6 +127,6 @@ class Watch:
         )
         if host:
             self._show({"lost": [host, how]})
-            # The store lies with host 0: the others must have read who is gone before it goes too.
+            # Host 0 has the store: the others must read which host is lost before it ends.
             time.sleep(4 * self._every_s if self._index == 0 else 0.0)
         os._exit(HostLost.exit_status)

@@ -1,4 +1,4 @@
-"""Joining the other hosts and leaving them; in between, one meeting for the whole process."""
+"""Join and leave the distributed run; in between, one rendezvous for the whole process."""
 
 import contextlib
 import socket
@@ -23,10 +23,10 @@ _rendezvous = Rendezvous()
 
 @contextlib.contextmanager
 def joined(joining: Joining | None) -> Iterator[None]:
-    """Be one of the hosts of a run inside; nothing with None. Call it before any jax computation.
+    """Join the distributed run for the duration of the block (no-op with None); call it before any jax computation.
 
-    Raises SettingError where the coordinator's port is taken. Where the others do not come, or the coordinator goes,
-    jax ends the process: `supervisor.mind` says why.
+    Raises SettingError if the coordinator's port is taken. If other hosts do not join, or the coordinator is lost, jax
+    ends the process and `supervisor.mind` reports why.
     """
     global _rendezvous
     if joining is None:
@@ -52,47 +52,47 @@ def joined(joining: Joining | None) -> Iterator[None]:
 
 
 def count() -> int:
-    """How many hosts the run has."""
+    """Return the number of hosts."""
     return _rendezvous.count
 
 
 def index() -> int:
-    """Which of them this is."""
+    """Return the index of this host."""
     return _rendezvous.index
 
 
 def is_first() -> bool:
-    """Whether this is the host that writes what the run writes once."""
+    """Return whether this is host 0, which writes and prints."""
     return _rendezvous.index == 0
 
 
 def names() -> list[str]:
-    """Name the hosts for messages."""
+    """Return the names of the hosts for messages."""
     return _rendezvous.names
 
 
 def gather(what: str, value: T, kind: type[T]) -> list[T]:
-    """Return every host's value, in the order of the hosts; see `Rendezvous.gather`."""
+    """Return every host's value, in the order of the hosts (see `Rendezvous.gather`)."""
     return _rendezvous.gather(what, value, kind)
 
 
 def union(what: str, part: Mapping[int, T], kind: type[T]) -> list[T]:
-    """Return the values of all hosts in the order of their numbers; every number is one host's."""
+    """Return the values of all hosts ordered by number; each number belongs to one host."""
     return _in_order(_rendezvous.gather(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
 
 
 def union_at_first(what: str, part: Mapping[int, T], kind: type[T]) -> list[T]:
-    """Do as `union` on the first host; the others get nothing, and do not wait for what is large to reach them."""
+    """Return `union` on host 0, and [] on the others, to which large values are not sent."""
     return _in_order(_rendezvous.collect(what, dict(part), dict[int, kind]))  # type: ignore[valid-type]
 
 
 def agree(facts: Mapping[str, str]) -> None:
-    """Raise SettingError, on every host, where one has another value of a fact than host 0."""
+    """Raise SettingError on every host if a fact on one host differs from host 0's."""
     _rendezvous.agree(facts)
 
 
 def together(what: str) -> contextlib.AbstractContextManager[None]:
-    """Wait at the end until every host has done what is inside; a DarError on one is raised on all."""
+    """Run the block on every host, with a barrier at its end; a DarError on one host is raised on all."""
     return _rendezvous.together(what)
 
 
@@ -100,7 +100,7 @@ def _connect(joining: Joining) -> tuple[Store, int, int]:
     import jax
     from jax._src import distributed
 
-    # Its handler would take SIGTERM before the run can; what a preemption asks, the run answers itself.
+    # Its handler would take SIGTERM from the run, which handles preemption itself.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     place: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def _connect(joining: Joining) -> tuple[Store, int, int]:
     jax.distributed.initialize(
         **place,
         initialization_timeout=joining.start_timeout_s,
-        # Ours comes first: jax's names no host.
+        # Our own timeout comes first, as jax names no host.
         heartbeat_timeout_seconds=3 * joining.lost_after_s,
         shutdown_timeout_seconds=joining.lost_after_s,
     )
@@ -130,7 +130,7 @@ def _connect(joining: Joining) -> tuple[Store, int, int]:
 
 
 def _check_port(coordinator: str) -> None:
-    """Raise SettingError where the port is taken: jax's coordinator would crash."""
+    """Raise SettingError if the port is taken, which would crash jax's coordinator."""
     port = int(coordinator.rpartition(":")[2])
     with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,7 +155,7 @@ def _in_order(parts: list[dict[int, T]]) -> list[T]:
 
 
 def _shared(error: BaseException) -> bool:
-    """Whether the other hosts raise it too."""
+    """Return whether the other hosts raise it too."""
     return isinstance(error, JudgeStopped | BudgetSpent | Interrupted | NotFinite) or error is _rendezvous.shared
 
 
@@ -166,7 +166,7 @@ def _of_the_runtime(error: BaseException | None) -> bool:
 
 
 def _wait_for_the_watch(error: BaseException, lost_after_s: float) -> None:
-    """Give the watch its time: a collective fails at once where a host is gone, but does not say which."""
+    """Wait for the heartbeats to find the lost host: a failed collective does not name it."""
     told = visible(_line(error))
     print(f"dar-jax: {told}; looking for {lost_after_s} s whether a host is gone", file=sys.stderr, flush=True)
     time.sleep(lost_after_s + 2.0)

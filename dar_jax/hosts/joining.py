@@ -1,4 +1,4 @@
-"""How a process finds the others of its run: flags, the environment, or what a TPU says of its pod."""
+"""How a process finds the other hosts: flags, the environment, or the metadata of a TPU pod."""
 
 import os
 import urllib.request
@@ -17,9 +17,9 @@ _METADATA_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Joining:
-    """The place of a process in its run. `coordinator` None: a TPU pod knows all three by itself.
+    """The coordinator, number of processes and index of this process; `coordinator` None uses a TPU pod's metadata.
 
-    All processes must have come after `start_timeout_s`; one that gives no sign of life for `lost_after_s` is gone.
+    All processes must join within `start_timeout_s`; one without heartbeat for `lost_after_s` is lost.
     """
 
     coordinator: str | None = None
@@ -29,7 +29,7 @@ class Joining:
     lost_after_s: int = LOST_AFTER_S
 
     def unmet(self) -> str:
-        """Say that the others did not come."""
+        """Return the message for hosts that did not join."""
         at = self.coordinator
         where = f"{self.processes} processes met at {at}" if at else "workers of the pod met"
         return f"not all {where} within {self.start_timeout_s} s (--start-timeout); start the same command on all hosts"
@@ -42,9 +42,9 @@ def find(
     start_timeout_s: int | None = None,
     lost_after_s: int | None = None,
 ) -> Joining | None:
-    """Settle from the flags, or the environment in place of each, how to join the others; None for a process alone.
+    """Return how to join the other hosts, from flags or the environment variable of each; None for a single process.
 
-    Raises SettingError where they do not fit together.
+    Raises SettingError if they do not fit together.
     """
     coordinator = coordinator or os.environ.get("DAR_JAX_COORDINATOR")
     processes = _number("--processes", "DAR_JAX_PROCESSES", processes, at_least=1)
@@ -70,9 +70,10 @@ def find(
 
 
 def tpu_processes(environment: Mapping[str, str], pci: Path = Path("/sys/bus/pci/devices")) -> int:
-    """Count the processes of the TPU pod that this machine belongs to: 1 where it has no TPU, or a TPU of its own.
+    """Return the number of processes of this machine's TPU pod; 1 without a TPU, or with a single-host one.
 
-    GKE says it in the environment, a Cloud TPU VM by its metadata server; neither is asked but beside a Google device.
+    GKE sets it in the environment, a Cloud TPU VM has it in its metadata server, which is queried only if there is a
+    Google device.
     """
     if "tpu" not in (environment.get("JAX_PLATFORMS") or "tpu") or not _has_google_device(pci):
         return 1
@@ -84,7 +85,7 @@ def tpu_processes(environment: Mapping[str, str], pci: Path = Path("/sys/bus/pci
 
 
 def _has_google_device(pci: Path) -> bool:
-    # TPUs, but the network cards of Google's machines as well.
+    # TPUs, but also the network cards of Google's machines.
     return any(vendor.read_text().strip() == _GOOGLE for vendor in pci.glob("*/vendor"))
 
 
@@ -93,7 +94,7 @@ def _metadata(server: str) -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=_METADATA_TIMEOUT_S) as answer:
             return str(answer.read().decode())
-    except OSError:  # a TPU elsewhere than on Google's cloud, or one shared out to a container: alone
+    except OSError:  # a TPU outside Google's cloud, or in a container: a single process
         return None
 
 

@@ -1,8 +1,8 @@
-"""A process that minds the one that runs: where jax ends that by force, this one says why and gives the exit status.
+"""The supervisor of a run's process: if jax aborts that, the supervisor reports why and returns the exit status.
 
-jax's distributed client aborts its process when the coordinator is gone, or not all hosts came; no code of that
-process runs any more. So the run's process is a child, forked before jax is there, and this one waits for it and
-passes signals on.
+jax's distributed client aborts its process when the coordinator is lost or not all hosts join, and no code of that
+process runs any more. The run is therefore a child process, forked before jax is imported; the supervisor waits for it
+and forwards signals.
 """
 
 import json
@@ -26,9 +26,9 @@ _notes: int | None = None
 
 
 def mind(run: Callable[[], int]) -> int:
-    """Run in a child process; return its exit status, or that of HostLost where jax ended it for want of a host.
+    """Run in a child process; return its exit status, or that of HostLost if jax aborted it for lack of a host.
 
-    A child whose minder is killed is killed too.
+    The child is killed if its supervisor is killed.
     """
     alive, minder_alive = os.pipe()
     notes, child_notes = os.pipe()
@@ -47,9 +47,9 @@ def mind(run: Callable[[], int]) -> int:
 
 
 def tell(why: str, silent: str | None = None) -> None:
-    """Leave word of what it would mean if this process aborted; empty: of nothing we know. Nothing without a minder.
+    """Set the message to print if this process aborts ("" for none); no-op without a supervisor.
 
-    With `silent`, HOST:PORT, it means that only if no gRPC server answers there.
+    With `silent` (HOST:PORT) it is printed only if no gRPC server answers there.
     """
     if _notes is not None:
         os.write(_notes, f"{json.dumps({'why': why, 'silent': silent})}\n".encode())
@@ -58,7 +58,7 @@ def tell(why: str, silent: str | None = None) -> None:
 def _be_the_child(run: Callable[[], int], alive: int, notes: int) -> None:
     global _notes
     _notes = notes
-    # The terminal's Ctrl-C goes to the minder alone, which passes it on: else it would come twice.
+    # Ctrl-C in a terminal reaches only the supervisor, which forwards it: otherwise it would come twice.
     os.setpgid(0, 0)
     threading.Thread(target=_go_with_the_minder, args=(alive,), daemon=True).start()
     status = 1
@@ -97,7 +97,7 @@ def _status(code: int, why: str = "", silent: str | None = None) -> int:
 
 
 def _answers(address: str) -> bool:
-    """Whether a gRPC server answers. The system accepts connections for one that is stopped, so it has to say hello."""
+    """Return whether a gRPC server answers; the kernel accepts connections even for a stopped one."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S) as connection:

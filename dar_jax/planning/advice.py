@@ -39,7 +39,7 @@ class Attempt:
     plan: Plan | None = None
 
     def way(self) -> Way:
-        """Say what has come of it."""
+        """Return the result of a change."""
         assert self.plan is not None
         largest = self.plan.largest
         return Way(
@@ -124,7 +124,7 @@ def _changed(attempt: Attempt, setting: str, value: Any) -> Attempt | None:
 
 
 def _refitted(config: RunConfig, topology: Topology) -> Attempt | None:
-    """Put a run on another slice: all chips to fsdp, micro-batches of a row for every chip."""
+    """Return the run on another slice: all chips in fsdp, micro-batches of one row a chip."""
     plain = to_plain(config)
     said: tuple[str, ...] = ()
     plain["mesh"] |= {"fsdp": None, "devices": None}

@@ -106,7 +106,7 @@ class Programs:
             return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
 
     def cache(self) -> Any:
-        """Give the keys and values of the completions sampled at a time, as shapes with their places; None: of none."""
+        """Return shapes and shardings of the KV cache; None if nothing is sampled."""
         config = self.config
         dtype = jnp.dtype(config.learning.compute_dtype)
         return (
@@ -117,7 +117,7 @@ class Programs:
         return Learner(self.config.learning, decoder, self.config.algorithm, self.mesh, places)
 
     def _laid_out(self) -> Learner:
-        """Give the learner that lays the parameters out as decoding asks for; as ever where that does not fit."""
+        """Return the learner with the decode formats, or the former one if those do not fit."""
         try:
             return self._learner(self.sampler.config, decode_places(self.config, self.sampler))
         except jax.errors.JaxRuntimeError as error:
@@ -146,7 +146,7 @@ class Programs:
         return [stage for stage in stages if stage.calls]
 
     def _rollouts(self) -> Rollouts:
-        """Give the rollouts of a step at their longest."""
+        """Return abstract rollouts of a step at maximum length."""
         config = self.config
         rows, length = config.rows_per_step, config.sampling.max_completion_length
         size = config.sampling.max_prompt_length + length
@@ -160,7 +160,7 @@ class Programs:
         return parallel.abstract_rows(shapes, self.mesh)
 
     def _part(self, rollouts: Rollouts) -> Batch:
-        """Give what one update learns from, laid out as the compiler leaves it."""
+        """Return the abstract batch of one update, with the shardings of its program."""
         config, shape = self.config, rollouts.mask_completion_BT.shape
         logprob = _array(shape, jnp.float32)
         names = {"sampling": "sampling_logprob_BT", "reference": "ref_logprob_BT"}
@@ -191,7 +191,7 @@ def _uncached() -> Iterator[None]:
 
 
 def _made(lowered: Lowered) -> Any:
-    """Give what a program returns, as shapes where it leaves them."""
+    """Return the output of a program, as shapes with shardings."""
     return parallel.placed(lowered.out_info, lowered.compile().output_shardings)
 
 

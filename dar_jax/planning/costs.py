@@ -44,7 +44,7 @@ class Costs:
         )
 
     def times(self, count: float) -> "Costs":
-        """Do it so often."""
+        """Return the costs of `count` executions."""
         return Costs(
             flops=self.flops * count,
             read_bytes=self.read_bytes * count,
@@ -125,6 +125,6 @@ class _Counting:
         return once.times(trips.count)
 
     def _dearest(self, instruction: Instruction) -> Costs:
-        """Take the branch with the most traffic: which one runs is known only at run time."""
+        """Return the branch with the most traffic, since which one runs is known only at run time."""
         branches = [self._computation(name) for name in instruction.branches]
         return max(branches, key=lambda each: each.hbm_bytes, default=Costs())

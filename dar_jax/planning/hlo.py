@@ -57,7 +57,7 @@ class Instruction:
     attributes: str
 
     def called(self, attribute: str) -> str | None:
-        """Name the computation that `attribute` (`calls`, `body`, ...) refers to."""
+        """Return the name of the computation of `attribute` (`calls`, `body`, ...)."""
         found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
         return found[1] if found else None
 
@@ -68,7 +68,7 @@ class Instruction:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Name the computations of which a conditional runs one."""
+        """Return the names of a conditional's branches."""
         if found := re.search(r"branch_computations=\{([^}]*)\}", self.attributes):
             return tuple(_NAME.findall(found[1]))
         return tuple(name for kind in ("true", "false") if (name := self.called(f"{kind}_computation")))
@@ -89,7 +89,7 @@ class Computation:
 
     @property
     def parameters(self) -> dict[int, str]:
-        """Name the parameters by their number."""
+        """Return the parameters by their number."""
         found = (each for each in self.instructions.values() if each.opcode == "parameter")
         return {int(each.inner): each.name for each in found}
 
@@ -128,7 +128,7 @@ def parse(text: str) -> Module:
 
 
 def _whole_lines(text: str) -> Iterator[str]:
-    """Give the lines, those put together again that an attribute with line breaks (a kernel's) has torn."""
+    """Return the lines, joined where an attribute with line breaks (a kernel's) splits them."""
     whole = ""
     for line in text.splitlines():
         if whole and (_START.match(line) or _END.match(line) or _HEADER.match(line)):

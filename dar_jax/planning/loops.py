@@ -53,7 +53,7 @@ class Loops:
         }
 
     def trips(self, computation: Computation, loop: Instruction) -> Trips | None:
-        """Tell how often a `while` runs, None where its text does not say."""
+        """Return the trip count of a `while`, None if its text does not have it."""
         if known := _KNOWN.search(loop.attributes):
             return Trips(int(known[1]))
         condition = self._module.computations[loop.called("condition") or ""]
@@ -148,7 +148,7 @@ class Loops:
 
 
 def _element(place: Place) -> int | None:
-    """Name the element of the computation's state that this is, None where it is something made."""
+    """Return which element of the loop state this is, None if it is a computed value."""
     instruction = place.instruction
     if instruction.opcode != "get-tuple-element" or place.operand(0).instruction.opcode != "parameter":
         return None

@@ -111,7 +111,7 @@ class Topology:
         return (2, 4, 1) if sizes == [2, 4] else (min(2, sizes[0]), min(2, sizes[1]), 1)
 
     def devices(self) -> list[Any]:
-        """Give the devices to compile for. Raises SettingError where libtpu is not installed."""
+        """Return the devices to compile for. Raises SettingError if libtpu is not installed."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from jax.experimental import topologies

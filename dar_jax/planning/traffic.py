@@ -134,5 +134,5 @@ def _size(shapes: tuple[Shape, ...]) -> int:
 
 
 def _sliced(user: Instruction) -> tuple[Shape, ...]:
-    """Give what a slice takes; an asynchronous one says it beside its operand."""
+    """Return the shapes that a slice reads; an asynchronous one lists its operand too."""
     return user.shapes[1:2] if user.opcode == "slice-start" else user.shapes

@@ -1,1 +1,1 @@
-"""A policy at rest, from a run or a model folder (policy.py): sample from it, chat with it, export it."""
+"""Policies outside of training, from a run or a model folder (policy.py): sample, chat, export."""

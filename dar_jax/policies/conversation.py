@@ -1,4 +1,4 @@
-"""A small conversation with a policy in the terminal: it is given the whole history, through its chat template."""
+"""Chat with a policy in the terminal; it gets the whole history through its chat template."""
 
 import contextlib
 import sys
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dar_jax.errors import SettingError
-from dar_jax.policies.sample import SampleRequest, Speaker, length, open_speaker
+from dar_jax.policies.sample import PolicySampler, SampleRequest, length, open_sampler
 from dar_jax.records import Completion, Message, Prompt
 from dar_jax.terminal.visible import visible
 
@@ -15,17 +15,17 @@ _HELP = "/reset forgets what was said, /quit (or Ctrl-D) leaves"
 
 
 class Conversation:
-    """The turns so far; `asked` counts questions, so that the same one asked again draws anew."""
+    """The turns so far; `asked` counts questions, so that a repeated question has another random key."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: PolicySampler) -> None:
         self._speaker = speaker
         self.turns: list[Message] = []
         self.asked = 0
 
     def answer(self, text: str) -> tuple[Completion, int]:
-        """Say something; return the answer, and how many of the oldest turns had to be left out to fit.
+        """Return the answer to `text`, and how many of the oldest turns were dropped to fit.
 
-        Raises SettingError where even `text` alone is too long; it is then as if it had not been said.
+        Raises SettingError if `text` alone is too long; the history is then unchanged.
         """
         turns = [*self.turns, Message(role="user", content=text)]
         left_out = 0
@@ -33,13 +33,13 @@ class Conversation:
             turns, left_out = turns[2:], left_out + 2
         if (tokens := self._tokens(turns)) > self._speaker.fits:
             raise SettingError(f"that has {tokens} tokens, and there is room for {self._speaker.fits}; say it shorter")
-        completion = self._speaker.speak([self._prompt(turns)])[0]
+        completion = self._speaker.completions([self._prompt(turns)])[0]
         self.turns = [*turns, Message(role="assistant", content=completion.text)]
         self.asked += 1
         return completion, left_out
 
     def reset(self) -> None:
-        """Forget all turns."""
+        """Clear the history."""
         self.turns = []
 
     def _prompt(self, turns: list[Message]) -> Prompt:
@@ -50,8 +50,8 @@ class Conversation:
 
 
 def converse(source: str, asked: SampleRequest) -> None:
-    """Talk with a policy until standard input ends, or Ctrl-C or /quit is typed at the prompt."""
-    speaker = open_speaker(source, asked, talk=True)
+    """Chat until standard input ends, or Ctrl-C or /quit is typed at the prompt."""
+    speaker = open_sampler(source, asked, talk=True)
     out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     conversation = Conversation(speaker)
     if sys.stdin.isatty():
@@ -68,7 +68,7 @@ def converse(source: str, asked: SampleRequest) -> None:
 
 
 def _listen() -> str | None:
-    """Read a line; None where the person leaves."""
+    """Return a line, or None at the end."""
     try:
         return input("you> " if sys.stdin.isatty() else "").strip()
     except (EOFError, KeyboardInterrupt):

@@ -1,6 +1,6 @@
-"""A run's policy as a Hugging Face folder, from a checkpoint alone: no optimizer state is built or read.
+"""Export a run's policy as a Hugging Face folder from a checkpoint; no optimizer state is built or read.
 
-It is a command of its own, so that nothing which goes wrong here ends a run; a run that is going on may be exported.
+It is a separate command, so that its failures do not end a run; a run in progress may be exported.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ _PROBE = "\n\nThe cat's 1234 na\u00efve words, e.g. (a+b)*2; \u4f60\u597d!"
 def export(
     run: Path | str, output: Path, step: int | None = None, dtype: Dtype = "float32", *, adapter: bool = False
 ) -> None:
-    """Write the policy after `step` steps (default: as last saved) to a new folder, which appears whole or not at all:
-    weights, config, tokenizer, generation config and a model card.
+    """Write the policy after `step` steps (default: as last saved) to a new folder, atomically: weights, config,
+    tokenizer, generation config and a model card.
 
-    Adapters are added into the weights; with `adapter` they are written alone, in PEFT's form.
+    Adapters are merged into the weights; with `adapter` only they are written, in PEFT's format.
     """
     if not is_run(run):
         raise SettingError(f"{run}: nothing to export there (no config.yaml with checkpoints); name a run folder")
@@ -67,7 +67,7 @@ def _write_adapter(folder: Path, policy: Policy, base: str, dtype: Dtype) -> Non
 
 
 def _write_generation(file: Path, sampling: Sampling) -> None:
-    """Complete what the tokenizer wrote (every end) by how the run draws tokens; penalties of the start are dropped."""
+    """Add the run's sampling settings to generation_config.json, without penalties of the initial model."""
     stated = huggingface.read_json(file)
     drawn: dict[str, Any] = {"do_sample": sampling.temperature > 0}
     if drawn["do_sample"]:
@@ -77,10 +77,10 @@ def _write_generation(file: Path, sampling: Sampling) -> None:
 
 
 def _tokenizer_class(folder: Path, tokenizer: Tokenizer) -> str:
-    """Find the class that reads the exported tokenizer as the policy knows it.
+    """Return the class that reads the exported tokenizer correctly.
 
-    For some model types, Qwen2's among them, `AutoTokenizer` ignores what a tokenizer's own files say of how to split
-    words. That is right for the family's tokenizer and wrong for any other.
+    For some model types, Qwen2 among them, `AutoTokenizer` ignores the pre-tokenizer of the files, which is right only
+    for the family's own tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -116,7 +116,7 @@ def _card(name: str, policy: Policy, config: RunConfig) -> Card:
 
 
 def _without_keys(config: RunConfig) -> RunConfig:
-    """Leave out where the judge's key lay: the settings hold no secret, but this is nobody else's matter."""
+    """Return the settings without the location of the judge's key, which is private even though it is no secret."""
     judge: Any = config.judge
     found = {name: None for name in ("api_key_env", "api_key_file") if hasattr(judge, name)}
     return dataclasses.replace(config, judge=dataclasses.replace(judge, **found)) if found else config

@@ -1,7 +1,7 @@
-"""A policy to speak with or to hand on: from a run's checkpoint or a Hugging Face folder, without an optimizer.
+"""Load a policy from a run's checkpoint or a Hugging Face folder, without an optimizer.
 
-A run folder is enough by itself: beside its checkpoints it keeps the config.json and the tokenizer (`keep_words`).
-The checkpoints of a run with adapters hold these alone; the model below them is read from where the run started.
+A run folder is self-contained: it has config.json and tokenizer beside its checkpoints (`keep_words`). Checkpoints of a
+run with adapters contain only these; the base model is read from where the run started.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from dar_jax.tokens import Tokenizer, TokenizerSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A model with its tokenizer, its float32 parameters laid out on the mesh.
+    """A model with its tokenizer and its float32 parameters, sharded on the mesh.
 
     `tokenizer_settings.open(words)` opened its tokenizer, `words` being where that lies. `config` and `number`, the
     checkpoint's, are those of the run it comes from; None without a run.
@@ -45,7 +45,7 @@ class Policy:
 def open_policy(source: str | Path, step: int | None = None, console: Console | None = None) -> Policy:
     """Open the policy of a run folder, after `step` steps (default: as last saved), or of a folder or hub id.
 
-    Raises SettingError where there is no such policy, or the run has not kept that step.
+    Raises SettingError if there is no such policy, or the run has no checkpoint of that step.
     """
     console = console or Console("quiet")
     if is_run(source):
@@ -60,14 +60,14 @@ def open_policy(source: str | Path, step: int | None = None, console: Console | 
 
 
 def is_run(source: str | Path) -> bool:
-    """Tell a run folder from a model's: it has a config.yaml and checkpoints."""
+    """Return whether this is a run folder: it has a config.yaml and checkpoints."""
     return layout(source)(source).is_run()
 
 
 def keep_words(folder: RunFolder | RemoteFolder, start: str, decoder: DecoderConfig, tokenizer: Tokenizer) -> None:
-    """Put into a run folder what makes a model of its checkpoints: config.json and the tokenizer.
+    """Write config.json and tokenizer to a run folder, which make a model of its checkpoints.
 
-    `start` is where the run started from; the name is kept if it is the hub's.
+    `start` is the initial model; its name is kept if it is a hub id.
     """
     with folder.filling_policy() as place:
         tokenizer.save(place)
@@ -109,7 +109,7 @@ def _open_words(words: str, settings: TokenizerSettings, decoder: DecoderConfig)
 
 
 def _number(folder: RunFolder | RemoteFolder, updates: int, step: int | None) -> int:
-    """Find the checkpoint after `step` whole steps of `updates` updates; by default the newest, even within a step."""
+    """Return the checkpoint after `step` whole steps of `updates` updates; by default the latest of all."""
     numbers = saved_numbers(folder.checkpoints)
     if not numbers:
         raise SettingError(f"{folder.path}: no complete checkpoint there yet")
@@ -122,7 +122,7 @@ def _number(folder: RunFolder | RemoteFolder, updates: int, step: int | None) ->
 
 
 def _mesh(shape: MeshShape) -> Mesh:
-    """Lay this machine's devices out as the run did, or, where it has others, simply side by side."""
+    """Return the run's mesh on this machine, or an fsdp mesh if its devices do not fit."""
     try:
         return shape.build()
     except SettingError:

@@ -1,4 +1,4 @@
-"""What a policy says: completions of a prompt, shown on the screen or piped on."""
+"""Sample completions of prompts and print them."""
 
 import dataclasses
 import sys
@@ -49,10 +49,10 @@ class SampleRequest:
     dtype: Literal["bfloat16", "float32"] | None = None
 
 
-class Speaker:
-    """A policy that answers: its tokenizer, its sampler, its parameters laid out for decoding.
+class PolicySampler:
+    """A policy ready to sample: its tokenizer, sampler, and parameters sharded for decoding.
 
-    `fits` is the longest prompt, in tokens, that leaves room for a whole completion.
+    `fits` is the longest prompt (tokens) that leaves room for a whole completion.
     """
 
     def __init__(self, policy: Policy, tokenizer: Tokenizer, sampling: Sampling, asked: SampleRequest) -> None:
@@ -64,8 +64,8 @@ class Speaker:
         ends, pad = tokenizer.eos_ids, tokenizer.pad_id
         self._sampler = Sampler(sampling, policy.decoder, _mesh(policy), eos_ids=ends, pad_id=pad)
 
-    def speak(self, prompts: Sequence[Prompt], group_size: int = 1) -> list[Completion]:
-        """Complete each prompt `group_size` times; a prompt's id, with the seed, addresses its randomness."""
+    def completions(self, prompts: Sequence[Prompt], group_size: int = 1) -> list[Completion]:
+        """Return `group_size` completions of each prompt; random keys derive from the seed and the prompt's id."""
         tokens = self.tokenizer.encode_prompts(prompts)
         for ids in tokens:
             if not ids:
@@ -81,10 +81,10 @@ class Speaker:
         return completions(rollouts, prompts, self.tokenizer)
 
 
-def open_speaker(source: str, asked: SampleRequest, *, talk: bool = False) -> Speaker:
-    """Open a run's policy or a model; `talk` asks for conversations, which need a chat template.
+def open_sampler(source: str, asked: SampleRequest, *, talk: bool = False) -> PolicySampler:
+    """Open a run's policy or a model; `talk` requires a chat template.
 
-    Raises SettingError where there is no such policy, or it cannot be sampled as asked.
+    Raises SettingError if there is no such policy, or it cannot be sampled as requested.
     """
     if not 0 <= asked.seed < 2**32:
         raise SettingError(f"--seed {asked.seed}: expected 0 to 4294967295")
@@ -92,19 +92,19 @@ def open_speaker(source: str, asked: SampleRequest, *, talk: bool = False) -> Sp
     sampling = _sampling(policy, asked)
     tokenizer = _tokenizer(policy, asked, talk=talk)
     tokenizer.fit(policy.decoder.vocab_size, policy.source)
-    return Speaker(policy, tokenizer, sampling, asked)
+    return PolicySampler(policy, tokenizer, sampling, asked)
 
 
 def sample(source: str, texts: Sequence[str], count: int, asked: SampleRequest, *, as_json: bool = False) -> None:
-    """Show `count` completions of each text on standard output."""
+    """Print `count` completions of each text."""
     if count < 1:
         raise SettingError(f"-n {count}: expected 1 or more completions")
-    speaker = open_speaker(source, asked)
+    speaker = open_sampler(source, asked)
     out = Rich(file=sys.stdout, highlight=False, soft_wrap=True)
     prompts = [Prompt(id=row, text=text) for row, text in enumerate(texts)]
     if out.is_terminal and not as_json:
         out.print(Text(visible(speaker.title), style="dim"))
-    for completion in speaker.speak(prompts, count):
+    for completion in speaker.completions(prompts, count):
         if as_json:
             print(json_text(_plain(completion)))
         else:
@@ -112,7 +112,7 @@ def sample(source: str, texts: Sequence[str], count: int, asked: SampleRequest, 
 
 
 def length(completion: Completion) -> str:
-    """Say how long a completion is, and whether it came to its end."""
+    """Return the length of a completion, and whether it was truncated."""
     count = completion.token_count
     return f"{count} token{'s' * (count != 1)}" + ("" if completion.ended else ", cut off")
 
@@ -148,7 +148,7 @@ def _title(policy: Policy, sampling: Sampling) -> str:
 
 
 def _sampling(policy: Policy, asked: SampleRequest) -> Sampling:
-    """Settle how to sample: as asked, else as the run does, else as the model's files say."""
+    """Return the sampling settings: the request's, else the run's, else the model's."""
     own = _own_sampling(policy)
     given = {"temperature": asked.temperature, "top_p": asked.top_p, "top_k": asked.top_k}
     given |= {"max_completion_length": asked.max_tokens}
@@ -218,7 +218,7 @@ def _talks(config: RunConfig | None) -> bool:
 
 
 def _decode_params(policy: Policy, dtype: str | None) -> models.Params:
-    """Cast the parameters and lay them out as decoding reads them."""
+    """Return the parameters cast and sharded for decoding."""
     kind = jnp.dtype(dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
     shapes, axes = models.abstract(policy.decoder), models.logical_axes(policy.decoder)
     places = shardings(shapes, axes, _mesh(policy))

@@ -81,7 +81,7 @@ class Batches:
         self._asked = BatchQuestion()
 
     async def ask(self, completions: Iterable[Completion]) -> BatchQuestion:
-        """Have every question answered, or know why not. Answers are in the ledger when this returns.
+        """Ask every question by batch. When this returns, answers are in the ledger and failures have reasons.
 
         Raises BudgetSpent before anything is submitted that the budget has no room for, JudgeStopped where the server
         takes no batch, Interrupted at a signal; then the same call goes on with the batches under way.

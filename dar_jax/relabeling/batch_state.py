@@ -34,7 +34,7 @@ _STATE = TypeAdapter(BatchState)
 
 
 def place_of(ledger: Path) -> Path:
-    """Say where the state of a ledger's batches lies."""
+    """Return the path of the state of a ledger's batches."""
     return ledger.with_name(f"{ledger.name}.batches.json")
 
 

@@ -74,7 +74,7 @@ class _Asked:
         return _Answered(self.reasons)
 
     def identity(self) -> Mapping[str, object]:
-        """Be the one that was asked."""
+        """Return the identity of the judge that was asked."""
         return self.settings.identity()
 
 
@@ -83,7 +83,7 @@ class _Answered:
         self._reasons, self.ramp = reasons, Ramp()
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
-        """Say why the batch has no answer."""
+        """Raise the reason why the batch has no answer."""
         raise Rejected(self._reasons.get(request, "it was in no batch"))
 
     async def close(self) -> None:

@@ -79,7 +79,7 @@ def relabel(
 
 
 def _by_batch(settings: Settings, given: Path, console: Console, interrupts: Interrupts, ledger: Path) -> Judge:
-    """Have all questions answered by batch; open a judge of the answers."""
+    """Ask all questions by batch; open a judge of the answers."""
     completions = (completion for _, completion in read_completions(given))
 
     def signal() -> str:
@@ -194,7 +194,7 @@ class _Work:
 
 
 def _size(settings: Settings) -> int:
-    """Say how many rows to submit at once: what is under way must be answered within a batch's deadline."""
+    """Return the number of rows to submit at once, which must be answered within a batch's deadline."""
     rate = settings.requests_per_minute
     in_time = rate * settings.batch_deadline_s / 60 / 2 / _CHUNKS if rate else settings.concurrency
     return max(1, min(settings.concurrency, int(in_time)))

@@ -27,7 +27,7 @@ _EXPLAINED = (
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Lay the figures out, a row a judge and label mode."""
+    """Return a table with a row a judge and label mode."""
     found = Table(*_HEADINGS, box=SIMPLE)
     for row in rows:
         found.add_row(*(escape(visible(cell)) for cell in _cells(row)))

@@ -47,7 +47,7 @@ HEADINGS = ("name", "runs", "annotations", *(heading for heading, _ in (*_FIGURE
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """Lay the figures out: a table a judge, a row an algorithm or a point."""
+    """Return a table a judge, with a row an algorithm or point."""
     found = []
     for judge, same in by_judge(rows):
         table = Table(*HEADINGS, box=SIMPLE, title=_title(judge, same), title_justify="left")
@@ -69,7 +69,7 @@ def write_page(title: str, rows: Sequence[Row], plots: Mapping[str, Sequence[str
 
 
 def by_judge(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Put the rows of each judge together."""
+    """Return the rows grouped by judge."""
     return [(judge, list(same)) for judge, same in itertools.groupby(rows, lambda row: row["judge"])]
 
 

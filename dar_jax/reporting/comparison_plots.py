@@ -54,7 +54,7 @@ def axes_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def plot_name(kind: str, judge: str) -> str:
-    """Name a plot's file."""
+    """Return the file name of a plot."""
     return f"{kind}-{judge}.svg" if judge else f"{kind}.svg"
 
 

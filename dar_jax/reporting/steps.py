@@ -75,7 +75,7 @@ def averaged(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def speed(seconds: Mapping[str, float], measured: Mapping[str, float], rows: int) -> dict[str, float]:
-    """Name the seconds of each phase, and the completion tokens a second of the step and of its sampling."""
+    """Return the seconds of each phase, and completion tokens a second of the step and of sampling."""
     found = {f"seconds/{phase}": value for phase, value in seconds.items()}
     tokens = measured.get("completions/mean_length", 0.0) * rows
     found["throughput/completion_tokens_per_s"] = tokens / seconds["step"]

@@ -1,6 +1,5 @@
-"""What Orbax needs for checkpoints on `gs://` beside TensorStore: gcsfs, and leave to read the bucket's settings.
-
-Found out before anything is loaded.
+"""Check what Orbax needs for checkpoints on `gs://` besides TensorStore: gcsfs, and permission to read the bucket's
+settings. Checked before anything is loaded.
 """
 
 import warnings
@@ -10,7 +9,7 @@ from dar_jax.errors import SettingError
 
 
 def prepare(url: str) -> None:
-    """Make gcsfs ready for checkpoints under a URL. Raises SettingError where it is missing."""
+    """Prepare gcsfs for checkpoints under a URL. Raises SettingError if it is missing."""
     if not url.startswith("gs://"):
         return
     try:
@@ -30,7 +29,7 @@ def prepare(url: str) -> None:
 
 
 def check(url: str) -> None:
-    """Ask for the bucket's settings as Orbax will. Raises SettingError."""
+    """Read the bucket's settings as Orbax does. Raises SettingError."""
     if not url.startswith("gs://"):
         return
     from google.api_core.exceptions import GoogleAPIError

@@ -1,4 +1,4 @@
-"""A disk that cannot be written, as one line with the way out."""
+"""Report a disk that cannot be written in one line with the way out."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ _CODE = re.compile(r"os_error_code='(\d+)'")
 
 
 def disk_fault(error: BaseException | None) -> str | None:
-    """Return why a disk refused, with the way out; None where the error, and what caused it, is another."""
+    """Return why a disk cannot be written, with the way out; None if neither the error nor its cause is such."""
     if error is None:
         return None
     if (code := _code(error)) is None:
@@ -30,7 +30,7 @@ def disk_fault(error: BaseException | None) -> str | None:
 
 
 def disk_line(error: OSError | ValueError) -> str | None:
-    """Return one line for a disk that refused a command's file; None for any other error."""
+    """Return one line for a command's file that cannot be written; None for any other error."""
     if (reason := disk_fault(error)) is None:
         return None
     file = getattr(error, "filename", None)
@@ -40,14 +40,14 @@ def disk_line(error: OSError | ValueError) -> str | None:
 
 @contextlib.contextmanager
 def run_folder_writes(path: Path | str, what: str) -> Iterator[None]:
-    """Raise a DarError that says how to resume where the disk refuses to store `what` of the run folder `path`."""
+    """Raise DarError with how to resume if `what` of the run folder `path` cannot be written."""
     try:
         yield
     except (OSError, ValueError) as error:
         if (reason := disk_fault(error)) is None:
             raise
         raise DarError(
-            f"{path}: {what} cannot be written: {reason}, then go on with: dar-jax train --resume {path}"
+            f"{path}: {what} cannot be written: {reason}, then resume with: dar-jax train --resume {path}"
         ) from None
 
 

@@ -19,7 +19,7 @@ _LEFT_BEHIND = {LOCK, _SCRATCH}
 
 
 class RunFolder:
-    """Where one run writes. Make it with `create` or `reopen`."""
+    """The folder of a run; built by `create` or `reopen`."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = path = Path(path)
@@ -29,18 +29,18 @@ class RunFolder:
         self._lock: FolderLock | None = None
 
     def ledger_of(self, process: int, name: str = "ledger") -> Path:
-        """Name the file where a process of the run keeps its answers: `ledger.sqlite`, `ledger-1.sqlite`, ..."""
+        """Return the ledger file of a process of the run: `ledger.sqlite`, `ledger-1.sqlite`, ..."""
         return self.path / f"{name}{f'-{process}' * (process > 0)}.sqlite"
 
     def other_ledgers(self, process: int, name: str = "ledger") -> list[Path]:
-        """List the files that other processes have left so far."""
+        """Return the ledger files of other processes."""
         return [path for path in sorted(self.path.glob(f"{name}*.sqlite")) if path != self.ledger_of(process, name)]
 
     @classmethod
     def check(cls, path: Path | str) -> None:
         """Check before anything is loaded that `create` will work, and leave nothing behind.
 
-        Raises SettingError where something is there already, or nothing can be written.
+        Raises SettingError if something is there already, or nothing can be written.
         """
         path = Path(path)
         try:
@@ -54,15 +54,15 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | str, config_yaml: str) -> "RunFolder":
-        """Start a run folder that only its owner can read, and lock it. Raises SettingError as `check` does, or where
-        another process is at it.
+        """Create a run folder that only its owner can read, and lock it. Raises SettingError as `check` does, or if
+        another process uses it.
         """
         cls.check(path)
         folder = cls(path)
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.lock()
         try:
-            if folder.is_run():  # made since the check
+            if folder.is_run():  # created after the check
                 raise taken(path)
             folder.write_config(config_yaml)
         except BaseException:
@@ -72,14 +72,14 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path | str) -> "RunFolder":
-        """Open the folder of a run to go on with it. Raises SettingError where there is nothing to resume."""
+        """Open the folder of a run to resume. Raises SettingError if there is nothing to resume."""
         folder = cls(path)
         if not folder.is_run():
             raise nothing_to_resume(path)
         return folder
 
     def lock(self) -> None:
-        """Keep other processes from running in this folder until `close`. Raises SettingError where one does."""
+        """Lock the folder against other processes until `close`. Raises SettingError if one has it."""
         try:
             self._lock = FolderLock(self.path)
         except OSError as error:
@@ -92,11 +92,11 @@ class RunFolder:
         self._lock = None
 
     def is_run(self) -> bool:
-        """Tell a run's folder from any other: it has a config.yaml."""
+        """Return whether this is a run folder: it has a config.yaml."""
         return (self.path / "config.yaml").is_file()
 
     def config_yaml(self) -> str:
-        """Return the settings the run was started with. Raises SettingError where they are no text."""
+        """Return the text of config.yaml. Raises SettingError if it is not UTF-8."""
         try:
             return (self.path / "config.yaml").read_text(encoding="utf-8")
         except UnicodeDecodeError as fault:
@@ -105,20 +105,20 @@ class RunFolder:
             ) from None
 
     def write_config(self, config_yaml: str) -> None:
-        """Replace the settings by those a resume goes on with. Raises DarError where the disk refuses."""
+        """Replace config.yaml by the settings of a resume. Raises DarError if it cannot be written."""
         with run_folder_writes(self.path, "config.yaml"):
             with open(self.path / _SCRATCH, "w", encoding="utf-8", opener=log_file.private) as file:
                 file.write(config_yaml)
             (self.path / _SCRATCH).replace(self.path / "config.yaml")
 
     def contents(self) -> list[str]:
-        """Name what lies in the folder, folders with a slash; SQLite's side files are part of the ledger."""
+        """Return the names in the folder, folders with a slash, without SQLite's side files."""
         names = (each.name + "/" * each.is_dir() for each in self.path.iterdir())
         return sorted(name for name in names if not name.startswith(".") and not name.endswith(("-shm", "-wal")))
 
     @contextmanager
     def filling_policy(self) -> Iterator[Path]:
-        """Yield the folder `policy` to write to. Raises DarError where the disk refuses."""
+        """Yield the folder `policy` to write to. Raises DarError if it cannot be written."""
         with run_folder_writes(self.path, "policy/"):
             self.policy.mkdir(mode=0o700, exist_ok=True)
             yield self.policy
@@ -126,21 +126,21 @@ class RunFolder:
     def write(self, log: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to `<log>.jsonl`, each with a `step`. NaN and infinities become null.
 
-        Raises DarError where the disk refuses.
+        Raises DarError if it cannot be written.
         """
         with run_folder_writes(self.path, f"{log}.jsonl"):
             log_file.append(self.path / f"{log}.jsonl", rows)
 
     def flush(self) -> None:
-        """Return when all rows are written, which on a disk they are."""
+        """Return at once: on a disk all rows are written."""
 
     def read(self, log: str) -> list[dict[str, Any]]:
-        """Return the whole rows of `<log>.jsonl`. Raises SettingError where a line is damaged."""
+        """Return the complete rows of `<log>.jsonl`. Raises SettingError if a line is damaged."""
         return log_file.read(self.path / f"{log}.jsonl")
 
     def forget_after(self, step: int, *, completions: int) -> None:
-        """Drop rows of steps above `step` (of completions above their own limit), and a torn last line: a resume
-        makes them again. Raises SettingError where another line is damaged, DarError where the disk refuses.
+        """Drop rows of steps above `step` (completions: above their own limit) and a torn last line, which a resume
+        makes again. Raises SettingError if another line is damaged, DarError if the disk cannot be written.
         """
         for name in LOGS:
             with run_folder_writes(self.path, f"{name}.jsonl"):
@@ -148,7 +148,7 @@ class RunFolder:
 
 
 def _try_to_write(path: Path) -> None:
-    """Make the folder and a file in it, and remove what was made. Raises OSError."""
+    """Create the folder and a file in it, and remove both. Raises OSError."""
     made = [each for each in (path, *path.parents) if not each.exists()]
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,14 +166,14 @@ def unwritable(option: str, error: OSError) -> SettingError:
 
 
 def taken(where: Path | str) -> SettingError:
-    """Refuse to start a run where something lies."""
+    """Return the error for a location that is taken."""
     return SettingError(
-        f"--run-dir {where}: something is there already; go on with it by --resume {where}, or name another folder"
+        f"--run-dir {where}: something is there already; resume it with --resume {where}, or choose another folder"
     )
 
 
 def nothing_to_resume(where: Path | str) -> SettingError:
-    """Refuse to go on where no run lies."""
+    """Return the error for a location without a run."""
     return SettingError(
         f"--resume {where}: nothing to resume there (no config.yaml);"
         " name the folder of a run, or start one with: dar-jax train CONFIG"

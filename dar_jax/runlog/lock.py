@@ -1,6 +1,6 @@
-"""One process at a time in a run folder on a disk: `flock` on its file `.lock`, which says who holds it.
+"""A lock of a run folder on a disk for one process: `flock` on its file `.lock`, which names the holder.
 
-The system lets go of it when the process ends, however it ends.
+The system releases it when the process ends, however it ends.
 """
 
 import errno
@@ -21,7 +21,7 @@ _NONE_HERE = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno
 class FolderLock:
     """The lock of a run folder, held until `release`.
 
-    Raises SettingError, with the holder's process id, where another process holds it.
+    Raises SettingError, with the holder's process id, if another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class FolderLock:
         self.release()
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the lock."""
         if self._file is not None:
             os.close(self._file)
         self._file = None

@@ -1,4 +1,4 @@
-"""One log of a run folder on a disk: rows appended, read, and cut back for a resume."""
+"""Append, read and truncate a log of a run folder on a disk."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ def append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """Return the whole rows; none where there is no file. Raises SettingError where a line is damaged."""
+    """Return the complete rows; [] without a file. Raises SettingError if a line is damaged."""
     if not file.exists():
         return []
     with file.open("rb") as lines:
@@ -28,7 +28,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def keep_steps(file: Path, limit: int) -> None:
-    """Drop the rows of steps above `limit`, and a torn last line. Raises SettingError where a line is damaged."""
+    """Drop the rows of steps above `limit` and a torn last line. Raises SettingError if a line is damaged."""
     if not file.exists():
         return
     with file.open("rb") as lines:
@@ -36,12 +36,12 @@ def keep_steps(file: Path, limit: int) -> None:
     head = next((index for index, (keep, _) in enumerate(kept) if not keep), len(kept))
     if any(keep for keep, _ in kept[head:]):
         _rewrite(file, limit)
-    else:  # in place, so that it also works on a full disk
+    else:  # in place, which also works on a full disk
         os.truncate(file, sum(length for _, length in kept[:head]))
 
 
 def _rewrite(file: Path, limit: int) -> None:
-    """Keep rows that lie apart: two processes have written here."""
+    """Rewrite the kept rows, which are not contiguous: two processes have written here."""
     scratch = file.with_suffix(".tmp")
     with file.open("rb") as lines, open(scratch, "wb", opener=private) as log:
         log.writelines(line.content for line in from_lines(lines, str(file)) if line.row["step"] <= limit)

@@ -1,4 +1,4 @@
-"""What a command writes: a file that appears whole or not at all and never over another, or a folder."""
+"""Output of a command: a file written atomically and never over another, or a folder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from dar_jax.errors import DarError, SettingError
 
 @contextmanager
 def new_file(path: Path, option: str = "--output") -> Iterator[Path]:
-    """Give the name of a scratch file beside `path`; what is written there becomes `path` when the block ends well.
+    """Yield the path of a scratch file, which is renamed to `path` when the block ends without an error.
 
-    Raises SettingError where something is there already or nothing can be written, DarError when the disk fails.
+    Raises SettingError if something is there already or nothing can be written, DarError if the disk fails.
     """
     refuse_taken(path, option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-")
     except OSError as fault:
-        raise SettingError(f"{option} {path}: cannot be written ({fault.strerror}); choose another place") from None
-    # A folder, since SQLite leaves files beside its own.
+        raise SettingError(f"{option} {path}: cannot be written ({fault.strerror}); choose another path") from None
+    # A folder, since SQLite writes side files.
     with scratch as folder:
         file = Path(folder) / path.name
         try:
@@ -32,16 +32,16 @@ def new_file(path: Path, option: str = "--output") -> Iterator[Path]:
 
 
 def output_folder(path: Path, option: str = "--output") -> None:
-    """Make a folder for a command's files, where it is not there yet. Raises SettingError where that cannot be."""
+    """Create a folder for a command's files, if missing. Raises SettingError if it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as fault:
-        raise SettingError(f"{option} {path}: cannot be written ({fault.strerror}); choose another place") from None
+        raise SettingError(f"{option} {path}: cannot be written ({fault.strerror}); choose another path") from None
 
 
 def refuse_taken(path: Path, option: str = "--output") -> None:
-    """Raise SettingError where something is there already."""
+    """Raise SettingError if something is there already."""
     if path.exists():
         raise SettingError(f"{option} {path}: it is there already; name another file, or move it away")

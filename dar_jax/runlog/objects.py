@@ -1,7 +1,7 @@
-"""Objects under a URL: each written whole, in the background and on a condition; none appended to or renamed.
+"""Objects under a URL, written whole, in the background and conditionally; none is appended to or renamed.
 
-TensorStore's key-value store does the work, by its `gcs` driver for `gs://` and its `file` driver for `file://`, with
-the same code above them. A write that has succeeded is durable. One that fails in passing is repeated.
+They use TensorStore's key-value store with its `gcs` driver for `gs://` and its `file` driver for `file://`. A write
+that succeeded is durable; transient failures are retried.
 """
 
 import re
@@ -17,8 +17,8 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How often to repeat what fails in passing, after delays that double up to a longest, and how long to wait in all:
-    a network may also give no answer whatever.
+    """Retries of transient failures, with delays that double up to a maximum, and a total timeout, as a network may
+    never answer.
     """
 
     retries: int
@@ -29,12 +29,12 @@ class Patience:
 
 # TensorStore's own retries (https://google.github.io/tensorstore/kvstore/gcs): a quarter of an hour.
 PATIENT = Patience(retries=32, delay_s=1, longest_delay_s=32, wait_s=1200)
-# Where somebody waits for the error.
+# When a user waits for the error.
 HASTY = Patience(retries=3, delay_s=1, longest_delay_s=4, wait_s=60)
 
 
 class Objects:
-    """The objects under one URL. What the store refuses is a DarError: the object, the reason, the way out."""
+    """The objects under one URL. Failures are DarErrors with the object, the reason and the way out."""
 
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         import tensorstore
@@ -46,25 +46,25 @@ class Objects:
             self._store = tensorstore.KvStore.open({**_place(self.url), "context": _context(patience)}).result()
         except ValueError as fault:
             raise SettingError(f"{url}: {_one_line(fault)}; expected {_EXPECTED}") from None
-        # What a condition calls the generation of an object that is not there, in every driver.
+        # The generation of an absent object in conditions, in every driver.
         self._absent = tensorstore.KvStore.open({"driver": "memory"}).result().read("").result().stamp.generation
 
     def names(self, start: str = "", end: str = "") -> list[str]:
-        """List the objects with start <= name < end, in order; an empty end is none."""
+        """Return the names of objects with start <= name < end, in order; "" is no end."""
         found = self.finished(self._store.list(self._range(start, end)))
         return sorted(name.decode() for name in found)
 
     def under(self, folder: str) -> list[str]:
-        """List the objects of a folder, in order."""
+        """Return the names of the objects of a folder, in order."""
         return self.names(f"{folder}/", f"{folder}0")  # 0 follows the slash
 
     def read(self, name: str) -> tuple[bytes | None, bytes]:
-        """Return an object, None where there is none, and its generation."""
+        """Return an object (None if absent) and its generation."""
         found = self.finished(self._store.read(name), name)
         return (found.value if found.state == "value" else None), found.stamp.generation
 
     def read_each(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Read many objects, some hundreds at once, in the order given; those that are gone are left out."""
+        """Yield objects in this order, reading some hundreds at once; absent ones are skipped."""
         for first in range(0, len(names), _AT_ONCE):
             under_way = [(name, self._store.read(name)) for name in names[first : first + _AT_ONCE]]
             for name, future in under_way:
@@ -73,21 +73,21 @@ class Objects:
                     yield name, found.value
 
     def create(self, name: str, content: bytes) -> "Writing":
-        """Begin to write an object that must not be there yet."""
+        """Start writing an object that must not exist yet."""
         return self.replace(name, content, self._absent)
 
     def replace(self, name: str, content: bytes, generation: bytes) -> "Writing":
-        """Begin to write an object in the place of exactly this generation of it."""
+        """Start replacing exactly this generation of an object."""
         return Writing(self, name, content, self._store.write(name, content, if_equal=generation))
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete objects; one that is not there is none."""
+        """Delete objects; absent ones are ignored."""
         under_way = [(name, self._store.write(name, None)) for name in names]
         for name, future in under_way:
             self.finished(future, name)
 
     def finished(self, future: Any, name: str = "") -> Any:
-        """Wait for what was asked about an object. Raises DarError."""
+        """Wait for an operation on an object. Raises DarError."""
         where = f"{self.url}/{name}".rstrip("/")
         try:
             return future.result(timeout=self.wait_s)
@@ -100,32 +100,32 @@ class Objects:
 
 
 class Writing:
-    """An object on its way."""
+    """A write in progress."""
 
     def __init__(self, objects: Objects, name: str, content: bytes, future: Any) -> None:
         self._objects, self._name, self._content, self._future = objects, name, content, future
 
     def done(self) -> bool:
-        """Whether `finish` will return at once."""
+        """Whether `finish` returns at once."""
         return bool(self._future.done())
 
     def finish(self) -> bytes:
-        """Wait until the object is durable; return its generation. Raises DarError where it is not."""
+        """Wait until the object is durable; return its generation. Raises DarError if the write failed."""
         stamp = self._objects.finished(self._future, self._name)
         if stamp.generation:
             return stamp.generation
-        # A write whose answer was lost is repeated and finds itself there.
+        # A write whose reply was lost is retried and finds its own object.
         there, generation = self._objects.read(self._name)
         if there == self._content:
             return generation
         raise DarError(
             f"{self._objects.url}/{self._name}: another run has written it meanwhile; only one may go on in a run"
-            " folder: see which one it is, and stop this one for good or go on with it by --resume"
+            " folder: find it, and stop this run for good or resume it with --resume"
         )
 
 
 def local_path(url: str) -> str | None:
-    """Return the path that a `file://` URL names, None for any other URL."""
+    """Return the path of a `file://` URL, None for any other URL."""
     parts = urlsplit(url)
     return parts.path if parts.scheme == "file" else None
 
@@ -148,7 +148,7 @@ def _context(patience: Patience) -> dict[str, object]:
     return {"gcs_request_retries": {"max_retries": patience.retries, **delays}}
 
 
-_NETWORK = "see to the network, then try again (a run goes on with --resume)"
+_NETWORK = "check the network, then try again (resume a run with --resume)"
 _CREDENTIALS = (
     "no credentials are at hand: run gcloud auth application-default login, name a key file in"
     " GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service account"

@@ -1,13 +1,13 @@
 """A run folder under a URL: objects, each written once.
 
     config.yaml              as in a folder
-    owner.json               who writes here (owner.py)
+    owner.json               the owner (owner.py)
     metrics/00000012.jsonl   the rows of step 12, and so for the other logs
-    ledger/0/                answers paid for, by the process that asked (judging.segments)
+    ledger/0/                paid answers of process 0 (judging/ledger/segments.py)
     checkpoints/, policy/    as in a folder
 
-Rows leave in the background, so that no step waits for the store; what went wrong with one is raised by the next
-`write` or `flush`. `flush` comes before a checkpoint: a step that is in one will not be made again.
+Rows are written in the background, so that no step waits for the store; a failure is raised by the next `write` or
+`flush`. `flush` comes before a checkpoint, since a step in a checkpoint is not made again.
 """
 
 import atexit
@@ -31,7 +31,7 @@ from dar_jax.runlog.rows import LOGS, from_lines, to_bytes
 
 
 class RemoteFolder:
-    """Where one run writes. Make it with `create` or `reopen`."""
+    """The folder of a run under a URL; built by `create` or `reopen`."""
 
     def __init__(self, url: Path | str) -> None:
         self.path = str(url).rstrip("/")
@@ -43,17 +43,17 @@ class RemoteFolder:
         self._under_way: list[Writing] = []
 
     def ledger_of(self, process: int, name: str = "ledger") -> str:
-        """Name where a process of the run keeps its answers; opened, it reads those of all."""
+        """Return the ledger of a process of the run; opened, it reads those of all."""
         return f"{self.path}/{name}/{process}"
 
     def other_ledgers(self, process: int, name: str = "ledger") -> list[Path]:
-        """List nothing: a ledger that is opened here reads those of all."""
+        """Return []: an opened ledger reads those of all processes."""
         return []
 
     @classmethod
     def check(cls, url: Path | str) -> None:
-        """Say before anything is loaded whether `create` and the checkpoints will work: nothing is there, an object
-        can be written and deleted. Raises SettingError.
+        """Check before anything is loaded that `create` and checkpoints will work: nothing is there, and an object can
+        be written and deleted. Raises SettingError.
         """
         _check_writable(str(url))
         with _early():
@@ -62,7 +62,7 @@ class RemoteFolder:
 
     @classmethod
     def create(cls, url: Path | str, config_yaml: str) -> "RemoteFolder":
-        """Start a run folder; SettingError if something is there already."""
+        """Create a run folder. Raises SettingError if something is there already."""
         folder = cls(url)
         if _visible(folder._objects.names()):
             raise taken(url)
@@ -73,7 +73,7 @@ class RemoteFolder:
 
     @classmethod
     def reopen(cls, url: Path | str) -> "RemoteFolder":
-        """Open the folder of a run that shall go on; SettingError where there is nothing to resume, or it cannot be
+        """Open the folder of a run to resume. Raises SettingError if there is nothing to resume, or it cannot be
         written.
         """
         _check_writable(str(url))
@@ -84,36 +84,36 @@ class RemoteFolder:
         return folder
 
     def lock(self) -> None:
-        """Nothing: owner.json says whose the folder is."""
+        """No-op: owner.json has the owner."""
 
     def close(self) -> None:
-        """Nothing: see `lock`."""
+        """No-op, as `lock`."""
 
     def is_run(self) -> bool:
-        """Tell a run's folder from any other: it has a config.yaml."""
+        """Return whether this is a run folder: it has a config.yaml."""
         bucket.prepare(self.path)
         return self._objects.read("config.yaml")[0] is not None
 
     def config_yaml(self) -> str:
-        """The settings the run was started with."""
+        """Return the text of config.yaml."""
         content, _ = self._objects.read("config.yaml")
         if content is None:
             raise SettingError(f"{self.path}/config.yaml: there is none; name the folder of a run")
         return content.decode()
 
     def write_config(self, config_yaml: str) -> None:
-        """Replace the settings by those a resume goes on with."""
+        """Replace config.yaml by the settings of a resume."""
         _, generation = self._objects.read("config.yaml")
         self._objects.replace("config.yaml", config_yaml.encode(), generation).finish()
 
     def contents(self) -> list[str]:
-        """Name what lies in the folder, folders with a slash."""
+        """Return the names in the folder, folders with a slash."""
         tops = {first + slash for first, slash, _ in (name.partition("/") for name in self._objects.names())}
         return _visible(sorted(tops))
 
     @contextmanager
     def filling_policy(self) -> Iterator[Path]:
-        """Give a folder to fill; what it holds then becomes `policy`."""
+        """Yield a local folder, whose content becomes `policy`."""
         with tempfile.TemporaryDirectory(prefix="dar-jax-policy-") as name:
             folder = Path(name)
             yield folder
@@ -125,7 +125,7 @@ class RemoteFolder:
 
     @functools.cached_property
     def policy(self) -> Path:
-        """A local copy of what `filling_policy` kept, fetched once; it lasts as long as the process."""
+        """A local copy of `policy`, downloaded once; it exists as long as the process."""
         folder = Path(tempfile.mkdtemp(prefix="dar-jax-policy-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for name, content in self._objects.read_each(self._objects.under("policy")):
@@ -135,14 +135,14 @@ class RemoteFolder:
         return folder
 
     def write(self, log: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Begin to write rows, each with its `step`, the rows of one step at once. NaN and infinities become null."""
+        """Start writing rows, each with a `step`, all rows of a step at once. NaN and infinities become null."""
         self._settle(wait=False)
         for step, of_step in groupby(rows, key=lambda row: row["step"]):
             content = to_bytes(of_step)
             self._under_way.append(self._objects.create(_segment(log, step), content))
 
     def flush(self) -> None:
-        """Return when all rows are durable. Raises DarError where one is not, or another run has taken over."""
+        """Wait until all rows are durable. Raises DarError if one failed, or another run has taken over."""
         self._settle(wait=True)
         self._owner.check()
 
@@ -155,8 +155,8 @@ class RemoteFolder:
         ]
 
     def forget_after(self, step: int, *, completions: int) -> None:
-        """Take the folder over, then drop rows of steps above `step` (of completions above their own limit): a resume
-        makes them again.
+        """Become the owner, then drop rows of steps above `step` (completions: above their own limit), which a resume
+        makes again.
         """
         self._owner.take()
         for log in LOGS:
@@ -191,7 +191,7 @@ def _check_writable(url: str) -> None:
 
 @contextmanager
 def _early() -> Iterator[None]:
-    """Take what goes wrong before a run begins for a mistake in its settings."""
+    """Raise failures before a run starts as SettingErrors."""
     try:
         yield
     except DarError as fault:

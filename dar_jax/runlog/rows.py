@@ -1,4 +1,4 @@
-"""Rows of a log as lines of JSON in UTF-8."""
+"""Rows of a log as JSON lines in UTF-8."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,26 +11,26 @@ LOGS = ("metrics", "completions", "evaluations", "timeline", "not_finite")
 
 
 class Line(NamedTuple):
-    """A whole line of a log, its end included, and its row."""
+    """A complete line of a log, with its line end, and its row."""
 
     content: bytes
     row: dict[str, Any]
 
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Write rows as lines. NaN and infinities become null."""
+    """Return rows as lines. NaN and infinities become null."""
     return [json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows]
 
 
 def to_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return rows as lines in UTF-8; a lone surrogate, which UTF-8 has not, as JSON's escape for it."""
+    """Return rows as lines in UTF-8; lone surrogates become JSON escapes."""
     return "".join(to_lines(rows)).encode("utf-8", "backslashreplace")
 
 
 def from_lines(lines: Iterable[bytes], where: str) -> Iterator[Line]:
-    """Read the lines of a log, each with a `step`. A last one without its end was torn by a kill, and is no row.
+    """Yield the lines of a log, each with a `step`. A last line without its end was torn by a kill and is skipped.
 
-    Raises SettingError, with the number of the line, where another one is damaged.
+    Raises SettingError with the line number if another one is damaged.
     """
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):

@@ -102,7 +102,7 @@ def _put(node: Any, keys: Sequence[str], value: Any) -> Any:
 
 
 def _without_replaced(node: Any, keys: Sequence[str], change: _Override, hint: Any) -> Any:
-    """Forget the settings of a component where an override names another kind: they would not fit it."""
+    """Drop the settings of a component if an override selects another kind, which they would not fit."""
     if not isinstance(node, dict):
         return node
     key, rest = keys[0], keys[1:]

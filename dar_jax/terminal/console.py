@@ -1,4 +1,4 @@
-"""What a run shows on screen: a progress bar, a line a step, sample completions, and the way on.
+"""The console of a run: a progress bar, a line a step, sample completions, and what to do next.
 
 Modes: `rich` (a terminal), `plain` (lines, for a log file), `json` (one JSON object a line on standard output),
 `quiet` (warnings alone); `auto` takes rich on a terminal and plain elsewhere.
@@ -33,7 +33,7 @@ Mode = Literal["auto", "rich", "plain", "json", "quiet"]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Display:
-    """How the run speaks; `samples_every` steps it shows `samples` completions (0: never)."""
+    """Console output; every `samples_every` steps it shows `samples` completions (0: never)."""
 
     mode: Mode = "auto"
     samples_every: CountOrZero = 10
@@ -42,7 +42,7 @@ class Display:
 
 @record(frozen=True, kw_only=True)
 class Sample:
-    """A completion to show, with what became of it."""
+    """A completion to print, with its reward and weight."""
 
     prompt: str
     completion: str
@@ -53,7 +53,7 @@ class Sample:
 class Console:
     """Print to a terminal or a log in one of the modes.
 
-    Control characters in texts are escaped. A reader that leaves ends nothing: the console then goes quiet.
+    Control characters in texts are escaped. If the reader of the output leaves, the console becomes silent.
     """
 
     def __init__(self, mode: Mode, file: Any = None) -> None:
@@ -64,14 +64,14 @@ class Console:
         self._task: Any = None
 
     def note(self, text: str, **values: Any) -> None:
-        """Say a line; in JSON mode an object {"note": text, ...values}."""
+        """Print a line; in JSON mode an object {"note": text, ...values}."""
         if self.mode == "json":
             self._emit({"note": text, **values})
         elif self.mode != "quiet":
             self._print(escape(text))
 
     def warn(self, text: str) -> None:
-        """Say a line that every mode shows."""
+        """Print a line in every mode."""
         if self.mode == "json":
             self._emit({"warning": text})
         else:
@@ -79,7 +79,7 @@ class Console:
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show how far a long reading is, told bytes of how many: a bar on a terminal, a line when it is over."""
+        """Yield a callback of (bytes read, total) that shows progress: a bar on a terminal, else a line at the end."""
         columns = (TextColumn("reading"), _WHAT, BarColumn(), DownloadColumn(), Remaining())
         began, total = time.perf_counter(), 0
         with Progress(*columns, console=self._rich, transient=True, disable=self.mode != "rich") as bar:
@@ -96,8 +96,8 @@ class Console:
 
     @contextlib.contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-        """Show how far a long work is, told how many of `total` are done and what else to say: a bar on a terminal,
-        elsewhere a line now and then.
+        """Yield a callback of (done, remark) that shows progress towards `total`: a bar on a terminal, else a line now
+        and then.
         """
         said = (TextColumn("{task.fields[said]}"), TextColumn("left"), Remaining())
         columns = (_WHAT, MofNCompleteColumn(), BarColumn(), *said)
@@ -137,7 +137,7 @@ class Console:
             self._progress.update(self._task, completed=step)
 
     def samples(self, title: str, samples: Sequence[Sample]) -> None:
-        """Show a small table of completions with their rewards and weights."""
+        """Print a table of completions with their rewards and weights."""
         if self.mode in ("json", "quiet"):
             return
         if self.mode == "plain":

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request: the run reaches a place it can resume from, saves, and leaves."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP as a request to save and end at the next point that can be resumed."""
 
 import contextlib
 import signal
@@ -16,8 +16,8 @@ class _AtOnce(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Remember that a signal came. A second SIGINT or SIGTERM acts at once, as without us; a closed terminal may send
-    several SIGHUP.
+    """Records a signal. A second SIGINT or SIGTERM acts at once, as by default; a closed terminal may send several
+    SIGHUP.
 
     With `starting`, a signal before `remember` is called raises Interrupted at once, since there is nothing to save
     yet; `starting` returns what its message ends with.
@@ -28,12 +28,12 @@ class Interrupts:
         self._starting, self._at_once = starting, starting is not None
 
     def remember(self) -> None:
-        """From here on only remember signals."""
+        """From now on only record signals."""
         self._at_once = False
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals inside; the former handlers come back after. One that is ignored stays ignored.
+        """Handle signals in the block and restore the former handlers after it. Ignored signals stay ignored.
 
         Outside the main thread, where Python handles no signals, nothing is caught.
         """

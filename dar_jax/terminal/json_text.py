@@ -1,4 +1,4 @@
-"""Values as JSON that every reader takes: no NaN, and on a screen no control character."""
+"""Strict JSON: no NaN, and no control characters on a screen."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from dar_jax.terminal.visible import visible
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: NaN and infinities become null."""
+    """Return a value for JSON: NaN and infinities become None."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -18,5 +18,5 @@ def plain(value: Any) -> Any:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON for a screen; what a screen would obey is escaped, and parses to the same text."""
+    """Return a value as JSON for a screen, with control characters escaped; it parses to the same value."""
     return visible(json.dumps(plain(value), ensure_ascii=False, indent=indent))

@@ -1,4 +1,4 @@
-"""Standard output and error whose reader may leave: `| head -1`, a closed terminal, a full disk behind `>`."""
+"""Standard output and error that survive the loss of their reader: `| head -1`, a closed terminal, a full disk."""
 
 import contextlib
 import os
@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 
 class Screen:
-    """A text file that drops what cannot be written. After the first failure it stays silent, and its descriptor
-    leads to /dev/null, so that neither Rich nor Python's own flush at exit ends the process.
+    """A text file that ignores write failures. After the first one it is silent and its descriptor is /dev/null, so
+    that neither Rich nor Python's flush at exit ends the process.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -19,7 +19,7 @@ class Screen:
         return getattr(self._file, name)
 
     def write(self, text: str) -> int:
-        """Write what the encoding has, the rest as escapes; return the length of `text`."""
+        """Write text, with escapes for what the encoding lacks; return the length of `text`."""
         encoding = getattr(self._file, "encoding", None) or "utf-8"
         with self._tolerant():
             self._file.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -31,7 +31,7 @@ class Screen:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush, if anybody still reads."""
+        """Flush, if there is a reader."""
         with self._tolerant():
             self._file.flush()
 
@@ -49,7 +49,7 @@ class Screen:
 
 
 def tolerant(file: TextIO | None) -> Any:
-    """Return a text file as a Screen; None, which Python has for a closed descriptor, as one that drops all."""
+    """Return a text file as a Screen; None, Python's value for a closed descriptor, drops everything."""
     if file is None:
         return Screen(open(os.devnull, "w", encoding="utf-8"))
     return file if isinstance(file, Screen) else Screen(file)
@@ -57,7 +57,7 @@ def tolerant(file: TextIO | None) -> Any:
 
 @contextlib.contextmanager
 def tolerant_streams() -> Iterator[None]:
-    """Make print and Rich, inside, survive readers of standard output and error that leave."""
+    """Make print and Rich in the block survive the loss of the readers of standard output and error."""
     out, errors = tolerant(sys.stdout), tolerant(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         try:
@@ -68,7 +68,7 @@ def tolerant_streams() -> Iterator[None]:
 
 
 def _discard(file: TextIO) -> None:
-    """Lead the descriptor of a file to /dev/null: what it has buffered could otherwise never be flushed."""
+    """Redirect the descriptor of a file to /dev/null, so that its buffer can be flushed."""
     try:
         descriptor = file.fileno()
     except (OSError, ValueError):  # a file in memory, or a closed one

@@ -1,5 +1,5 @@
-"""Escapes for characters that a screen or a model reads and an eye does not: control characters, other line ends,
-direction overrides and Unicode's tags. What joins or parts letters in living scripts (ZWJ, ZWNJ) stays.
+"""Escape invisible characters that a screen or a model interprets: control characters, other line ends, direction
+overrides and Unicode tags. Joiners that living scripts need (ZWJ, ZWNJ) stay.
 """
 
 import json
@@ -17,7 +17,7 @@ def escaped(found: re.Match[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """Return untrusted text for a screen: no sequence in it can move the cursor, set the title or the clipboard, or
-    reorder what is read.
+    """Return untrusted text for a screen: no sequence in it can move the cursor, set title or clipboard, or reorder
+    text.
     """
     return text if text.isascii() and text.isprintable() else _ON_SCREEN.sub(escaped, text)

@@ -102,7 +102,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self._charged(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> Any:
-        """Let a template format a string, to a bounded width."""
+        """Wrap string formatting in templates with a bounded width."""
         wrapped = super().wrap_str_format(value)
         if wrapped is not None:
             _check_format(value.__self__)

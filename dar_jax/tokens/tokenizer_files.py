@@ -119,7 +119,7 @@ def copy(place: Path, directory: Path) -> None:
 
 
 def replace_template(directory: Path, template: str | None) -> None:
-    """Put a chat template, or none, in the place of the one that the files hold."""
+    """Replace the chat template of the files by another, or by none."""
     config = _json(directory / _CONFIG)
     if config.pop("chat_template", None) is not None:
         _write_json(directory / _CONFIG, config)

@@ -246,7 +246,7 @@ def test_a_save_that_cannot_be_written_is_told_at_the_next_look(tmp_path):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
             runs.save(4, large, {"step": 1}, None)
-            with pytest.raises(DarError, match=r"checkpoints/4 of .*run could not be written: .*go on with: dar-jax"):
+            with pytest.raises(DarError, match=r"checkpoints/4 of .*run could not be written: .*resume with: dar-jax"):
                 wait_until(runs.check)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -77,7 +77,7 @@ def test_a_second_thread_launches_a_collective(tmp_path):
     """Trap sglang-jax, marin#3826: neither a program of all hosts nor a meeting can start from a judge's thread."""
     for said in play("guard", tmp_path):
         assert "thread" in said[0]["refused"]
-        assert "hosts meet in the run's own thread" in said[1]["refused"]
+        assert "hosts can only exchange values in the run's own thread" in said[1]["refused"]
         assert said[2] == {"here": list(range(8))}
 
 

@@ -15,7 +15,7 @@ from dar_jax.cli.main import main
 from dar_jax.errors import SettingError
 from dar_jax.policies.conversation import Conversation
 from dar_jax.policies.export import export
-from dar_jax.policies.sample import SampleRequest, open_speaker, sample
+from dar_jax.policies.sample import SampleRequest, open_sampler, sample
 from dar_jax.records import Completion, Message, Prompt
 from tests.nano import NANO, write_policy, write_prompts
 from tests.small_tokenizers import IM_TEMPLATE, NO_SYSTEM_TEMPLATE, SPECIAL, WORDS, hf
@@ -81,7 +81,7 @@ def test_a_run_completes_a_prompt_as_it_samples(run, say):
     assert [row["sample"] for row in rows] == list(range(64))
     assert all(row["prompt"] == "the cat" and 1 <= row["tokens"] <= 8 for row in rows)
     assert len({row["completion"] for row in rows}) > 1
-    sampling = open_speaker(str(run), SampleRequest()).sampling
+    sampling = open_sampler(str(run), SampleRequest()).sampling
     assert (sampling.temperature, sampling.max_completion_length, sampling.max_prompt_length) == (0.9, 8, 120)
 
 
@@ -125,18 +125,18 @@ def test_the_policy_after_a_step_is_that_of_its_checkpoint(run, say, tmp_path):
 
 
 def test_a_model_speaks_as_its_files_say(model):
-    speaker = open_speaker(str(model), SampleRequest())
+    speaker = open_sampler(str(model), SampleRequest())
     sampling = speaker.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.7, None, 0.95)
     assert sampling.max_prompt_length + sampling.max_completion_length == DECODER.max_positions
-    asked = open_speaker(str(model), SampleRequest(temperature=0.0, top_k=3, top_p=0.5, max_tokens=7)).sampling
+    asked = open_sampler(str(model), SampleRequest(temperature=0.0, top_k=3, top_p=0.5, max_tokens=7)).sampling
     assert (asked.temperature, asked.top_k, asked.top_p, asked.max_completion_length) == (0.0, 3, 0.5, 7)
 
 
 def test_a_prompt_goes_through_the_template_unless_it_shall_be_bare(model):
     prompt = [Prompt(id=0, text="the cat")]
-    talk, raw = (open_speaker(str(model), SampleRequest(raw=raw)).tokenizer for raw in (False, True))
-    told = open_speaker(str(model), SampleRequest(system="a dog")).tokenizer
+    talk, raw = (open_sampler(str(model), SampleRequest(raw=raw)).tokenizer for raw in (False, True))
+    told = open_sampler(str(model), SampleRequest(system="a dog")).tokenizer
     assert talk.encode_prompts(prompt)[0][0] == told.encode_prompts(prompt)[0][0] == SPECIAL.index("<|im_start|>")
     assert len(told.encode_prompts(prompt)[0]) == len(talk.encode_prompts(prompt)[0]) + 5
     assert raw.encode_prompts(prompt) == [raw.encode_text("the cat")]
@@ -151,11 +151,11 @@ def test_a_runs_prompts_stay_what_they_were(conversations, run, tmp_path):
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": cell, "completion": "a"}) + "\n")
     text = (run / "config.yaml").read_text()
     (copy / "config.yaml").write_text(text.replace(str(run.parent / "prompts.jsonl"), str(tmp_path / "data.jsonl")))
-    tokenizer = open_speaker(str(copy), SampleRequest()).tokenizer
+    tokenizer = open_sampler(str(copy), SampleRequest()).tokenizer
     assert tokenizer.wrap_text == conversations
-    assert not open_speaker(str(copy), SampleRequest(raw=True)).tokenizer.wrap_text
+    assert not open_sampler(str(copy), SampleRequest(raw=True)).tokenizer.wrap_text
     (tmp_path / "data.jsonl").unlink()
-    assert open_speaker(str(copy), SampleRequest()).tokenizer.wrap_text
+    assert open_sampler(str(copy), SampleRequest()).tokenizer.wrap_text
 
 
 # --- conversation --------------------------------------------------------------------------------
@@ -168,12 +168,12 @@ def _talk(monkeypatch, say, model, *lines, options=GREEDY):
 
 @pytest.fixture(scope="module")
 def greedy(model):
-    return open_speaker(str(model), SampleRequest(temperature=0.0, max_tokens=8), talk=True)
+    return open_sampler(str(model), SampleRequest(temperature=0.0, max_tokens=8), talk=True)
 
 
 def _directly(speaker, *turns):
     messages = tuple(Message(role=role, content=text) for role, text in turns)
-    return speaker.speak([Prompt(id=0, text="", messages=messages)])[0]
+    return speaker.completions([Prompt(id=0, text="", messages=messages)])[0]
 
 
 def _shown(*answers):
@@ -304,7 +304,7 @@ def test_control_characters_of_prompts_and_completions_are_shown_as_escapes(mode
     hostile = "a\x1b]0;owned\x07\u202eb"
     prompt = Prompt(id=0, text=hostile)
     said = [Completion(prompt=prompt, sample=n, text=hostile, token_count=1, ended=True) for n in (0, 1)]
-    monkeypatch.setattr("dar_jax.policies.sample.Speaker.speak", lambda *_: said)
+    monkeypatch.setattr("dar_jax.policies.sample.PolicySampler.speak", lambda *_: said)
     sample(str(model), [hostile, hostile], 2, SampleRequest())
     shown = capsys.readouterr().out
     assert not set(shown) & {"\x1b", "\x07", "\u202e"}

@@ -83,7 +83,7 @@ def test_writing_does_not_wait(gcs):
         (401, "gcloud auth application-default login"),
         (403, r"roles/storage\.objectUser"),
         (404, "no such bucket"),
-        (503, "see to the network"),
+        (503, "check the network"),
     ],
 )
 def test_what_the_store_refuses_is_one_line_with_a_way_out(gcs, status, way_out):
@@ -96,13 +96,13 @@ def test_what_the_store_refuses_is_one_line_with_a_way_out(gcs, status, way_out)
 
 def test_a_store_that_nobody_answers_for_is_said(gcs, monkeypatch):
     monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", "http://127.0.0.1:9")
-    with pytest.raises(DarError, match=r"gs://bucket/runs/x: .*connect.*; see to the network"):
+    with pytest.raises(DarError, match=r"gs://bucket/runs/x: .*connect.*; check the network"):
         Objects("gs://bucket/runs/x", BRIEF).names()
 
 
 def test_a_store_that_never_answers_is_said(gcs):
     store, gcs.delay_s = Objects("gs://bucket/runs/x", dataclasses.replace(BRIEF, wait_s=0.1)), 1
-    with pytest.raises(DarError, match=r"^gs://bucket/runs/x/a: no answer in 0\.1 s; see to the network"):
+    with pytest.raises(DarError, match=r"^gs://bucket/runs/x/a: no answer in 0\.1 s; check the network"):
         store.create("a", b"").finish()
 
 

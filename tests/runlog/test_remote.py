@@ -168,7 +168,7 @@ def test_a_write_that_failed_is_raised_by_the_next(gcs, monkeypatch, how):
     while not folder._under_way[0].done():
         time.sleep(0.01)
     gcs.fault = lambda method, target: None
-    with pytest.raises(DarError, match=r"^gs://bucket/x/metrics/00000001.jsonl: .*; see to the network"):
+    with pytest.raises(DarError, match=r"^gs://bucket/x/metrics/00000001.jsonl: .*; check the network"):
         how(folder)
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face folders: `load` streams one onto the mesh, `save` writes one that appears whole or not at all."""
+"""Hugging Face folders: `load` streams one onto the mesh, `save` writes one atomically."""
 
 from dar_jax.checkpoints.huggingface.folder import new_folder, read_config, write_json
 from dar_jax.checkpoints.huggingface.weights import load

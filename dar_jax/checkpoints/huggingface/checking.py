@@ -1,4 +1,4 @@
-"""Whether the files hold what config.json asks for: told from their headers, all faults at once."""
+"""Check from their headers that the files contain what config.json requires, and report all faults at once."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,9 @@ _BLOCK = 1 << 24
 
 
 def check(folder: Path, config: DecoderConfig, found: Mapping[str, Tensor]) -> None:
-    """Compare names, shapes and kinds of number, before any tensor is read.
+    """Check names, shapes and dtypes before any tensor is read.
 
-    Raises SettingError naming, by their HF names, all that are missing, extra or misshapen.
+    Raises SettingError with the HF names of all missing, extra or misshapen tensors.
     """
     wanted = {name: joined_shape(held) for name, held in tensors(config).items()}
     misshapen = []
@@ -39,7 +39,7 @@ def check(folder: Path, config: DecoderConfig, found: Mapping[str, Tensor]) -> N
 
 
 def _tied_copies(config: DecoderConfig, found: Mapping[str, Tensor]) -> set[str]:
-    """Name the head that some exporters write beside a tied embedding, if it is the same numbers."""
+    """Return the name of a head written beside a tied embedding by some exporters, if its numbers are the same."""
     names = {row.path: row.name for row in families.FAMILIES[config.family].tensors}
     head, embed = names["head",], names["embed",]
     if not config.tied_head or not {head, embed} <= found.keys():

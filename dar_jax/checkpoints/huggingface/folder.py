@@ -1,4 +1,4 @@
-"""The folder around the weights: found here or on the hub, read, and made so that no half of one is ever seen."""
+"""Model folders: find one locally or on the hub, read its config, create one atomically."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ _ADAPTER = "adapter_config.json"
 
 
 def find(source: str | Path, *patterns: str) -> Path:
-    """Return the local folder, fetching the files that match from the hub where it is a hub id."""
+    """Return the local folder, after downloading the matching files if it is a hub id."""
     path = Path(source)
     if path.is_dir():
         return path
@@ -47,15 +47,15 @@ def read_config(source: str | Path) -> DecoderConfig:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object for people to read."""
+    """Write an indented JSON object."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def new_folder(directory: str | Path) -> Iterator[Path]:
-    """Give a folder to fill, which takes its name when it is full; after an error nothing is left of it.
+    """Yield a folder to fill, which is renamed to `path` at the end of the block, and removed after an error.
 
-    Raises SettingError where the name is taken: nothing is overwritten.
+    Raises SettingError if the name is taken: nothing is overwritten.
     """
     directory = Path(directory).absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

@@ -1,4 +1,4 @@
-"""Which tensors of the files make up which of our parameters, and where in them each part lies.
+"""Map tensors of the files to our parameters and their parts.
 
 An index is a (start, stop) for every axis.
 """
@@ -17,8 +17,8 @@ Index = tuple[Span, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One layer of one of our parameters, or the whole of one without layers: `shape` here, in the tensor `name`
-    there, from row `start` on.
+    """One layer of a parameter, or a whole parameter without layers: its shape, and the tensor `name` of the files that
+    has it from row `start` on.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Part:
 
     @property
     def hf_shape(self) -> Shape:
-        """Its shape in the file."""
+        """The shape in the file."""
         return self.layout.hf_shape(self.shape)
 
     @property
@@ -40,16 +40,16 @@ class Part:
 
     @property
     def rows_each(self) -> int:
-        """How many rows of the file one step along `row_axis` takes."""
+        """The number of rows in the file for one index of `row_axis`."""
         return self.hf_shape[0] // self.shape[self.row_axis]
 
     def rows(self, index: Index) -> Span:
-        """Say which rows of the tensor hold this part of ours."""
+        """Return the rows of the tensor for an index of this part."""
         first, last = self._flat(0, index)
         return self.start + first, self.start + last
 
     def columns(self, index: Index) -> Span:
-        """Say which columns of the tensor hold this part of ours; a tensor of one axis has one."""
+        """Return the columns of the tensor for an index of this part; a tensor of one axis has one."""
         return self._flat(1, index) if len(self.hf_shape) > 1 else (0, 1)
 
     def _flat(self, hf_axis: int, index: Index) -> Span:
@@ -61,7 +61,7 @@ class Part:
 
 
 def parts(config: DecoderConfig) -> list[Part]:
-    """List the parts of all parameters that this decoder has, a parameter's together."""
+    """Return the parts of all parameters of this decoder, grouped by parameter."""
     shapes = abstract(config)
     found = []
     for row in families.FAMILIES[config.family].tensors:
@@ -76,7 +76,7 @@ def parts(config: DecoderConfig) -> list[Part]:
 
 
 def tensors(config: DecoderConfig) -> dict[str, list[Part]]:
-    """Name the tensors of the files, a layer's together, each with its parts in their order there."""
+    """Return the tensors of the files, grouped by layer, each with its parts in order."""
     found: dict[str, list[Part]] = {}
     for part in sorted(parts(config), key=lambda part: (part.layer or 0, part.start)):
         found.setdefault(part.name, []).append(part)
@@ -84,12 +84,12 @@ def tensors(config: DecoderConfig) -> dict[str, list[Part]]:
 
 
 def joined_shape(held: Sequence[Part]) -> Shape:
-    """Give the shape of a tensor that holds these parts, one after the other along its first axis."""
+    """Return the shape of a tensor with these parts concatenated along its first axis."""
     return sum(part.hf_shape[0] for part in held), *held[0].hf_shape[1:]
 
 
 def shape_at(shapes: Params, path: Path) -> Shape | None:
-    """Return the shape of a parameter, None where the decoder has no such one."""
+    """Return the shape of a parameter, None if the decoder does not have it."""
     node: Any = shapes
     for name in path:
         node = node.get(name) if node is not None else None

@@ -1,8 +1,8 @@
-"""Files of safetensors, read and written a piece at a time.
+"""Read and write safetensors files piece by piece.
 
-The library's own reader maps files into memory: their pages then count as the process's, and a file that shrinks while
-it is read kills it by a signal. Here a piece is read by its offset into memory of its own, so that a process holds what
-it asked for and a short file is an error. Format: github.com/huggingface/safetensors, README.
+The library's reader maps files into memory: their pages count as the process's, and a file that shrinks while it is
+read kills the process by a signal. Here pieces are read by offset, so that a process holds only what it requested and a
+short file is an error. Format: github.com/huggingface/safetensors, README.
 """
 
 import json
@@ -29,7 +29,7 @@ _MOST_AXES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A tensor in an open file; it is read as a matrix, its first axis by all others."""
+    """A tensor in an open file, read as a matrix of its first axis by all others."""
 
     path: Path
     file: int
@@ -40,11 +40,11 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Its kind of number."""
+        """The dtype."""
         return np.dtype(DTYPES[self.kind])
 
     def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
-        """Read a rectangle; where less than half of each row is asked for, no other half is read."""
+        """Read a rectangle; only the requested columns if they are less than half of each row."""
         (top, bottom), (left, right) = rows, columns
         width = math.prod(self.shape[1:])
         if 2 * (right - left) > width:
@@ -66,7 +66,7 @@ class Tensor:
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Return whether all numbers of an array of floats are finite."""
+    """Return whether all floats of an array are finite."""
     if array.dtype != jnp.bfloat16:
         return bool(np.isfinite(array).all())
     # numpy's own loop over bfloat16 is slow: an exponent of ones alone is what is not finite.
@@ -75,12 +75,12 @@ def is_finite(array: np.ndarray) -> bool:
 
 
 def damaged(path: Path, reason: object) -> SettingError:
-    """Make the error of a file that cannot be read."""
+    """Return the error of a file that cannot be read."""
     return SettingError(f"{path}: missing, cut off or damaged ({reason}); fetch it again")
 
 
 def open_tensors(folder: Path, stack: ExitStack) -> dict[str, Tensor]:
-    """Open every file of a folder, until `stack` closes, and read its header alone. Raises SettingError."""
+    """Open every file of a folder until `stack` closes, and read only the headers. Raises SettingError."""
     found: dict[str, Tensor] = {}
     for file in _files(folder):
         for name, tensor in _open(inside(folder, file), stack):
@@ -143,7 +143,7 @@ def _tensor(path: Path, file: int, base: int, name: str, entry: Mapping[str, Any
 
 
 def _check_spans(tensors: list[tuple[str, Tensor]], start: int, size: int) -> None:
-    """Raise ValueError unless the tensors fill the file, one after the other."""
+    """Raise ValueError unless the tensors fill the file without gaps."""
     place = start
     for name, tensor in sorted(tensors, key=lambda pair: (pair[1].offset, pair[1].end)):
         if tensor.offset != place or tensor.end < place:
@@ -156,7 +156,7 @@ def _check_spans(tensors: list[tuple[str, Tensor]], start: int, size: int) -> No
 def write_shard(
     path: Path, tensors: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]], dtype: np.dtype[Any]
 ) -> None:
-    """Write one file, fetching its tensors one after the other."""
+    """Write one file, fetching one tensor at a time."""
     kind = next(kind for kind, each in DTYPES.items() if np.dtype(each) == dtype)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

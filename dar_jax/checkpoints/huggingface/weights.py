@@ -1,8 +1,8 @@
-"""From files straight onto the mesh: a process reads what its devices hold, each part of it once.
+"""Load weights from files directly onto the mesh: a process reads each part that its devices hold once.
 
-Threads read blocks of about a megabyte, cast them and lay them out in the buffer of each device; the buffer becomes the
-device's array. Parameters in such buffers at one time are limited by bytes, to one where that one is larger. Only the
-calling thread touches jax.
+Threads read blocks of about a megabyte, cast them, and copy them to the buffer of each device, which becomes the
+device's array. The bytes of parameters in buffers are limited, to one parameter if that is larger. Only the calling
+thread uses jax.
 """
 
 import math
@@ -43,9 +43,8 @@ def load(
 ) -> tuple[DecoderConfig, Params]:
     """Read a checkpoint from a local folder or a hub id.
 
-    `shardings`, a tree in the structure of the parameters, says where they lie; by default on the first device.
-    Raises SettingError naming, by their HF names, all tensors that are missing, extra, misshapen or not finite (in
-    `dtype`), or the file that is cut off.
+    `shardings` is a tree like the parameters; by default all are on the first device. Raises SettingError with the HF
+    names of all tensors that are missing, extra, misshapen or not finite (in `dtype`), or with the truncated file.
     """
     folder = find(source, "config.json", "model*.safetensors", INDEX)
     config = read_config(folder)
@@ -64,7 +63,7 @@ def load(
 
 @dataclass
 class _Leaf:
-    """One of our parameters on its way: a buffer for every different piece that devices here hold."""
+    """A parameter being loaded: a buffer for every distinct shard of this process's devices."""
 
     parts: list[Part]
     shape: tuple[int, ...]
@@ -85,7 +84,7 @@ class _Leaf:
         self.buffers = {index: _aligned(_lengths(index), self.dtype) for index in self.devices}
 
     def targets(self, part: Part) -> list[tuple[Index, np.ndarray]]:
-        """Give what this part fills: the indices within it that are wanted, each with its place."""
+        """Return the indices within this part that are needed, each with its buffer slice."""
         if part.layer is None:
             return list(self.buffers.items())
         return [
@@ -95,7 +94,7 @@ class _Leaf:
         ]
 
     def put(self) -> jax.Array:
-        """Hand the buffers over; they are not touched again: on a CPU the arrays are these buffers."""
+        """Return the array made of the buffers, which must not be written again: on a CPU they are shared."""
         arrays = [
             jax.device_put(self.buffers[index], device) for index, devices in self.devices.items() for device in devices
         ]
@@ -122,7 +121,7 @@ def _leaves(config: DecoderConfig, shardings: Any, dtype: np.dtype[Any]) -> list
 
 
 def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progress | None, broken: set[str]) -> Params:
-    """Read all leaves; `broken` gets the names of the tensors that hold NaN or infinite numbers."""
+    """Read all leaves; add the names of tensors with NaN or infinite numbers to `broken`."""
     total, done = sum(leaf.nbytes for leaf in leaves), 0
     waiting, flying = deque(leaves), deque[tuple[_Leaf, list[Future[int]]]]()
     params: Params = {}
@@ -149,7 +148,7 @@ def _stream(leaves: list[_Leaf], tensors: Mapping[str, Tensor], progress: Progre
 
 
 def _fill(part: Part, tensor: Tensor, targets: Sequence[tuple[Index, np.ndarray]], broken: set[str]) -> int:
-    """Read one part of a tensor into its places, block by block; return how many bytes of them are filled."""
+    """Read one part of a tensor into its buffers, block by block; return the number of bytes filled."""
     if not targets:
         return 0
     axis, dtype = part.row_axis, targets[0][1].dtype
@@ -209,7 +208,7 @@ def _insert(params: Params, path: tuple[str, ...], leaf: jax.Array) -> None:
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """Make room at an address that a CPU device takes over as it is, where numpy's own would be copied."""
+    """Return a buffer aligned so that a CPU device uses it without a copy."""
     size = math.prod(shape) * dtype.itemsize
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64

@@ -1,4 +1,4 @@
-"""Our parameters as a Hugging Face folder: config.json and files of safetensors, one tensor on the host at a time."""
+"""Write parameters as a Hugging Face folder: config.json and safetensors, one tensor on the host at a time."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,8 +28,7 @@ def save(
 ) -> None:
     """Write a new folder with config.json and safetensors; above `shard_bytes`, several files and an index.
 
-    The folder appears whole or not at all. Raises SettingError where it exists and is not empty, or where a tensor is
-    not finite.
+    The folder is written atomically. Raises SettingError if it exists and is not empty, or a tensor is not finite.
     """
     with new_folder(directory) as folder:
         write_model(folder, config, params, dtype, shard_bytes)
@@ -38,7 +37,7 @@ def save(
 def write_model(
     folder: Path, config: DecoderConfig, params: Params, dtype: Dtype = "float32", shard_bytes: int = 5_000_000_000
 ) -> None:
-    """Write config.json and safetensors into a folder that is there."""
+    """Write config.json and safetensors into an existing folder."""
     shards, total = _shards(config, params, jnp.dtype(dtype), shard_bytes)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
@@ -51,14 +50,14 @@ def write_model(
 
 
 def write_config(folder: Path, config: DecoderConfig, dtype: Dtype, hub_id: str | None = None) -> None:
-    """Write config.json; `hub_id` is the model it comes from."""
+    """Write config.json; `hub_id` is the original model."""
     name = {"_name_or_path": hub_id} if hub_id else {}
     # transformers 5 writes `dtype`; what came before reads `torch_dtype`.
     write_json(folder / "config.json", {**name, **families.write(config), "torch_dtype": dtype, "dtype": dtype})
 
 
 def _shards(config: DecoderConfig, params: Params, dtype: np.dtype[Any], shard_bytes: int) -> tuple[list[_Shard], int]:
-    """Deal the tensors out to files, beginning a new one where the next would not fit; and sum their bytes."""
+    """Return the tensors of each file, starting a new one if the next does not fit, and the total bytes."""
     shards: list[_Shard] = [{}]
     filled = total = 0
     for name, held in tensors(config).items():
@@ -88,7 +87,7 @@ def _fetch(held: Sequence[Part], params: Params, dtype: np.dtype[Any]) -> Callab
 
 
 def check_finite(name: str, tensor: np.ndarray) -> None:
-    """Raise SettingError where a tensor that is to be written holds NaN or infinite numbers."""
+    """Raise SettingError if a tensor to be written has NaN or infinite numbers."""
     if not is_finite(tensor):
         raise SettingError(
             f"{name}: NaN or infinite numbers as {tensor.dtype}; nothing was written: take an earlier step, or float32"

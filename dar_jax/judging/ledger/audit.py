@@ -47,7 +47,7 @@ class Logged:
             del self._unlike[pair]
 
     def findings(self) -> list[str]:
-        """Say what was not found."""
+        """Return findings on completions without an answer, or with another reward."""
         missing = self._missing
         unlike = [where for pair, (_, where) in self._unlike.items() if pair not in missing]
         return said_of(list(missing.values()), unlike)
@@ -75,7 +75,7 @@ class Audit:
         self._faults = [fault for ledger in ledgers for fault in self._read(ledger)]
 
     def findings(self) -> list[str]:
-        """Say what is wrong; nothing: the ledger is sound."""
+        """Return what is wrong, one line each; [] if the ledger is sound."""
         of_log = self._logged.findings() if self._logged else []
         return [*self._faults, *self._faults_of_judges, *self._about_answers(), *of_log]
 

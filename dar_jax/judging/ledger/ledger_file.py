@@ -97,9 +97,9 @@ def fault_of(error: Exception) -> tuple[str, str]:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"is in use by another process, waited {WAIT_S:g} s", "wait until that has ended, then try again"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or isinstance(error, PermissionError):
-        return f"is read-only or in a read-only folder ({error})", "make both writable, or choose another place"
+        return f"is read-only or in a read-only folder ({error})", "make both writable, or choose another path"
     if code == sqlite3.SQLITE_NOTADB:
-        return f"is not a ledger ({error})", "name a ledger's file, or choose another place"
+        return f"is not a ledger ({error})", "name a ledger's file, or choose another path"
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) or isinstance(error, OSError):
         return f"cannot be read or written: {error}", "see that its disk has room and can be written"
     return f"is damaged: {error}", _WAY_OUT
@@ -117,7 +117,7 @@ def check_kind(database: sqlite3.Connection, path: Path) -> None:
     """Raise SettingError where the file is no ledger, or one of another version."""
     mark, version = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     if mark != _APPLICATION_ID:
-        raise SettingError(f"the ledger {path} is an SQLite file of something else; choose another place")
+        raise SettingError(f"the ledger {path} is an SQLite file of something else; choose another path")
     if version != _VERSION:
         raise SettingError(f"the ledger {path} has version {version}, this package writes {_VERSION}; {_WAY_OUT}")
 

@@ -103,7 +103,7 @@ def statistics(
 
 
 def label(judge: str, description: Mapping[str, Any]) -> str:
-    """Name a judge for people: model, address, what it gives where that is not a grade in words, the first words of its
+    """Return a readable name of a judge: model, address, labels other than grades, the first words of its
     rubric, the start of its id.
     """
     if not description:

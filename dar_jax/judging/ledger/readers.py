@@ -166,10 +166,10 @@ def distinct(rows: Iterable[StoredAnswer], by: Callable[[StoredAnswer], object])
 
 
 def key(row: StoredAnswer) -> str:
-    """Take the answers to one question for the same."""
+    """Return a row's key: answers to one question count as the same."""
     return row.key
 
 
 def billing(row: StoredAnswer) -> tuple[str, float]:
-    """Take only copies of one answer for the same: two hosts that asked the same question have both paid."""
+    """Return an answer's identity: only copies count as the same, as two hosts that ask the same question both pay."""
     return row.key, row.answered_at

@@ -39,7 +39,7 @@ class Rebuilding:
         return len(self._members) > 1 or several
 
     def add(self, row: StoredAnswer) -> None:
-        """Take an answer in; of several to one question the first."""
+        """Add an answer; of several to one question the first is kept."""
         judge, request = described(row), _loaded(row.request)
         name = (_who(judge, request), _texts(row.prompt, row.completion))
         if name not in self._answers:
@@ -99,11 +99,11 @@ class Rejudged:
             self._groups.setdefault(self._group(row), {})[row["sample"]] = kept
 
     def found(self, row: StoredAnswer, verdict: Verdict | None) -> None:
-        """Take in an answer."""
+        """Add an answer."""
         self._judge.add(row)
 
     def findings(self) -> list[str]:
-        """Say what was not found."""
+        """Return findings on completions without an answer, or with another reward."""
         missing, unlike = list[str](), list[str]()
         for group in self._groups.values():
             rows = list(group.values())

@@ -70,7 +70,7 @@ class Budget:
         self._turn, self._settled = asyncio.Lock(), asyncio.Event()
 
     async def reserve(self, amount: Spent) -> Refusal | None:
-        """Take room for a call, or say why there is none.
+        """Reserve room for a call; return the reason if there is none.
 
         While other calls hold room that their answers may give back, it waits for them.
         """
@@ -84,7 +84,7 @@ class Budget:
             return None
 
     def settle(self, amount: Spent, paid: Spent) -> None:
-        """Give back the room of a call, less what it cost: nothing where no answer came."""
+        """Replace the reservation of a call by its cost; 0 if there was no answer."""
         self._reserved -= amount
         self.spent += paid
         if paid.annotations:

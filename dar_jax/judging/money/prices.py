@@ -23,7 +23,7 @@ class Price:
     date: Name
 
     def times(self, share: float) -> "Price":
-        """Take a share of every price."""
+        """Return the prices times a factor."""
         cached = None if self.cached is None else self.cached * share
         return Price(input=self.input * share, output=self.output * share, cached=cached, date=self.date)
 

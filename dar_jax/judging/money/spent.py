@@ -64,17 +64,17 @@ class Spent:
 
 
 def payee(judge: Mapping[str, Any]) -> str:
-    """Name who is paid for a judge's answers: what has one price, wherever it is served and whatever it is asked."""
+    """Return who is paid for a judge's answers: what has one price, whatever the address or question."""
     return " ".join(str(judge[key]) for key in ("wire", "model", "channel") if key in judge)
 
 
 def estimate(request: Request, judge: Mapping[str, Any] | None = None) -> Spent:
-    """Say before asking what an answer may take: a token per 4 bytes of input, every output token allowed."""
+    """Return the estimated usage of an answer: a token per 4 bytes of input, and all allowed output tokens."""
     return _taken(_at_most(size(request), request.n * request.max_tokens), payee(judge or {}))
 
 
 def billed(request: Request, usage: Usage | None, judge: Mapping[str, Any] | None = None) -> Spent:
-    """Say what an answer took, as the server says or as estimated."""
+    """Return the usage of an answer, as reported or estimated."""
     return estimate(request, judge) if usage is None else _taken(usage, payee(judge or {}))
 
 
