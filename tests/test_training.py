@@ -320,5 +320,5 @@ def test_a_panel_of_found_modes_and_criteria_trains_and_resumes(config_text, tmp
     half = _train(config_text, tmp_path / "half", panel, "steps=1", "evaluation=null", AFTER_STEPS)
     resume(half.path, ["steps=2"])
     assert _untimed(half, "completions") == _untimed(whole, "completions")
-    assert "judge/gap" in whole.read("metrics")[0]
+    assert "judge/panel_spread" in whole.read("metrics")[0]
     assert main(["ledger", "audit", str(half.path)]) == 0

@@ -27,9 +27,9 @@ def judge_metrics(verdicts: Sequence[Verdict], beside: Sequence[Verdict] = ()) -
         "judge/failed": failures.total(),
         **{f"judge/failed_{status}": count for status, count in sorted(failures.items())},
         **({"judge/unfinished_thoughts": unfinished} if unfinished else {}),
-        **({"judge/mass_mean": sum(masses) / len(masses)} if masses else {}),
+        **({"judge/level_probability": sum(masses) / len(masses)} if masses else {}),
         **({"judge/consistency": sum(agreed) / len(agreed)} if agreed else {}),
-        **({"judge/gap": sum(gaps) / len(gaps)} if gaps else {}),
+        **({"judge/panel_spread": sum(gaps) / len(gaps)} if gaps else {}),
         "judge/from_ledger": sum(verdict.from_ledger for verdict in verdicts),
         **_billed([*verdicts, *beside], rewards),
     }

@@ -50,7 +50,7 @@ def test_the_reward_is_the_mean_and_the_gap_is_reported(mode, ledger):
     assert [verdict.gap for verdict in found] == pytest.approx([2.0, 1.0])
     assert [verdict.gap for verdict in again] == pytest.approx([2.0, 1.0])
     assert (totals.annotations, more.annotations, more.ledger_hits) == (4, 0, 2)
-    assert judge_metrics(found)["judge/gap"] == pytest.approx(1.5)
+    assert judge_metrics(found)["judge/panel_spread"] == pytest.approx(1.5)
     assert judge_metrics(found)["judge/billed_calls"] == 4
 
 

@@ -40,7 +40,7 @@ def test_judge_metrics_count_what_was_billed_and_what_failed():
     assert metrics["judge/billed_input_tokens"] == 10
     assert metrics["judge/from_ledger"] == 1
     assert metrics["judge/cost_usd"] == 0.75
-    assert metrics["judge/mass_mean"] == pytest.approx(0.8)
+    assert metrics["judge/level_probability"] == pytest.approx(0.8)
 
 
 def test_an_unknown_price_is_no_price():
