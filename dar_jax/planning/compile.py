@@ -25,6 +25,7 @@ from dar_jax.planning.costs import Program, program_costs
 from dar_jax.planning.topologies import GIB
 from dar_jax.run.session import decode_places
 from dar_jax.sampling import Sampler
+from dar_jax.sampling.formats import abstract_cache, lower_sample
 
 Progress = Callable[[str], None]
 STAGES = ("decode_params", "sample", "compute_params", "recall", "regress")
@@ -110,7 +111,7 @@ class Programs:
         config = self.config
         dtype = jnp.dtype(config.learning.compute_dtype)
         return (
-            self.sampler.abstract_cache(config.prompts_per_chunk * config.group_size, dtype) if config.online else None
+            abstract_cache(self.sampler, config.prompts_per_chunk * config.group_size, dtype) if config.online else None
         )
 
     def _learner(self, decoder: DecoderConfig, places: Params) -> Learner:
@@ -130,7 +131,7 @@ class Programs:
         scored = len({"sampling", "reference"} & config.algorithm.needs)
         copies = "sampling" in config.algorithm.needs
         sample = ft.partial(
-            self.sampler.lower, lowering.decode_params(learner), config.prompts_per_chunk, config.group_size
+            lower_sample, self.sampler, lowering.decode_params(learner), config.prompts_per_chunk, config.group_size
         )
         stages = [
             Stage("decode_params", config.online, lambda: {"decode_params": lowering.lower_decode_params(learner)}),

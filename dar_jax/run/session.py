@@ -18,6 +18,7 @@ from dar_jax.learner import Learner
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.records import Completion, Prompt
 from dar_jax.sampling import Sampler, local_completions, recorded
+from dar_jax.sampling.formats import param_formats
 from dar_jax.terminal.console import Console
 from dar_jax.tokens import Tokenizer
 
@@ -145,7 +146,7 @@ def decode_places(config: RunConfig, sampler: Sampler) -> Params:
     """Return the shardings (on a TPU also the layouts) of the parameters while the run samples."""
     dtype = jnp.dtype(config.learning.compute_dtype)
     return (
-        sampler.param_formats(config.prompts_per_chunk, config.group_size, dtype)
+        param_formats(sampler, config.prompts_per_chunk, config.group_size, dtype)
         if config.online
         else sampler.shardings
     )

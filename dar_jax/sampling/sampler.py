@@ -3,19 +3,15 @@
 import functools as ft
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental.layout import Format, Layout
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.stages import Lowered
+from jax.sharding import Mesh
 from pydantic.dataclasses import dataclass
 
 from dar_jax import models, parallel
 from dar_jax.batches import Inputs, Rollouts, check
-from dar_jax.models import CACHE_AXES, Cache, DecoderConfig, Params
+from dar_jax.models import Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import DecodeSettings, decode
 from dar_jax.sampling.prefill import prefill
@@ -66,7 +62,7 @@ class Sampler:
         unstacked = mesh.size == 1 and mesh.devices.item().platform == "cpu"
         self.shardings: Params = parallel.shardings(models.abstract(config), models.logical_axes(config), mesh)
         length = settings.max_completion_length
-        self._prefill = jax.jit(ft.partial(_prefill, config, length, unstacked), static_argnums=0)
+        self.prefill_program = jax.jit(ft.partial(_prefill, config, length, unstacked), static_argnums=0)
         decode_settings = DecodeSettings(
             choice=settings,
             length=length,
@@ -74,8 +70,8 @@ class Sampler:
             pad_id=pad_id,
             temperature=logprob_temperature,
         )
-        self._decode_step = ft.partial(decode, config, decode_settings, unstacked)
-        self._decode = jax.jit(self._decode_step, static_argnums=0, donate_argnums=3)
+        self.decode_step = ft.partial(decode, config, decode_settings, unstacked)
+        self.decode_program = jax.jit(self.decode_step, static_argnums=0, donate_argnums=3)
 
     def sample(
         self,
@@ -120,65 +116,9 @@ class Sampler:
         token_PS, mask_PS, address_P2 = parallel.rows(part, self.mesh)
         prompts_P = Inputs(token_BT=token_PS, mask_BS=mask_PS)
         with jax.set_mesh(self.mesh):
-            hidden_PD, cache = self._prefill(group_size, params, prompts_P)
-            rollouts, _ = self._decode(group_size, params, hidden_PD, cache, prompts_P, address_P2, key)
+            hidden_PD, cache = self.prefill_program(group_size, params, prompts_P)
+            rollouts, _ = self.decode_program(group_size, params, hidden_PD, cache, prompts_P, address_P2, key)
             return check(rollouts)
-
-    def abstract_cache(self, rows: int, dtype: Any) -> Cache:
-        """Return shapes and shardings of the cache of `rows` completions of maximum length."""
-        size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
-        size += self.settings.max_completion_length
-        shapes = jax.eval_shape(lambda: Cache.zeros(self.config, rows, size, dtype))
-        places = parallel.shardings(shapes, jax.tree.map(lambda _: CACHE_AXES, shapes), self.mesh)
-        cache: Cache = parallel.placed(shapes, places)
-        return cache
-
-    def param_formats(self, prompts: int, group_size: int, dtype: Any) -> Params:
-        """Return the format (sharding, on a TPU also layout) of each parameter for decoding `prompts` prompts.
-
-        On a TPU the decode program holds a copy of each matrix whose layout it does not read directly. Matrices are
-        row-major, but those with heads have the layout that the compiler chooses (one compilation).
-        """
-        if self.mesh.devices.flat[0].platform != "tpu":
-            return self.shardings
-        shapes = models.abstract(self.config)
-        asked = jax.tree.map(_layout, shapes, self.shardings)
-        rest = self._abstract(prompts, group_size, dtype)
-        in_shardings = asked, *(jax.tree.map(lambda leaf: leaf.sharding, each) for each in rest)
-        decode = jax.jit(ft.partial(self._decode_step, group_size), in_shardings=in_shardings, donate_argnums=2)
-        with jax.set_mesh(self.mesh):
-            compiled = decode.lower(jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes), *rest).compile()
-        chosen: Params = compiled.input_formats[0][0]
-        return chosen
-
-    def lower(self, params: Params, prompts: int, group_size: int) -> dict[str, Lowered]:
-        """Lower the programs that sample `prompts` prompts of maximum length, for abstract parameters."""
-        hidden_PD, cache, prompts_P, *rest = self._abstract(prompts, group_size, params["embed"].dtype)
-        with jax.set_mesh(self.mesh):
-            return {
-                "prefill": self._prefill.lower(group_size, params, prompts_P),
-                "decode": self._decode.lower(group_size, params, hidden_PD, cache, prompts_P, *rest),
-            }
-
-    def _abstract(self, prompts: int, group_size: int, dtype: Any) -> tuple[Any, ...]:
-        """Return shapes and shardings of the decode inputs besides the parameters, for prompts of maximum length."""
-        size = bucket(self.settings.max_prompt_length, self.settings.max_prompt_length)
-        shapes = (
-            jax.ShapeDtypeStruct((prompts, self.config.width), dtype),
-            jax.ShapeDtypeStruct((prompts, size), jnp.int32),
-            jax.ShapeDtypeStruct((prompts, size), jnp.bool_),
-            jax.ShapeDtypeStruct((prompts, 2), jnp.uint32),
-        )
-        hidden_PD, token_PS, mask_PS, address_P2 = parallel.abstract_rows(shapes, self.mesh)
-        cache, prompts_P = self.abstract_cache(prompts * group_size, dtype), Inputs(token_BT=token_PS, mask_BS=mask_PS)
-        whole = NamedSharding(self.mesh, PartitionSpec())
-        key = parallel.placed(jax.eval_shape(lambda: jax.random.key(0)), whole)
-        return hidden_PD, cache, prompts_P, address_P2, key
-
-
-def _layout(shape: jax.ShapeDtypeStruct, place: NamedSharding) -> Format:
-    headed = shape.ndim == 4
-    return Format(Layout.AUTO if headed else Layout(major_to_minor=tuple(range(shape.ndim))), place)
 
 
 def _addresses(prompt_ids: Sequence[int], group_size: int) -> np.ndarray:

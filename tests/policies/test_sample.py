@@ -231,7 +231,7 @@ def test_ctrl_c_at_the_prompt_leaves_quietly(model, capsys, monkeypatch):
 
 def test_turns_of_nearly_one_length_share_a_program(greedy):
     """Prompts are padded to buckets: a conversation does not compile anew for each turn."""
-    programs = greedy._sampler._prefill, greedy._sampler._decode
+    programs = greedy._sampler.prefill_program, greedy._sampler.decode_program
     for program in programs:
         program.clear_cache()
     for words in ("the cat", "the cat sat", "the cat sat on", "a dog"):
