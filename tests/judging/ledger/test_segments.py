@@ -137,7 +137,7 @@ def test_a_store_that_is_away_for_good_is_said(gcs, monkeypatch):
     with Ledger("gs://bucket/x/ledger/0") as ledger:
         gcs.fault = lambda method, target: 503
         with pytest.raises(
-            DarError, match=r"cannot be written: gs://bucket/x/ledger/0/00000001\.jsonl: .*see to the net"
+            DarError, match=r"cannot be written: gs://bucket/x/ledger/0/00000001\.jsonl: .*check the net"
         ):
             asyncio.run(ledger.put(question(), ANSWER, 1))
 
