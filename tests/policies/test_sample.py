@@ -304,7 +304,7 @@ def test_control_characters_of_prompts_and_completions_are_shown_as_escapes(mode
     hostile = "a\x1b]0;owned\x07\u202eb"
     prompt = Prompt(id=0, text=hostile)
     said = [Completion(prompt=prompt, sample=n, text=hostile, token_count=1, ended=True) for n in (0, 1)]
-    monkeypatch.setattr("dar_jax.policies.sample.PolicySampler.speak", lambda *_: said)
+    monkeypatch.setattr("dar_jax.policies.sample.PolicySampler.completions", lambda *_: said)
     sample(str(model), [hostile, hostile], 2, SampleRequest())
     shown = capsys.readouterr().out
     assert not set(shown) & {"\x1b", "\x07", "\u202e"}
