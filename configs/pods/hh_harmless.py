@@ -1,8 +1,8 @@
-"""Make the prompts of configs/pods/hh_harmless.yaml: the harmless-base part of Anthropic's HH-RLHF as conversations.
+"""Write the prompts of configs/pods/hh_harmless.yaml: the harmless-base part of Anthropic's HH-RLHF as conversations.
 
     python configs/pods/hh_harmless.py data
 
-writes data/hh-harmless-train.jsonl and data/hh-harmless-test.jsonl, each conversation up to the last answer.
+writes data/hh-harmless-train.jsonl and data/hh-harmless-test.jsonl, with each conversation up to its last answer.
 """
 
 import json
@@ -14,13 +14,13 @@ ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 def prompt(transcript: str) -> list[dict[str, str]]:
-    """Read "\\n\\nHuman: ...\\n\\nAssistant: ..." as messages, without the answer that ends it."""
+    """Parse "\\n\\nHuman: ...\\n\\nAssistant: ..." to messages, without the last answer."""
     parts = re.split(r"\n\n(Human|Assistant): ?", transcript)[1:-2]
-    return [{"role": ROLES[who], "content": said.strip()} for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    return [{"role": ROLES[who], "content": text.strip()} for who, text in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def main(folder: Path) -> None:
-    """Fetch the set and write both files."""
+    """Download the data and write both files."""
     from datasets import load_dataset
 
     folder.mkdir(parents=True, exist_ok=True)
