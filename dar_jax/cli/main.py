@@ -246,14 +246,14 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dar_jax.config.config_file import read_config
-    from dar_jax.planning import Assumptions, make_plan, topology, ways_out
+    from dar_jax.planning import Assumptions, make_plan, suggest_changes, topology
     from dar_jax.planning.report import show, to_plain
 
     config = read_config(*file_and_overrides("plan", options.settings))
     where, assumed = topology(options.topology), Assumptions(judge_latency_s=options.judge_latency)
     with Console(stderr=True).status("reading") as status:
         plan = make_plan(config, where, status.update, assumed)
-        ways = [] if plan.fits else ways_out(config, plan, status.update)
+        ways = [] if plan.fits else suggest_changes(config, plan, status.update)
     if options.json:
         print(json_text(to_plain(plan, ways), indent=1))
     else:

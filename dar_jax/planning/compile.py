@@ -1,4 +1,4 @@
-"""The programs of a step, compiled for devices that are not there: those that the run itself would call."""
+"""Compile the programs of a training step for devices that need not exist; a run calls the same programs."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from dar_jax.config.run_config import RunConfig
 from dar_jax.learner import Learner
 from dar_jax.models import DecoderConfig, Params
 from dar_jax.planning import lowering
-from dar_jax.planning.costs import Program, program_costs
+from dar_jax.planning.hlo_costs import ProgramCosts, program_costs
 from dar_jax.planning.topologies import GIB
 from dar_jax.run.session import decode_places
 from dar_jax.sampling import Sampler
@@ -35,10 +35,10 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
 
 @dataclass(frozen=True, kw_only=True)
 class Bytes:
-    """Bytes a program takes on one chip, as its compiler reports them.
+    """Bytes of a program on one chip, as the compiler reports them.
 
-    `aliased` outputs lie where their arguments lay; `peak` is the most that is in use at one time, which may be less
-    than what is set aside (`total`).
+    `aliased` outputs reuse the memory of donated arguments. `peak` is the most in use at one time, which may be less
+    than the `total` allocated.
     """
 
     arguments: int
@@ -50,16 +50,16 @@ class Bytes:
 
     @property
     def total(self) -> int:
-        """What the program needs."""
+        """Bytes that are allocated for the program."""
         return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """A program compiled; one too large for the chip has neither `bytes` nor `work`, and `needed` says how large.
-    One whose text jaxlib cannot read has no `work` alone.
+    """A compiled program, which a step calls `calls` times.
 
-    Seconds are wall-clock; `compile_cpu_s` those of all cores together, whatever else the machine was doing.
+    A program too large for the chip has `needed` (bytes) instead of `bytes` and `work`. `work` is also None if jaxlib
+    cannot read the compiled text. Seconds are wall-clock; `compile_cpu_s` is the CPU time of all threads.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Compiled:
     compile_s: float
     compile_cpu_s: float
     bytes: Bytes | None = None
-    work: Program | None = None
+    work: ProgramCosts | None = None
     needed: int | None = None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a step runs `calls` times: programs by name, lowered when asked for."""
+    """Programs by name, lowered on demand, that a step calls `calls` times."""
 
     name: str
     calls: int
@@ -83,7 +83,7 @@ class Stage:
 
 
 class Programs:
-    """The programs of a run's step."""
+    """The programs of a run's training step."""
 
     def __init__(self, config: RunConfig, decoder: DecoderConfig, mesh: Mesh) -> None:
         self.config, self.mesh = config, mesh
@@ -96,15 +96,15 @@ class Programs:
             pad_id=decoder.pad_token_id or 0,
             logprob_temperature=config.learning.logprob_temperature,
         )
-        # What a run holds is the same in whatever layout.
+        # Shapes and shardings suffice here: layouts do not change the bytes that a run holds.
         self.learner = self._learner(decoder, self.sampler.shardings)
 
-    def compile(self, tell: Progress, only: Collection[str] = STAGES) -> list[Compiled]:
-        """Compile those of the stages named; takes seconds for small models, minutes for large ones."""
+    def compile(self, progress: Progress, only: Collection[str] = STAGES) -> list[Compiled]:
+        """Compile the programs of the stages in `only`; takes seconds for small models, minutes for large ones."""
         with jax.set_mesh(self.mesh), _uncached():
             if {"decode_params", "sample"} & set(only):
-                self.learner = self._laid_out()
-            return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, tell)]
+                self.learner = self._with_decode_formats()
+            return [each for stage in self._stages() if stage.name in only for each in _compiled(stage, progress)]
 
     def cache(self) -> Any:
         """Return shapes and shardings of the KV cache; None if nothing is sampled."""
@@ -114,15 +114,15 @@ class Programs:
             abstract_cache(self.sampler, config.prompts_per_chunk * config.group_size, dtype) if config.online else None
         )
 
-    def _learner(self, decoder: DecoderConfig, places: Params) -> Learner:
-        return Learner(self.config.learning, decoder, self.config.algorithm, self.mesh, places)
+    def _learner(self, decoder: DecoderConfig, decode_shardings: Params) -> Learner:
+        return Learner(self.config.learning, decoder, self.config.algorithm, self.mesh, decode_shardings)
 
-    def _laid_out(self) -> Learner:
-        """Return the learner with the decode formats, or the former one if those do not fit."""
+    def _with_decode_formats(self) -> Learner:
+        """Return the learner with the decode formats, or the former one if decoding does not fit."""
         try:
             return self._learner(self.sampler.config, decode_places(self.config, self.sampler))
         except jax.errors.JaxRuntimeError as error:
-            _needed(error)
+            _needed_bytes(error)
             return self.learner
 
     def _stages(self) -> list[Stage]:
@@ -147,7 +147,7 @@ class Programs:
         return [stage for stage in stages if stage.calls]
 
     def _rollouts(self) -> Rollouts:
-        """Return abstract rollouts of a step at maximum length."""
+        """Return abstract rollouts of a step, of maximum length."""
         config = self.config
         rows, length = config.rows_per_step, config.sampling.max_completion_length
         size = config.sampling.max_prompt_length + length
@@ -161,14 +161,14 @@ class Programs:
         return parallel.abstract_rows(shapes, self.mesh)
 
     def _part(self, rollouts: Rollouts) -> Batch:
-        """Return the abstract batch of one update, with the shardings of its program."""
+        """Return the abstract batch of one update, with the shardings that the compiler chooses."""
         config, shape = self.config, rollouts.mask_completion_BT.shape
         logprob = _array(shape, jnp.float32)
         names = {"sampling": "sampling_logprob_BT", "reference": "ref_logprob_BT"}
         scored = {names[need]: logprob for need in names.keys() & config.algorithm.needs}
         rollouts = dataclasses.replace(rollouts, **parallel.abstract_rows(scored, self.mesh))
-        batch, _ = _made(lowering.lower_weigh(self.learner, rollouts, self._rewards() if config.online else None))
-        part: Batch = batch if config.learning.minibatches == 1 else _made(lowering.lower_part(self.learner, batch))
+        batch, _ = _outputs(lowering.lower_weigh(self.learner, rollouts, self._rewards() if config.online else None))
+        part: Batch = batch if config.learning.minibatches == 1 else _outputs(lowering.lower_part(self.learner, batch))
         return part
 
     def _rewards(self) -> Rewards:
@@ -180,7 +180,7 @@ class Programs:
 
 @contextlib.contextmanager
 def _uncached() -> Iterator[None]:
-    """Leave the persistent cache of compiled programs alone: without the chip none can be read back from it."""
+    """Disable the persistent compilation cache: programs cannot be read back from it without the chip."""
     before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
@@ -191,39 +191,39 @@ def _uncached() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def _made(lowered: Lowered) -> Any:
-    """Return the output of a program, as shapes with shardings."""
+def _outputs(lowered: Lowered) -> Any:
+    """Return a program's outputs as shapes with shardings."""
     return parallel.placed(lowered.out_info, lowered.compile().output_shardings)
 
 
-def _compiled(stage: Stage, tell: Progress) -> list[Compiled]:
+def _compiled(stage: Stage, progress: Progress) -> list[Compiled]:
     began = time.perf_counter()
     lowered = stage.lower()
     lower_s = (time.perf_counter() - began) / len(lowered)
-    return [_one(stage, name, each, lower_s, tell) for name, each in lowered.items()]
+    return [_one(stage, name, each, lower_s, progress) for name, each in lowered.items()]
 
 
-def _one(stage: Stage, name: str, lowered: Lowered, lower_s: float, tell: Progress) -> Compiled:
-    tell(f"compiling {name}")
+def _one(stage: Stage, name: str, lowered: Lowered, lower_s: float, progress: Progress) -> Compiled:
+    progress(f"compiling {name}")
     began, began_cpu = time.perf_counter(), time.process_time()
     found: dict[str, Any] = {}
     try:
         compiled = lowered.compile()
         found["bytes"] = _bytes(compiled.memory_analysis())
     except jax.errors.JaxRuntimeError as error:
-        found["needed"] = _needed(error)
+        found["needed"] = _needed_bytes(error)
     found |= {"compile_s": time.perf_counter() - began, "compile_cpu_s": time.process_time() - began_cpu}
     if "bytes" in found:
-        found["work"] = work_of(compiled)
+        found["work"] = count_work(compiled)
     return Compiled(name=name, stage=stage.name, calls=int(stage.calls), lower_s=lower_s, **found)
 
 
-def work_of(compiled: Any) -> Program | None:
-    """Count the work of a compiled program; None where jaxlib cannot read it back."""
+def count_work(compiled: Any) -> ProgramCosts | None:
+    """Return the costs of a compiled program, or None if jaxlib cannot read its text."""
     try:
         text = compiled.as_text()
     except jax.errors.JaxRuntimeError:
-        return None  # a libtpu much younger than jaxlib writes what jaxlib does not know
+        return None  # a libtpu much newer than jaxlib may write instructions that jaxlib does not know
     return program_costs(text)
 
 
@@ -240,8 +240,8 @@ def _bytes(found: Any) -> Bytes:
     )
 
 
-def _needed(error: Exception) -> int:
-    """Read how much a program wanted off the compiler's refusal; any other error is not about size and goes on."""
+def _needed_bytes(error: Exception) -> int:
+    """Return the bytes that a program needs, from the compiler's out-of-memory error; re-raise any other error."""
     found = _TOO_LARGE.search(str(error))
     if found is None:
         raise error

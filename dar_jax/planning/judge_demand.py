@@ -1,4 +1,4 @@
-"""What a step's judge calls take and cost, by the settings alone; every assumption is a field of `Assumptions`."""
+"""Forecast the judge calls of a step, their time and their price from the settings."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from dar_jax.judging.money.forecast import Forecast
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What a compiler cannot know.
+    """Assumptions of a plan that no compiler knows.
 
-    `judge_latency_s` is how long one call takes. `characters_per_token` turns the rubric into tokens; prompts and
-    completions are taken at the greatest lengths allowed, answers at `judge.max_tokens`, and nothing as cached or seen
-    before: calls are an upper bound, tokens and dollars an estimate. `roofline_share` is how much of the
-    bound a program reaches.
+    `judge_latency_s` is the time of one judge call. `characters_per_token` converts the rubric to tokens. Prompts and
+    completions are assumed to have their maximum lengths and answers `judge.max_tokens`; nothing comes from a cache.
+    So calls are an upper bound, and tokens and dollars an estimate. `roofline_share` is the fraction of the roofline
+    that programs reach.
     """
 
     judge_latency_s: float = 2.0
@@ -22,7 +22,7 @@ class Assumptions:
 
 
 def judge_costs(config: RunConfig, assumptions: Assumptions, judged: int | None = None) -> Forecast | None:
-    """Work out one step, or so many completions judged; None where no judge is asked."""
+    """Return the forecast of one step, or of `judged` completions; None if the run has no judge."""
     return config.forecast(
         config.rows_per_step if judged is None else judged,
         latency_s=assumptions.judge_latency_s,

@@ -1,4 +1,4 @@
-"""A learner's programs, lowered for abstract arguments: those that a run would call, for devices that are not there."""
+"""Lower the programs of a learner for abstract arguments, whose devices need not exist."""
 
 import dataclasses
 

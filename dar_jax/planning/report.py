@@ -1,4 +1,4 @@
-"""A plan for people, as tables, and for machines, as plain values."""
+"""Print a plan as tables, or convert it to plain values."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dar_jax.judging.money.prices import amount
-from dar_jax.planning.advice import Way
+from dar_jax.planning.advice import Suggestion
 from dar_jax.planning.plan import Plan, ProgramPlan
 from dar_jax.planning.topologies import GIB
 
 
-def to_plain(plan: Plan, ways: Sequence[Way] = ()) -> dict[str, Any]:
-    """Return all of a plan as plain values: bytes, FLOPs and seconds per chip and call, the step's in all."""
+def to_plain(plan: Plan, suggestions: Sequence[Suggestion] = ()) -> dict[str, Any]:
+    """Return a plan as plain values: bytes, FLOPs and seconds per chip and call, and totals of the step."""
     chip = dataclasses.asdict(plan.topology.chip)
     return {
         "topology": plan.topology.name,
@@ -27,7 +27,7 @@ def to_plain(plan: Plan, ways: Sequence[Way] = ()) -> dict[str, Any]:
         "parameters": plan.parameters,
         "fits": plan.fits,
         "warning": plan.warning,
-        "ways_out": [dataclasses.asdict(way) for way in ways],
+        "ways_out": [dataclasses.asdict(each) for each in suggestions],
         "held_bytes": plan.holdings,
         "cache_bytes": plan.cache_bytes,
         "resume_bytes": plan.resume_bytes,
@@ -44,11 +44,11 @@ def to_plain(plan: Plan, ways: Sequence[Way] = ()) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan, ways: Sequence[Way], console: Console) -> None:
-    """Print the tables, and what they come to."""
+def show(plan: Plan, suggestions: Sequence[Suggestion], console: Console) -> None:
+    """Print the tables and a summary."""
     console.print(_heading(plan), _memory(plan), _work(plan), sep="\n\n")
     warned = (f"Warning: {plan.warning}.",) if plan.warning else ()
-    for line in (*_step(plan), *warned, *_verdict(plan, ways)):
+    for line in (*_step(plan), *warned, *_verdict(plan, suggestions)):
         console.print(line, highlight=False)
 
 
@@ -93,7 +93,7 @@ def _heading(plan: Plan) -> str:
 
 
 def _memory(plan: Plan) -> Table:
-    names = ("arguments", "outputs", "temps", "code", "beside", "in all", "fits", "compile s")
+    names = ("arguments", "outputs", "temps", "code", "resident", "total", "fits", "compile s")
     table = _table("Memory of a chip, GiB, while each program runs", *names)
     for each in plan.programs:
         found = each.compiled.bytes
@@ -134,13 +134,14 @@ def _work(plan: Plan) -> Table:
 
 def _step(plan: Plan) -> Iterator[str]:
     share = plan.assumptions.roofline_share
-    if plan.unread:
+    if plan.unreadable:
+        names = ", ".join(plan.unreadable)
         yield (
-            f"jaxlib {version('jaxlib')} cannot read what libtpu {version('libtpu')} makes of {', '.join(plan.unread)},"
-            " so that their work is unknown; pip install 'dar-jax[tpu]' takes the libtpu that fits."
+            f"jaxlib {version('jaxlib')} cannot read these programs of libtpu {version('libtpu')}: {names}; so their"
+            " costs are unknown; pip install 'dar-jax[tpu]' installs the matching libtpu."
         )
-    if plan.lacking:
-        yield f"The FLOPs of {', '.join(plan.lacking)} lack those of kernels, which do not state them."
+    if plan.without_kernel_flops:
+        yield f"The FLOPs of {', '.join(plan.without_kernel_flops)} exclude custom kernels without a cost estimate."
     if plan.step_s is not None:
         yield (
             f"A step takes {_time(plan.device_s)} on the device, {_time(plan.step_s)} with its judge, if programs reach"
@@ -148,7 +149,7 @@ def _step(plan: Plan) -> Iterator[str]:
         )
     if judge := plan.judge:
         yield (
-            f"Its judge is asked at most {judge.calls:,} times, about {judge.tokens_in:,} tokens in and"
+            f"Its judge gets at most {judge.calls:,} calls, about {judge.tokens_in:,} tokens in and"
             f" {judge.tokens_out:,} out: {_usd(judge.dollars)}, {_time(judge.seconds)} if a call takes"
             f" {plan.assumptions.judge_latency_s:g} s."
         )
@@ -157,20 +158,23 @@ def _step(plan: Plan) -> Iterator[str]:
         yield f"{steps} steps: {hours:,.1f} hours, {_chip_hours(plan):,.0f} chip-hours, {dollars} to the judge."
 
 
-def _verdict(plan: Plan, ways: Sequence[Way]) -> Iterator[str]:
+def _verdict(plan: Plan, suggestions: Sequence[Suggestion]) -> Iterator[str]:
     limit = plan.topology.chip.hbm_bytes
     if plan.fits:
         yield f"It fits: at most {_gib(plan.largest.needed)} of {_gib(limit)} GiB ({plan.largest.compiled.name})."
         return
     for each in plan.too_large:
         yield f"{each.compiled.name} needs {_gib(each.needed)} GiB, {_gib(each.needed - limit)} more than a chip has."
-    yield "It does not fit."
-    for way in ways:
-        where = [*way.settings, *([f"--topology {way.topology}"] if way.topology != plan.topology.name else [])]
-        verb = "it fits with" if way.fits else "not even with"
-        yield f"  {verb} {' '.join(where)}: {_gib(way.needed)} GiB ({way.program})"
-    if not ways:
-        yield "  no setting and no larger slice tried makes it fit"
+    yield "It does not fit into memory."
+    for change in suggestions:
+        where = [
+            *change.settings,
+            *([f"--topology {change.topology}"] if change.topology != plan.topology.name else []),
+        ]
+        verb = "it fits with" if change.fits else "it does not fit even with"
+        yield f"  {verb} {' '.join(where)}: {_gib(change.needed)} GiB ({change.program})"
+    if not suggestions:
+        yield "  no setting and no larger slice that was tried makes it fit"
 
 
 def _table(title: str, *names: str) -> Table:

@@ -1,10 +1,10 @@
-"""What lies in a chip's memory beside a running program, as the spine holds it (`train.py`, top to bottom):
+"""Arrays that stay in a chip's memory while a program runs without being its arguments, as `training.py` holds them:
 
-decode_params, sample, recall    the masters, the optimizer's state and the reference
-regress                          the reference
-resume                           the first parameters beside the reference made of them; then the state beside it
+decode_params, sample, recall    the float32 parameters, the optimizer state and the reference model
+regress                          the reference model
+resume                           the loaded parameters and the reference cast from them, then state and reference
 
-A reference that lies in the hosts' memory is here for recall alone.
+With `reference.placement: host` the reference model is on the chips during recall only.
 """
 
 import math
@@ -20,7 +20,7 @@ from dar_jax.planning import lowering
 
 
 def holdings(config: RunConfig, learner: Learner) -> dict[str, int]:
-    """Return the bytes per chip of all that outlives a program, by name."""
+    """Return the bytes per chip of the arrays that outlive a program, by name."""
     state, computing = learner.abstract_state(), lowering.compute_params(learner)
     computing, frozen = models.split(computing, learner.config.lora)
     needed = "reference" in config.algorithm.needs or config.evaluation
@@ -37,31 +37,32 @@ def holdings(config: RunConfig, learner: Learner) -> dict[str, int]:
 
 
 def resident(stage: str, held: Mapping[str, int]) -> dict[str, int]:
-    """Return what of the holdings lies beside the arguments and results of a stage's programs."""
-    return {name: held[name] for name in _BESIDE[stage] if name in held}
+    """Return the holdings that are neither arguments nor outputs of a stage's programs."""
+    return {name: held[name] for name in _RESIDENT[stage] if name in held}
 
 
-def least(stage: str, held: Mapping[str, int]) -> int:
-    """Return the bytes that a stage takes before its programs have a single temporary."""
-    return sum(held.get(name, 0) for name in (*_BESIDE[stage], *_OWN[stage]))
+def minimum_bytes(stage: str, held: Mapping[str, int]) -> int:
+    """Return the bytes per chip that a stage needs without its programs' temporaries."""
+    return sum(held.get(name, 0) for name in (*_RESIDENT[stage], *_ARGUMENTS[stage]))
 
 
-def resuming(held: Mapping[str, int]) -> int:
-    """Return the most bytes per chip that a start or a resume takes before its first step: the first parameters and the
-    reference that is cast from them, or, when the former are gone, the state.
+def resume_bytes(held: Mapping[str, int]) -> int:
+    """Return the peak bytes per chip of a start or a resume, before the first step.
+
+    That is the loaded parameters and the reference cast from them, or later the state and the reference.
     """
     kept = held["params"] + held.get("frozen", 0) + held.get("reference", 0)
     return kept + max(held["optimizer"], held.get("fetched_reference", 0))
 
 
-_BESIDE: Mapping[str, tuple[str, ...]] = {
+_RESIDENT: Mapping[str, tuple[str, ...]] = {
     "compute_params": ("optimizer", "frozen", "reference"),
     "decode_params": ("optimizer", "frozen", "reference"),
     "sample": ("params", "optimizer", "frozen", "reference"),
     "recall": ("params", "optimizer", "reference", "fetched_reference"),
     "regress": ("reference",),
 }
-_OWN: Mapping[str, tuple[str, ...]] = {
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "compute_params": ("params", "compute_params"),
     "decode_params": ("params", "decode_params"),
     "sample": ("decode_params",),
@@ -71,7 +72,7 @@ _OWN: Mapping[str, tuple[str, ...]] = {
 
 
 def nbytes(tree: Any) -> int:
-    """Sum what the leaves of a tree of placed shapes take on one device."""
+    """Return the bytes on one device of a tree of shapes with shardings."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * _item(leaf) for leaf in jax.tree.leaves(tree))
 
 

@@ -1,6 +1,6 @@
-"""The TPU slices there are, and the compiler for them: libtpu needs no TPU to compile for one.
+"""TPU slices and their compiler: libtpu compiles for a TPU without having one.
 
-A topology is named as Cloud TPU names it, chips along each axis: `v5e:2x4`, `v5p:4x4x4`.
+Topologies have Cloud TPU's names, with the chips along each axis: `v5e:2x4`, `v5p:4x4x4`.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from typing import Any
 from dar_jax.errors import SettingError
 
 GIB = 2**30
-# Known beforehand, so that libtpu does not look for a TPU and its host on the network.
+# Set so that libtpu does not query the metadata server for a TPU and its hosts.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -24,10 +24,11 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What one chip can do. `hbm_bytes` is what its compiler lets a program use, a little less than is sold.
+    """Capacity and peak rates of one chip.
 
-    `ici_bytes_per_s` is what a chip can send over all its `ici_links` together. `core` is how libtpu shows a chip:
-    "megacore" makes one device of two cores, as on a TPU VM.
+    `hbm_bytes` is what the compiler lets a program use, a little less than the nominal size. `ici_bytes_per_s` is the
+    sending bandwidth over all `ici_links`. `core` is libtpu's chip config: "megacore" makes one device of two cores, as
+    on a TPU VM.
     """
 
     generation: str
@@ -41,7 +42,7 @@ class Chip:
 
     @property
     def axis_bytes_per_s(self) -> float:
-        """What a chip can send along one axis of the torus: two of its links."""
+        """Sending bandwidth along one axis of the torus, over two links."""
         return self.ici_bytes_per_s * 2 / self.ici_links
 
 
@@ -49,8 +50,8 @@ _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16")
 
 # Peak, bandwidths, links and shapes: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}, November 2026; v4's ICI is of
-# Jouppi et al. 2023 (arXiv 2304.01433), six links of 50 GB/s. HBM: the "available HBM" that libtpu 0.0.52 names when it
-# refuses a program too large for the chip.
+# Jouppi et al. 2023 (arXiv 2304.01433), six links of 50 GB/s. HBM: the "available HBM" in the error of
+# libtpu 0.0.52 for a program too large for the chip.
 CHIPS: Mapping[str, Chip] = {
     chip.generation: chip
     for chip in (
@@ -98,7 +99,7 @@ CHIPS: Mapping[str, Chip] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """A slice of so many chips."""
+    """A TPU slice."""
 
     name: str
     chip: Chip
@@ -106,7 +107,7 @@ class Topology:
 
     @property
     def host(self) -> tuple[int, ...]:
-        """Chips along each axis of one machine: four chips, but eight of v5e and v6e where they are the whole slice."""
+        """Chips along each axis of one host: four chips, or eight if the slice is one host of v5e or v6e."""
         sizes = [int(size) for size in self.name.partition(":")[2].split("x")]
         return (2, 4, 1) if sizes == [2, 4] else (min(2, sizes[0]), min(2, sizes[1]), 1)
 
@@ -120,7 +121,7 @@ class Topology:
             import libtpu  # noqa: F401
         except ImportError:
             raise SettingError(
-                "plan: the TPU's compiler is not installed; it needs no TPU: pip install 'dar-jax[tpu]'"
+                "plan: the TPU compiler (libtpu) is not installed; it needs no TPU: pip install 'dar-jax[tpu]'"
             ) from None
         described = topologies.get_topology_desc(
             platform="tpu",
@@ -131,17 +132,17 @@ class Topology:
         return list(described.devices)
 
     def larger(self) -> list["Topology"]:
-        """List the larger slices of the same generation, the next one first."""
+        """Return the larger slices of the same generation, smallest first."""
         found = (topology(f"{self.chip.generation}:{shape}") for shape in self.chip.topologies)
         return [replace(each, chip=self.chip) for each in found if each.chips > self.chips]
 
 
 def topology(name: str) -> Topology:
-    """Find a topology by its name. Raises SettingError, listing those that exist."""
+    """Return a topology by name. Raises SettingError with the known names for an unknown one."""
     generation, _, shape = name.partition(":")
     chip = CHIPS.get(generation)
     if chip is None or shape not in chip.topologies:
-        raise SettingError(f"--topology {name}: there is no such slice{_near(name)}; there are {_listed(chip)}")
+        raise SettingError(f"--topology {name}: unknown slice{_nearest(name)}; known: {_listed(chip)}")
     return Topology(name=name, chip=chip, chips=math.prod(int(size) for size in shape.split("x")))
 
 
@@ -150,7 +151,7 @@ def _listed(chip: Chip | None) -> str:
     return "; ".join(f"{each.generation}: {', '.join(each.topologies)}" for each in shown)
 
 
-def _near(name: str) -> str:
+def _nearest(name: str) -> str:
     names = [f"{chip.generation}:{shape}" for chip in CHIPS.values() for shape in chip.topologies]
     near = difflib.get_close_matches(name, names, 1)
     return f", did you mean {near[0]}?" if near else ""

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dar_jax.planning.compile import work_of
-from dar_jax.planning.costs import program_costs
-from tests.planning.loops import TURNS, layer, looped, unrolled
+from dar_jax.planning.compile import count_work
+from dar_jax.planning.hlo_costs import program_costs
+from tests.planning.looped_programs import TURNS, layer, looped, unrolled
 
 LAYERS, ROWS, WIDTH = 5, 16, 32
 PRODUCT = 2 * ROWS * WIDTH * WIDTH
@@ -140,5 +140,5 @@ def test_a_program_that_jaxlib_cannot_read_back_has_bytes_but_no_work():
         def as_text(self):
             raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: async-update instruction")
 
-    assert work_of(Unread()) is None
-    assert work_of(compiled(unrolled, *SHAPES)).total.flops == LAYERS * TURNS * PRODUCT
+    assert count_work(Unread()) is None
+    assert count_work(compiled(unrolled, *SHAPES)).total.flops == LAYERS * TURNS * PRODUCT

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dar_jax.planning.costs import program_costs
-from dar_jax.planning.hlo import parse, shapes
+from dar_jax.planning.hlo_costs import program_costs
+from dar_jax.planning.hlo_costs.hlo_module import parse, shapes
 
 # Attention's queries: [1024, 3584] x [3584, 14 heads, 128], of which the TPU's compiler makes a convolution.
 HEADS = """HloModule jit_heads, is_scheduled=true

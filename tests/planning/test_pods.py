@@ -8,7 +8,7 @@ import pytest
 from dar_jax.config.config_file import read_config
 from dar_jax.learning.optimizers import Adafactor
 from dar_jax.parallel import MeshShape
-from dar_jax.planning.plan import count
+from dar_jax.planning.plan import count_parameters
 from dar_jax.run.build import read_decoder
 
 PODS = Path(__file__).parents[2] / "configs" / "pods"
@@ -24,7 +24,7 @@ def test_a_task_has_the_papers_settings(task):
     assert (algorithm.alpha_ratio, algorithm.total_regularization, algorithm.weight_clip) == (0.1, 0.05, 20)
     assert config.sampling.temperature == 0.9
     assert (config.sampling.max_prompt_length, config.sampling.max_completion_length) == (512, 512)
-    assert count(read_decoder(config, MeshShape(devices=1).build())) == 7_615_616_512
+    assert count_parameters(read_decoder(config, MeshShape(devices=1).build())) == 7_615_616_512
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_task_has_the_papers_settings(task):
 )
 def test_the_sizes_are_those_of_the_published_checkpoints(model, parameters):
     config = read_config(PODS / "tldr.yaml", [f"policy.path={PODS}/models/{model}"])
-    assert count(read_decoder(config, MeshShape(devices=1).build())) == parameters
+    assert count_parameters(read_decoder(config, MeshShape(devices=1).build())) == parameters
 
 
 def test_a_transcript_becomes_the_conversation_before_its_last_answer():

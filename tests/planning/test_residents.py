@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from dar_jax.config.config_file import parse_config
-from dar_jax.planning.residents import holdings, least, resident, resuming
+from dar_jax.planning.residents import holdings, minimum_bytes, resident, resume_bytes
 from dar_jax.run.build import open_session
 from dar_jax.terminal.console import Console
 from dar_jax.training import train
@@ -90,18 +90,18 @@ def test_what_lies_beside_a_program_is_what_a_run_holds(config, seen):
         assert expected <= found[-1] <= expected + small, (stage, found, resident(stage, held))
 
 
-def test_a_stage_takes_its_arguments_at_least(config):
+def test_a_stage_takes_its_arguments_at_minimum_bytes(config):
     held = holdings(config, open_session(config, Console("quiet")).learner)
     reference = held.get("reference", 0)
     assert ("fetched_reference" in held) == (config.reference.placement == "host") == (not reference)
-    assert least("regress", held) == held["params"] + held["optimizer"] + reference
+    assert minimum_bytes("regress", held) == held["params"] + held["optimizer"] + reference
     assert held["params"] == 2 * held["compute_params"] == 2 * (reference or held["fetched_reference"])
-    assert least("sample", held) == least("regress", held) + held["decode_params"]
+    assert minimum_bytes("sample", held) == minimum_bytes("regress", held) + held["decode_params"]
     copies = 2 if config.reference.placement == "host" else 1
-    assert least("recall", held) == least("regress", held) + copies * held["compute_params"]
+    assert minimum_bytes("recall", held) == minimum_bytes("regress", held) + copies * held["compute_params"]
 
 
 def test_a_resume_takes_no_more_than_the_steps(config):
     held = holdings(config, open_session(config, Console("quiet")).learner)
-    assert resuming(held) == held["params"] + held["optimizer"] + held.get("reference", 0)
-    assert resuming(held) <= max(least(stage, held) for stage in ("recall", "regress", "sample"))
+    assert resume_bytes(held) == held["params"] + held["optimizer"] + held.get("reference", 0)
+    assert resume_bytes(held) <= max(minimum_bytes(stage, held) for stage in ("recall", "regress", "sample"))

@@ -18,13 +18,13 @@ def test_a_slice_has_its_chips_and_hosts(name, chips, host):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("v5e:2x5", r"did you mean v5e:2x4\?; there are v5e: 1x1, 2x2, 2x4, 4x4,"),
-        ("v5p:4x4", "there are v5p: 2x2x1, 2x2x2, "),
+        ("v5e:2x5", r"did you mean v5e:2x4\?; known: v5e: 1x1, 2x2, 2x4, 4x4,"),
+        ("v5p:4x4", "known: v5p: 2x2x1, 2x2x2, "),
         ("v9", "v4: 2x2x1.*v5e: 1x1.*v5p: 2x2x1.*v6e: 1x1"),
     ],
 )
 def test_a_slice_that_does_not_exist_gives_those_that_do(name, told):
-    with pytest.raises(SettingError, match=f"--topology {name}: there is no such slice.*{told}"):
+    with pytest.raises(SettingError, match=f"--topology {name}: unknown slice.*{told}"):
         topology(name)
 
 

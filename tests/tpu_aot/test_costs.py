@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dar_jax.planning.costs import program_costs
+from dar_jax.planning.hlo_costs import program_costs
 from dar_jax.planning.topologies import topology
-from tests.planning.loops import TURNS, layer, looped, unrolled
+from tests.planning.looped_programs import TURNS, layer, looped, unrolled
 
 pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: pip install 'dar-jax[tpu]'")
 

@@ -62,7 +62,7 @@ def test_a_plan_is_shown_and_a_warning_where_chips_compute_the_same(nano_run, ca
 
 @pytest.mark.parametrize(
     ("slice_", "told"),
-    [("v5e:3x3", "there is no such slice.*v5e: 1x1, 2x2"), ("v5e:1x1", r"mesh: .* product is 1")],
+    [("v5e:3x3", "unknown slice.*v5e: 1x1, 2x2"), ("v5e:1x1", r"mesh: .* product is 1")],
 )
 def test_what_cannot_be_planned_is_one_line_and_status_2(nano_run, slice_, told, capsys):
     assert main(["plan", str(nano_run), "--topology", slice_]) == 2

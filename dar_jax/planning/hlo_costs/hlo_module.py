@@ -1,6 +1,6 @@
-"""Compiled HLO text as computations and instructions, as far as counting its work needs it.
+"""Parse compiled HLO text into computations and instructions, as far as counting costs needs it.
 
-The text is XLA's own (`compiled.as_text()`), of the TPU's compiler or the CPU's; one instruction a line:
+The text is `compiled.as_text()` of the TPU or CPU compiler, with one instruction a line:
 
     ROOT %name = bf16[8,128]{1,0:T(8,128)(2,1)S(1)} fusion(%operand, %operand), kind=kLoop, calls=%computation
 """
@@ -23,7 +23,7 @@ HBM = 0
 
 @dataclass(frozen=True)
 class Shape:
-    """An array in one of the chip's memories; `space` 0 is HBM (on a CPU: the host's), 1 a TPU's VMEM."""
+    """An array's shape, layout and memory; `space` 0 is HBM (on a CPU host memory), 1 a TPU's VMEM."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -33,12 +33,12 @@ class Shape:
 
     @property
     def elements(self) -> int:
-        """Entries, without padding."""
+        """Number of elements, without padding."""
         return math.prod(self.dims)
 
     @property
     def nbytes(self) -> int:
-        """Bytes as it lies in memory: the last dimensions padded to the tile."""
+        """Bytes in memory, with the minor dimensions padded to the tile."""
         sizes = [self.dims[dim] for dim in self.minor_to_major] or list(self.dims)
         for position, tile in enumerate(reversed(self.tile[-len(sizes) :] if sizes else ())):
             sizes[position] = -(-sizes[position] // tile) * tile
@@ -47,7 +47,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: the shapes of what it gives (several for a tuple), its operands by name, the rest as text."""
+    """One instruction: its output shapes (several for a tuple), its operands' names, and the rest as text."""
 
     name: str
     opcode: str
@@ -57,31 +57,31 @@ class Instruction:
     attributes: str
 
     def called(self, attribute: str) -> str | None:
-        """Return the name of the computation of `attribute` (`calls`, `body`, ...)."""
+        """Return the name of the computation in `attribute` (`calls`, `body`, ...), None if it is absent."""
         found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
         return found[1] if found else None
 
     def sizes(self, attribute: str) -> tuple[int, ...]:
-        """Read an attribute of the form `name={1,2}`; empty where it is absent."""
+        """Return an attribute of the form `name={1,2}`; empty if it is absent."""
         found = re.search(rf"\b{attribute}=\{{([\d,]*)\}}", self.attributes)
         return tuple(int(each) for each in found[1].split(",") if each) if found else ()
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """Return the names of a conditional's branches."""
+        """Return the names of a conditional's branch computations."""
         if found := re.search(r"branch_computations=\{([^}]*)\}", self.attributes):
             return tuple(_NAME.findall(found[1]))
         return tuple(name for kind in ("true", "false") if (name := self.called(f"{kind}_computation")))
 
     def number(self, attribute: str, default: int = 0) -> int:
-        """Read an attribute of the form `name=3`."""
+        """Return an attribute of the form `name=3`."""
         found = re.search(rf"\b{attribute}=(\d+)", self.attributes)
         return int(found[1]) if found else default
 
 
 @dataclass
 class Computation:
-    """Instructions by name, in order; the last is the root."""
+    """Instructions by name, in order, and the name of the root."""
 
     name: str
     instructions: dict[str, Instruction] = field(default_factory=dict)
@@ -89,25 +89,25 @@ class Computation:
 
     @property
     def parameters(self) -> dict[int, str]:
-        """Return the parameters by their number."""
+        """Return the parameters' names by their number."""
         found = (each for each in self.instructions.values() if each.opcode == "parameter")
         return {int(each.inner): each.name for each in found}
 
     def users(self, name: str) -> list[Instruction]:
-        """List what reads this instruction."""
+        """Return the instructions that read this one."""
         return [each for each in self.instructions.values() if name in each.operands]
 
 
 @dataclass(frozen=True)
 class Module:
-    """A compiled program."""
+    """A compiled program: its computations by name, and the name of the entry computation."""
 
     computations: dict[str, Computation]
     entry: str
 
 
 def parse(text: str) -> Module:
-    """Read a module. Raises ValueError where no entry computation is found: the text is of another form."""
+    """Parse a module. Raises ValueError if the text has no entry computation, so has an unknown format."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
     for line in _whole_lines(text):
@@ -123,12 +123,14 @@ def parse(text: str) -> Module:
             if line.lstrip().startswith("ROOT "):
                 current.root = instruction.name
     if not entry:
-        raise ValueError("no entry computation in the compiled text: this XLA writes HLO in another form")
+        raise ValueError(
+            "no entry computation in the compiled text: this version of XLA writes HLO in an unknown format"
+        )
     return Module(computations=computations, entry=entry)
 
 
 def _whole_lines(text: str) -> Iterator[str]:
-    """Return the lines, joined where an attribute with line breaks (a kernel's) splits them."""
+    """Yield the lines, joining those of an instruction whose attributes have line breaks (a Pallas kernel's)."""
     whole = ""
     for line in text.splitlines():
         if whole and (_START.match(line) or _END.match(line) or _HEADER.match(line)):
@@ -140,7 +142,7 @@ def _whole_lines(text: str) -> Iterator[str]:
 
 
 def item_bytes(dtype: str) -> float:
-    """Bytes of one entry; a token has none."""
+    """Return the bytes of one element; a token has none."""
     if dtype in ("token", "opaque"):
         return 0
     if dtype == "pred":
@@ -150,7 +152,7 @@ def item_bytes(dtype: str) -> float:
 
 
 def shapes(text: str) -> tuple[Shape, ...]:
-    """Read a type: one shape, or all of a tuple's."""
+    """Parse a type: one shape, or all of a tuple's."""
     return tuple(_shape(*found) for found in _SHAPE.findall(text))
 
 
@@ -183,13 +185,13 @@ def _instruction(line: str) -> Instruction:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Find the parenthesis that closes the one at `opening`."""
+    """Return the position of the parenthesis that closes the one at `opening`."""
     depth = 0
     for position in range(opening, len(text)):
         depth += {"(": 1, ")": -1}.get(text[position], 0)
         if depth == 0:
             return position
-    raise ValueError(f"a parenthesis is not closed: {text[:120]}")
+    raise ValueError(f"unbalanced parentheses: {text[:120]}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -1,25 +1,22 @@
-"""What a compiled program does on one chip: FLOPs, HBM traffic and bytes over the interconnect, loops counted as often
-as they run.
+"""FLOPs, HBM traffic and interconnect bytes of a compiled program on one chip, loop bodies times their trip counts.
 
-FLOPs are those of matrix products and convolutions (which is what the TPU's compiler makes of most products): the
-matrix unit's work, the part that 6ND speaks of. Bytes are what instructions read from and write to HBM; what the
-compiler keeps in VMEM costs none.
+FLOPs are those of matmuls and convolutions (which the TPU compiler makes of most matmuls): the work of the matrix unit,
+comparable to 6ND. Bytes are HBM reads and writes; what the compiler keeps in VMEM costs none.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dar_jax.planning.collectives import sent
-from dar_jax.planning.hlo import Computation, Instruction, Module, parse
-from dar_jax.planning.loops import Loops, Trips
-from dar_jax.planning.products import flops
-from dar_jax.planning.traffic import Traffic
+from dar_jax.planning.hlo_costs.hlo_module import Computation, Instruction, Module, parse
+from dar_jax.planning.hlo_costs.instruction_costs import HbmTraffic, flops, sent
+from dar_jax.planning.hlo_costs.trip_counts import Loops, Trips
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Work of one chip: bytes are those of HBM, `collective_bytes` what it sends, by kind. `kernels` counts the runs of
-    custom kernels that do not state their FLOPs: these are missing.
+    """Costs on one chip: HBM bytes read and written, and bytes sent by kind of collective.
+
+    `kernels` counts executions of custom kernels without a cost estimate, whose FLOPs are missing.
     """
 
     flops: float = 0.0
@@ -30,7 +27,7 @@ class Costs:
 
     @property
     def hbm_bytes(self) -> float:
-        """All HBM traffic."""
+        """HBM bytes, read and written."""
         return self.read_bytes + self.written_bytes
 
     def __add__(self, other: "Costs") -> "Costs":
@@ -55,10 +52,10 @@ class Costs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
-    """The work of a program, and of one trip of the loop that may end sooner than it must (`open_trips` at most).
+class ProgramCosts:
+    """The costs of a program, and of one trip of the loop that may end early (`open_trips` at most).
 
-    `unknown_loops` are loops whose text does not say how often they run: counted once.
+    `unknown_loops` are loops without a known trip count; they are counted once.
     """
 
     total: Costs
@@ -67,40 +64,40 @@ class Program:
     unknown_loops: tuple[str, ...] = ()
 
 
-def program_costs(text: str) -> Program:
-    """Count the work of compiled HLO text."""
-    return _Counting(parse(text)).program()
+def program_costs(text: str) -> ProgramCosts:
+    """Return the costs of compiled HLO text."""
+    return _Counter(parse(text)).program()
 
 
-class _Counting:
+class _Counter:
     def __init__(self, module: Module) -> None:
-        self._module, self._loops, self._traffic = module, Loops(module), Traffic(module)
-        self._known: dict[str, Costs] = {}
+        self._module, self._loops, self._traffic = module, Loops(module), HbmTraffic(module)
+        self._by_computation: dict[str, Costs] = {}
         self._open: tuple[Costs, int] | None = None
         self._unknown: list[str] = []
 
-    def program(self) -> Program:
+    def program(self) -> ProgramCosts:
         total = self._computation(self._module.entry)
         body, trips = self._open or (None, 0)
-        return Program(total=total, open_body=body, open_trips=trips, unknown_loops=tuple(self._unknown))
+        return ProgramCosts(total=total, open_body=body, open_trips=trips, unknown_loops=tuple(self._unknown))
 
     def _computation(self, name: str) -> Costs:
-        if name not in self._known:
+        if name not in self._by_computation:
             computation = self._module.computations[name]
             parts = (self._instruction(computation, each) for each in computation.instructions.values())
-            self._known[name] = sum(parts, Costs())
-        return self._known[name]
+            self._by_computation[name] = sum(parts, Costs())
+        return self._by_computation[name]
 
     def _instruction(self, computation: Computation, instruction: Instruction) -> Costs:
         if instruction.opcode == "while":
             return self._loop(computation, instruction)
         if instruction.opcode == "conditional":
-            return self._dearest(instruction)
+            return self._costliest_branch(instruction)
         if instruction.opcode in ("call", "async-start"):
             return self._computation(instruction.called("to_apply") or instruction.called("calls") or "")
         moved = self._traffic.of(computation, instruction)
-        arithmetic = self._arithmetic(computation, instruction)
-        return replace(arithmetic, read_bytes=moved.read, written_bytes=moved.written)
+        work = self._arithmetic(computation, instruction)
+        return replace(work, read_bytes=moved.read, written_bytes=moved.written)
 
     def _arithmetic(self, computation: Computation, instruction: Instruction) -> Costs:
         if instruction.opcode == "fusion":
@@ -124,7 +121,7 @@ class _Counting:
             self._open = (once, trips.count)
         return once.times(trips.count)
 
-    def _dearest(self, instruction: Instruction) -> Costs:
-        """Return the branch with the most traffic, since which one runs is known only at run time."""
+    def _costliest_branch(self, instruction: Instruction) -> Costs:
+        """Return the costs of the branch with the most traffic; which one runs is known only at run time."""
         branches = [self._computation(name) for name in instruction.branches]
         return max(branches, key=lambda each: each.hbm_bytes, default=Costs())
