@@ -24,7 +24,7 @@ from dar_jax.learning.learner_state import HeadState, State
 from dar_jax.learning.optimizers import OPTIMIZERS, Adafactor, all_finite, chosen, learning_rate
 from dar_jax.learning.scoring import completion_logprobs
 from dar_jax.models import DecoderConfig, Params, families
-from dar_jax.settings.fields import STRICT, Count, Positive, one_of
+from dar_jax.settings.fields import STRICT, Count, FreeOnResume, Positive, one_of
 
 Metrics = dict[str, jax.Array]
 # Metrics of an update: 1 if it was applied else 0, and the number of counted examples.
@@ -48,12 +48,12 @@ class Learning:
     optimizer: one_of(OPTIMIZERS, "adafactor") = Field(default_factory=Adafactor)  # type: ignore[valid-type]
     updates_per_batch: Count = 4
     updates: Literal["minibatches", "passes"] = "minibatches"
-    micro_batch_size: Count | None = None
+    micro_batch_size: FreeOnResume[Count | None] = None
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     logprob_temperature: Positive = 1.0
-    logprob_chunk: Count = 64
-    remat: bool = True
-    attention: Literal["xla", "splash", "cudnn"] = "xla"
+    logprob_chunk: FreeOnResume[Count] = 64
+    remat: FreeOnResume[bool] = True
+    attention: FreeOnResume[Literal["xla", "splash", "cudnn"]] = "xla"
 
     @property
     def minibatches(self) -> int:

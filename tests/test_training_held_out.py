@@ -43,6 +43,6 @@ def test_an_evaluations_judge_has_no_budget(config_text):
 
 def test_an_evaluation_needs_a_judge(config_text):
     sft = ["algorithm.name=sft", "judge=null"]
-    with pytest.raises(SettingError, match=r"evaluation\.judge: the run has no judge to evaluate by"):
+    with pytest.raises(SettingError, match=r"evaluation\.judge: the run has no judge"):
         parse_config(config_text, sft, where="run.yaml")
     assert parse_config(config_text, [*sft, OTHER], where="run.yaml").judge is None

@@ -152,7 +152,7 @@ def test_the_export_is_an_adapter_that_peft_loads(done, start, tmp_path):
 
 
 def test_what_adapters_cannot_be_together_with_is_refused(config_text, tmp_path, capsys):
-    with pytest.raises(SettingError, match=r"policy.lora: adapters need a pretrained model below them"):
+    with pytest.raises(SettingError, match=r"policy.lora: adapters need a pretrained base model"):
         parse_config(config_text, ["policy.weights=random"], where="run.yaml")
     with pytest.raises(SettingError, match=r"reference.placement: with policy.lora the reference is the frozen model"):
         parse_config(config_text, ["reference.placement=host"], where="run.yaml")

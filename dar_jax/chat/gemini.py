@@ -18,7 +18,7 @@ from dar_jax.chat.keys import Key
 from dar_jax.chat.reply import Misfit, alternative, answer_token, build_answer, gemini_usage, parse_reply
 from dar_jax.chat.wire import SCORE, Alternative, Answer, AnswerChoice, Chat, Finish, Request
 from dar_jax.errors import SettingError
-from dar_jax.settings.fields import STRICT, Integer, Name
+from dar_jax.settings.fields import STRICT, FreeOnResume, Integer, Name
 
 VENDOR_URL = "https://generativelanguage.googleapis.com"
 SDK = Literal["auto", "google-genai", "google-generativeai"]
@@ -53,10 +53,10 @@ class GeminiWire:
     name: Literal["gemini"] = "gemini"
     model: Name
     sdk: SDK = "auto"
-    base_url: Address = VENDOR_URL
+    base_url: FreeOnResume[Address] = VENDOR_URL
     api_version: Name = "v1beta"
-    api_key_env: VariableName = None
-    api_key_file: SecretFile = None
+    api_key_env: FreeOnResume[VariableName] = None
+    api_key_file: FreeOnResume[SecretFile] = None
     thinking_budget: Integer | None = None
     safety: Threshold = "BLOCK_NONE"
 

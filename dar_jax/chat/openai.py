@@ -19,7 +19,7 @@ from dar_jax.chat.keys import Credentials
 from dar_jax.chat.openai_reply import blocked_answer, read_reply
 from dar_jax.chat.sending import Sender
 from dar_jax.chat.wire import SCORE, Answer, Request
-from dar_jax.settings.fields import STRICT, Free, Name
+from dar_jax.settings.fields import STRICT, FiniteJson, FreeOnResume, Name
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -49,9 +49,9 @@ class OpenAIWire:
 
     name: Literal["openai"] = "openai"
     model: Name
-    base_url: Address = VENDOR_URL
-    api_key_env: VariableName = None
-    api_key_file: SecretFile = None
+    base_url: FreeOnResume[Address] = VENDOR_URL
+    api_key_env: FreeOnResume[VariableName] = None
+    api_key_file: FreeOnResume[SecretFile] = None
     headers_env: HeaderVariables = Field(default_factory=dict)
     headers_file: SecretFile = None
     closed: Closed = "json_schema"
@@ -59,7 +59,7 @@ class OpenAIWire:
     reasoning_effort: Name | None = None
     decisions: Literal["auto", "decisions", "systemone"] = "auto"
     exact_digits: bool = False
-    extra_body: dict[str, Free] = Field(default_factory=dict)
+    extra_body: dict[str, FiniteJson] = Field(default_factory=dict)
 
     @property
     def address(self) -> str:

@@ -16,7 +16,7 @@ from dar_jax.data.jsonl import IN_MEMORY, JsonRows
 from dar_jax.data.source import ARGUMENTS, SIDES, TOOLS, Source, listed
 from dar_jax.data.tables import TableRows
 from dar_jax.errors import SettingError
-from dar_jax.settings.fields import STRICT, Name, Place
+from dar_jax.settings.fields import STRICT, FreeOnResume, Name, PathOrId
 
 _READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -33,7 +33,7 @@ class Files:
     """
 
     name: Literal["files"] = "files"
-    path: Place
+    path: FreeOnResume[PathOrId]
     split: Name = "train"
     subset: Name | None = None
     revision: Name | None = None

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.records import Completion, Prompt, Verdict
-from dar_jax.settings.fields import STRICT, CountOrZero, Number, Prose
+from dar_jax.settings.fields import STRICT, CountOrZero, FreeOnResume, Number, Prose
 
 _PREFIX, _MARGIN = "judge/canary_", "judge/canary_margin"
 _PROMPT = """\
@@ -39,8 +39,8 @@ class Canaries:
     prompt (a post) and good answer (its summary).
     """
 
-    canary_every: CountOrZero = 100
-    canary_margin: Number = 0.5
+    canary_every: FreeOnResume[CountOrZero] = 100
+    canary_margin: FreeOnResume[Number] = 0.5
     canary_prompt: Prose | None = None
     canary_answer: Prose | None = None
 

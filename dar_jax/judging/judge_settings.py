@@ -20,14 +20,14 @@ from dar_jax.judging.judge import Judge
 from dar_jax.judging.money.prices import FREE, Price, Prices
 from dar_jax.judging.terms import Judging
 from dar_jax.records import Completion
-from dar_jax.settings.fields import STRICT, Count, CountOrZero, Positive, Seconds, Share, one_of
+from dar_jax.settings.fields import STRICT, Count, CountOrZero, FreeOnResume, Positive, Seconds, Share, one_of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptedJudge(ScriptedWire, Judging):
     """A scripted rule in this process (`chat/scripted/rule.py`): no key, no network, no cost, no canaries."""
 
-    canary_every: CountOrZero = 0
+    canary_every: FreeOnResume[CountOrZero] = 0
 
     def open(self, ledger_place: Path | str, others: Sequence[Path] = (), index: int = 0, count: int = 1) -> Judge:
         """Open the judge as host `index` of `count`; answers in the ledgers of `others` are used too."""
@@ -93,10 +93,10 @@ class PanelJudge(Canaries):
 
     name: Literal["panel"] = "panel"
     judges: tuple[one_of(SINGLE), ...]  # type: ignore[valid-type]
-    batch_deadline_s: Seconds = 1800.0
-    max_failure_share: Share = 0.2
-    budget_usd: Positive | None = None
-    budget_annotations: Count | None = None
+    batch_deadline_s: FreeOnResume[Seconds] = 1800.0
+    max_failure_share: FreeOnResume[Share] = 0.2
+    budget_usd: FreeOnResume[Positive | None] = None
+    budget_annotations: FreeOnResume[Count | None] = None
 
     @model_validator(mode="after")
     def _judges_agree(self) -> Self:

@@ -18,7 +18,7 @@ from dar_jax.judging.questions.preference_question import PreferenceQuestion
 from dar_jax.judging.questions.protocol import Protocol
 from dar_jax.judging.questions.rubric_file import Rubric, read_rubric
 from dar_jax.judging.questions.rubrics import OF_TWO, RUBRICS, of_two
-from dar_jax.settings.fields import STRICT, Count, File, Name, Positive, PositiveOrZero, Seconds, Share
+from dar_jax.settings.fields import STRICT, Count, File, FreeOnResume, Name, Positive, PositiveOrZero, Seconds, Share
 
 # Settings either name a rubric or contain one, so that an error message is about the one that was meant.
 NamedOrOwn = Annotated[
@@ -57,7 +57,7 @@ class Judging(Canaries):
 
     rubric: NamedOrOwn = "general"
     rubric_text: str | None = None
-    rubric_file: File | None = None
+    rubric_file: FreeOnResume[File | None] = None
     criteria: tuple[Criterion, ...] = ()
     labels: Literal["reward", "preference"] = "reward"
     orders: Literal["both", "one"] = "both"
@@ -74,18 +74,18 @@ class Judging(Canaries):
     thought_end: Name | None = None
     max_completion_chars: Count = 20_000
     too_long: Literal["cut", "refuse"] = "cut"
-    concurrency: Count = 32
-    requests_per_minute: Positive | None = None
-    tokens_per_minute: Positive | None = None
-    attempts: Count = 6
-    attempt_timeout_s: Seconds = 60.0
-    deadline_s: Seconds = 180.0
-    batch_deadline_s: Seconds = 1800.0
-    max_failure_share: Share = 0.2
-    prices: Price | None = None
-    endpoint: Name | None = None
-    budget_usd: Positive | None = None
-    budget_annotations: Count | None = None
+    concurrency: FreeOnResume[Count] = 32
+    requests_per_minute: FreeOnResume[Positive | None] = None
+    tokens_per_minute: FreeOnResume[Positive | None] = None
+    attempts: FreeOnResume[Count] = 6
+    attempt_timeout_s: FreeOnResume[Seconds] = 60.0
+    deadline_s: FreeOnResume[Seconds] = 180.0
+    batch_deadline_s: FreeOnResume[Seconds] = 1800.0
+    max_failure_share: FreeOnResume[Share] = 0.2
+    prices: FreeOnResume[Price | None] = None
+    endpoint: FreeOnResume[Name | None] = None
+    budget_usd: FreeOnResume[Positive | None] = None
+    budget_annotations: FreeOnResume[Count | None] = None
 
     @model_validator(mode="after")
     def _rubric_is_here(self) -> Self:

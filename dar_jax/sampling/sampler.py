@@ -15,7 +15,7 @@ from dar_jax.models import Cache, DecoderConfig, Params
 from dar_jax.sampling.choose import Choice
 from dar_jax.sampling.decode import DecodeSettings, decode
 from dar_jax.sampling.prefill import prefill
-from dar_jax.settings.fields import STRICT, Count
+from dar_jax.settings.fields import STRICT, Count, FreeOnResume
 from dar_jax.tokens import pad
 
 
@@ -29,7 +29,7 @@ class Sampling(Choice):
 
     max_prompt_length: Count = 512
     max_completion_length: Count = 512
-    chunks: Count = 1
+    chunks: FreeOnResume[Count] = 1
 
 
 def bucket(longest: int, limit: int) -> int:

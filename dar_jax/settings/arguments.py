@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dar_jax.errors import SettingError
-from dar_jax.settings.foreign_names import ours
+from dar_jax.settings.foreign_names import our_key
 from dar_jax.settings.packaged import config_path
 
 
 def file_and_overrides(verb: str, settings: Sequence[str]) -> tuple[Path, list[str]]:
-    """Split a verb's arguments into a config file, also a packaged one by name, and overrides. Raises SettingError."""
+    """Split a verb's arguments into a config file, or the name of a packaged one, and overrides.
+
+    Raises SettingError if no config file comes first.
+    """
     if settings and "=" not in settings[0]:
         return config_path(settings[0]), list(settings[1:])
     later = [each for each in settings if "=" not in each]
@@ -26,22 +29,23 @@ def file_and_overrides(verb: str, settings: Sequence[str]) -> tuple[Path, list[s
 
 
 def unknown_options(unknown: Sequence[str], arguments: Sequence[str], options: str) -> str:
-    """Return what to say of options that a verb does not have; `options` is its help, `arguments` all that was given.
+    """Return the message about options that a verb does not have.
 
-    A setting is no option: `--steps 5` is answered by steps=5.
+    `options` is the verb's help, `arguments` the whole command line. For a setting written as an option, `--steps 5`,
+    the message suggests steps=5.
     """
-    said = [f"unrecognized arguments: {' '.join(unknown)}"]
+    message = [f"unrecognized arguments: {' '.join(unknown)}"]
     known = re.findall(r"--[\w-]+", options)
     for option in (each for each in unknown if each.startswith("--")):
         name, equals, value = option[2:].partition("=")
         if near := difflib.get_close_matches(f"--{name}", known, 1, cutoff=0.8):
-            said.append(f"did you mean {near[0]}?")
+            message.append(f"did you mean {near[0]}?")
             continue
         key, following = name.replace("-", "_"), arguments[arguments.index(option) + 1 :][:1]
         if not equals and following and not following[0].startswith("--"):
             value = following[0]
-        said.append(f"settings have no dashes, write {_override(ours(key) or key, value)}")
-    return "; ".join(said)
+        message.append(f"settings have no dashes, write {_override(our_key(key) or key, value)}")
+    return "; ".join(message)
 
 
 def _override(key: str, value: str) -> str:

@@ -1,11 +1,11 @@
-"""The names that TRL and the papers have for what is set here, so that a refusal can answer with the right key."""
+"""The names that TRL and the papers use for our settings, so that a refusal can suggest the right key."""
 
 from collections.abc import Mapping
 
 _RATE, _BATCH = "learning.optimizer.learning_rate", "learning.micro_batch_size"
 _RUN_DIR = "the option --run-dir DIR of dar-jax train"
 
-# Names at the top level of a config file, most of them TRL's; the last word of a key is looked up as well.
+# Most are TRL's, at the top level of a config file; the last word of a longer key is looked up too.
 _OURS: Mapping[str, str] = {
     "adam_beta1": "learning.optimizer.beta1",
     "adam_beta2": "learning.optimizer.beta2",
@@ -75,7 +75,7 @@ _OURS: Mapping[str, str] = {
     "weight_decay": "learning.optimizer.weight_decay",
     "whiten_rewards": "algorithm.normalize",
 }
-# Keys in full, where the last word alone means something else.
+# Whole keys, where the last word alone means something else.
 _KEYS: Mapping[str, str] = {
     "algorithm.alpha": "algorithm.kl_ref_coef (the 2025 paper's alpha), with algorithm.kl_sampling_coef",
     "algorithm.beta": "algorithm.kl_sampling_coef (the 2025 paper's beta), with algorithm.kl_ref_coef",
@@ -87,34 +87,34 @@ _KEYS: Mapping[str, str] = {
     "policy.model": "policy.path",
     "policy.name": "policy.path",
 }
-# What is set here is not the policy's.
+# In these sections the names above mean something else.
 _OWN = ("judge", "evaluation", "compare")
 _NOTHING: Mapping[str, str] = {
-    "ddp_timeout": "hosts are joined by --start-timeout and --lost-after",
+    "ddp_timeout": "write the options --start-timeout and --lost-after",
     "logging_dir": "the run folder holds metrics.jsonl",
     "logging_first_step": "every step is in metrics.jsonl",
     "logging_steps": "every step is in metrics.jsonl",
     "logging_strategy": "every step is in metrics.jsonl",
     "lr_scheduler_type": "the learning rate is constant after learning.optimizer.warmup_updates",
-    "per_device_eval_batch_size": "an evaluation needs none; evaluation.prompts is its size",
-    "push_to_hub": "write the policy by dar-jax export",
-    "remove_unused_columns": "other columns of the data stay with their prompts",
+    "per_device_eval_batch_size": "an evaluation needs none; evaluation.prompts is the number of its prompts",
+    "push_to_hub": "export the policy with dar-jax export",
+    "remove_unused_columns": "other columns of the data are kept",
     "report_to": "every step is in metrics.jsonl of the run folder",
-    "trust_remote_code": "no code of a model folder is run",
+    "trust_remote_code": "code in a model folder is never run",
     "use_vllm": "the sampler is part of the training program",
-    "warmup_ratio": "state learning.optimizer.warmup_updates",
+    "warmup_ratio": "write learning.optimizer.warmup_updates",
 }
 
 
-def ours(key: str) -> str | None:
-    """Return the key, or what stands in for it, of a setting that is called `key` elsewhere; None if unknown."""
-    room, _, word = key.rpartition(".")
-    found = _KEYS.get(key) or (None if room.startswith(_OWN) else _OURS.get(word))
+def our_key(key: str) -> str | None:
+    """Return our key for a setting that is called `key` elsewhere, or a phrase that replaces it; None if unknown."""
+    section, _, word = key.rpartition(".")
+    found = _KEYS.get(key) or (None if section.startswith(_OWN) else _OURS.get(word))
     return None if found == key else found
 
 
-def answer(key: str) -> str | None:
-    """Return what to write in place of a setting that does not exist; None for a name that is unknown elsewhere too."""
-    if found := ours(key):
+def replacement(key: str) -> str | None:
+    """Return what to write in place of a setting that does not exist; None for a name that is not TRL's either."""
+    if found := our_key(key):
         return f"write {found}"
     return _NOTHING.get(key.rpartition(".")[2])

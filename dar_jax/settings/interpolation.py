@@ -1,4 +1,4 @@
-"""References of one setting to another, `${key.sub}`, and nothing else: no resolver reads the environment."""
+"""References to other settings, `${key.sub}`. There are no resolvers, so the environment is never read."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,17 @@ _LONGEST, _MOST_VALUES = 1_000_000, 20_000
 
 
 def resolved(settings: dict[str, Any], where: str) -> dict[str, Any]:
-    """Replace the references in plain values; `\\${` is a literal `${`. `where` names the file in a SettingError."""
+    """Return plain values with their references replaced; `\\${` is a literal `${`.
+
+    Raises SettingError, which names the file `where`.
+    """
     found: dict[str, Any] = _References(settings, where).within(settings, "")
     _check_size(found, where)
     return found
 
 
 def literal(value: Any) -> Any:
-    """Escape every `${` in plain values, so that `resolved` returns them."""
+    """Return plain values with every `${` escaped; `resolved` inverts it."""
     if isinstance(value, dict):
         return {key: literal(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -27,7 +30,7 @@ def literal(value: Any) -> Any:
 
 
 class _References:
-    """Resolve each setting that is referred to once; a reference that leads to itself is an error."""
+    """The references of one file; each setting is resolved once, and a cycle is an error."""
 
     def __init__(self, settings: dict[str, Any], where: str) -> None:
         self._settings, self._where = settings, where
@@ -35,7 +38,7 @@ class _References:
         self._open: list[str] = []
 
     def within(self, value: Any, key: str) -> Any:
-        """Resolve a value at `key`."""
+        """Return the value at `key`, resolved."""
         if isinstance(value, dict):
             return {name: self.within(item, f"{key}.{name}" if key else name) for name, item in value.items()}
         if isinstance(value, list):
@@ -48,7 +51,7 @@ class _References:
             return self._target(whole[2], key)
         replaced = _REFERENCE.sub(lambda found: self._one(found, text, key), text)
         if len(replaced) > _LONGEST:
-            raise SettingError(f"{self._where}: {key}: its references make more than {_LONGEST:,} characters")
+            raise SettingError(f"{self._where}: {key}: its references expand to more than {_LONGEST:,} characters")
         return replaced
 
     def _one(self, found: re.Match[str], text: str, key: str) -> str:
@@ -63,12 +66,14 @@ class _References:
             )
         value = self._target(found[2], key)
         if isinstance(value, dict | list):
-            raise SettingError(f"{self._where}: {key}: ${{{found[2]}}} is no text or number")
+            raise SettingError(
+                f"{self._where}: {key}: ${{{found[2]}}} is a mapping or a list, expected text or a number"
+            )
         return f"{marks}{value}"
 
     def _target(self, name: str, key: str) -> Any:
         if name in self._open or len(self._open) > 100:
-            raise SettingError(f"{self._where}: {key}: ${{{name}}} leads to itself")
+            raise SettingError(f"{self._where}: {key}: ${{{name}}} refers to itself")
         if name not in self._known:
             self._open.append(name)
             self._known[name] = self.within(self._found(name, key), name)
@@ -83,7 +88,7 @@ class _References:
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                 value = value[int(part)]
             else:
-                raise SettingError(f"{self._where}: {key}: ${{{name}}}: the file states no {name}")
+                raise SettingError(f"{self._where}: {key}: ${{{name}}}: {name} is not in the file")
         return value
 
 
@@ -93,5 +98,5 @@ def _check_size(value: Any, where: str) -> None:
         each = left.pop()
         count += 1
         if count > _MOST_VALUES:
-            raise SettingError(f"{where}: its references make more than {_MOST_VALUES:,} values")
+            raise SettingError(f"{where}: its references expand to more than {_MOST_VALUES:,} values")
         left.extend(each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())

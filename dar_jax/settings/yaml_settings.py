@@ -1,22 +1,23 @@
-"""Files of settings and the `key.sub=value` overrides of a command line, as plain values; nothing is validated.
+"""Settings files and `key.sub=value` overrides as plain values, not yet validated.
 
-The types of the settings decide what is text: there a value is taken as written, and YAML's elsewhere.
+The type of a setting decides how its value is read: as written for text, as YAML for everything else.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from dar_jax.errors import SettingError
-from dar_jax.settings.hints import components, gives_default, is_composite, is_text, item_of, settings_of
+from dar_jax.settings.hints import components, field_hints, is_composite, is_text, item_hint, null_is_default
 from dar_jax.settings.interpolation import literal, resolved
+from dar_jax.settings.refusals import shown
 from dar_jax.settings.yaml_text import Unquoted, dump, load, load_whole
 
 
 def merged(text: str, overrides: Sequence[str] = (), *, where: str, of: Any = Any) -> dict[str, Any]:
-    """Return YAML text with overrides on top; `where` names it in a SettingError.
+    """Return the settings in YAML text, with overrides applied.
 
-    `of` is the type of the settings, or a mapping of their names to types. Null for a setting that cannot be null
-    leaves it out, so that it gets its default.
+    `of` is the type of the settings, or a mapping of their names to types. A null setting whose type excludes null is
+    left out, so that it gets its default. Raises SettingError, which names the file `where`.
     """
     try:
         settings = load(text)
@@ -30,17 +31,17 @@ def merged(text: str, overrides: Sequence[str] = (), *, where: str, of: Any = An
     for keys, change in changes:
         settings = _without_replaced(settings, keys, change, of)
     for keys, change in changes:
-        settings = _put(settings, keys, change)
+        settings = _with_value(settings, keys, change)
     return resolved(_typed(settings, of), where)
 
 
 def plain(text: str, of: Any) -> Any:
-    """Return YAML text as plain values of the type `of`, without overrides and references. Raises ValueError."""
+    """Return YAML text as plain values of the type `of`; references are not resolved. Raises ValueError."""
     return _typed(load(text), of)
 
 
 def written(settings: dict[str, Any]) -> str:
-    """Write plain values as YAML text that `merged` reads back."""
+    """Return plain values as YAML text that `merged` reads back."""
     return dump(literal(settings))
 
 
@@ -51,7 +52,7 @@ class _Override:
         self.key, self.text, self.where = key, text, where
 
     def value(self, hint: Any) -> Any:
-        """Return the value as text where the setting is text, else as YAML."""
+        """Return the value: as written if the setting is text, else read as YAML."""
         as_yaml = is_composite(hint) and self.text.lstrip().startswith(("{", "["))
         return self._as_text() if is_text(hint) and not as_yaml else self.as_yaml()
 
@@ -67,14 +68,13 @@ class _Override:
         return self.text
 
     def as_yaml(self) -> Any:
-        """Return the value as YAML. Raises SettingError where that is not the whole text."""
+        """Return the value read as YAML. Raises SettingError unless YAML reads the whole text."""
         try:
             return load_whole(self.text) if self.text else ""
         except ValueError as fault:
-            shown = self.text if len(self.text) <= 100 else f"{self.text[:97]}..."
             raise SettingError(
-                f"{self.where}: {self.key}: got {shown!r}, expected a value in YAML ({str(fault)[:200]}); put quotes"
-                f" around text, such as '{self.key}=\"...\"'"
+                f"{self.where}: {self.key}: got {shown(self.text)}, expected a value in YAML ({str(fault)[:200]}); put"
+                f" quotes around text, such as '{self.key}=\"...\"'"
             ) from None
 
 
@@ -86,8 +86,8 @@ def _change(override: str, where: str) -> tuple[list[str], _Override]:
     return keys, _Override(key, value, where)
 
 
-def _put(node: Any, keys: Sequence[str], value: Any) -> Any:
-    """Return `node` with the value at `keys`; a value that is there is replaced, mappings too."""
+def _with_value(node: Any, keys: Sequence[str], value: Any) -> Any:
+    """Return `node` with the value at `keys`; an existing value is replaced, not merged."""
     if not keys:
         return value
     key, rest = keys[0], keys[1:]
@@ -96,9 +96,9 @@ def _put(node: Any, keys: Sequence[str], value: Any) -> Any:
     if isinstance(node, list) and key.isdecimal():
         if int(key) >= len(node):
             raise SettingError(f"{value.where}: {value.key}: there are {len(node)} items, counted from 0")
-        return [_put(item, rest, value) if index == int(key) else item for index, item in enumerate(node)]
+        return [_with_value(item, rest, value) if index == int(key) else item for index, item in enumerate(node)]
     known = node if isinstance(node, dict) else {}
-    return {**known, key: _put(known.get(key), rest, value)}
+    return {**known, key: _with_value(known.get(key), rest, value)}
 
 
 def _without_replaced(node: Any, keys: Sequence[str], change: _Override, hint: Any) -> Any:
@@ -111,7 +111,7 @@ def _without_replaced(node: Any, keys: Sequence[str], change: _Override, hint: A
         return {} if another else node
     if key not in node:
         return node
-    inner = settings_of(hint, node).get(key, Any)
+    inner = field_hints(hint, node).get(key, Any)
     return {**node, key: _without_replaced(node[key], rest, change, inner)}
 
 
@@ -121,10 +121,10 @@ def _typed(value: Any, hint: Any) -> Any:
     if isinstance(value, Unquoted):
         return str(value) if is_text(hint) and not value.is_null else value.value()
     if isinstance(value, list):
-        return [_typed(item, item_of(hint)) for item in value]
+        return [_typed(item, item_hint(hint)) for item in value]
     if not isinstance(value, dict):
         return value
     kind = {"name": _typed(value["name"], str)} if "name" in value else {}
-    hints = settings_of(hint, {**value, **kind})
+    hints = field_hints(hint, {**value, **kind})
     found = {str(key): _typed(item, hints.get(key, Any)) for key, item in value.items()}
-    return {key: item for key, item in found.items() if item is not None or not gives_default(hint, found, key)}
+    return {key: item for key, item in found.items() if item is not None or not null_is_default(hint, found, key)}

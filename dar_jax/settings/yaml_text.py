@@ -1,6 +1,7 @@
 """YAML text to plain values and back, in bounded time: deep nesting, alias bombs, duplicate keys and tags are refused.
 
-An unquoted scalar stays `Unquoted` text until its setting's type is known: `0123456` is a revision or a bad number.
+An unquoted scalar stays `Unquoted` text until the type of its setting is known: `0123456` is a valid git revision but
+not a valid number.
 """
 
 import difflib
@@ -13,13 +14,13 @@ import yaml
 from dar_jax.errors import SettingError
 from dar_jax.settings.packaged import with_asset_paths
 
-# libyaml's parser, which PyYAML's wheels hold, reads `{a: Is it short?}` as YAML has it; the one in Python does not.
+# libyaml's parser, which is in PyYAML's wheels, reads `{a: Is it short?}`; PyYAML's own refuses it.
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_BYTES, _MOST_VALUES, _DEEPEST = 1_000_000, 20_000, 40
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9]){0,300})")
-# Unlike YAML 1.1: 1e-6 is a number; 1:30, 0x1f and 010 are none.
+# Unlike YAML 1.1, 1e-6 is a number, and 1:30, 0x1f and 010 are not.
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
@@ -27,15 +28,15 @@ _FLOAT = re.compile(
 
 
 class Unquoted(str):
-    """A scalar without quotes, as written."""
+    """An unquoted scalar, as written."""
 
     @property
     def is_null(self) -> bool:
-        """Whether it is one of YAML's spellings of null."""
+        """Whether this is one of YAML's spellings of null."""
         return self in _NULLS
 
     def value(self) -> Any:
-        """Return what YAML reads it as: null, a boolean, a number, else the text."""
+        """Return the value in YAML: null, a boolean or a number, else the text."""
         text = str(self)
         if self.is_null:
             return None
@@ -47,7 +48,7 @@ class Unquoted(str):
 
 
 def read_text(path: Path, what: str = "config file") -> str:
-    """Read a file of settings. Raises SettingError where it is missing, no file, too large or no UTF-8 text."""
+    """Read a settings file. Raises SettingError if it is missing, a folder, too large or not UTF-8 text."""
     try:
         if path.is_dir():
             raise SettingError(f"{path}: got a folder, expected a YAML file")
@@ -61,9 +62,9 @@ def read_text(path: Path, what: str = "config file") -> str:
 
 
 def decode(content: bytes, where: str) -> str:
-    """Decode a file of settings; `where` names it. Raises SettingError."""
+    """Decode the content of the settings file `where`. Raises SettingError."""
     if len(content) > _MOST_BYTES:
-        raise SettingError(f"{where}: larger than {_MOST_BYTES:,} bytes, expected a YAML file of settings")
+        raise SettingError(f"{where}: larger than {_MOST_BYTES:,} bytes, expected a YAML settings file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -71,9 +72,9 @@ def decode(content: bytes, where: str) -> str:
 
 
 def load(text: str) -> Any:
-    """Return the values of YAML text: dicts with text keys, lists, quoted text as str, other scalars as Unquoted.
+    """Return the values in YAML text: dicts with text keys, lists, quoted text as str, other scalars as Unquoted.
 
-    Raises ValueError, one line.
+    Raises ValueError with one line.
     """
     if len(text) > _MOST_BYTES:
         raise ValueError(f"longer than {_MOST_BYTES:,} characters")
@@ -85,7 +86,7 @@ def load(text: str) -> Any:
             if node is None:
                 return None
             if _measure(node, {})[0] > _MOST_VALUES:
-                raise ValueError(f"more than {_MOST_VALUES:,} values, aliases counted as often as they are used")
+                raise ValueError(f"more than {_MOST_VALUES:,} values, aliases expanded")
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -94,13 +95,13 @@ def load(text: str) -> Any:
 
 
 def load_whole(text: str) -> Any:
-    """Return the value of YAML text without comments, anchors, directives or folded lines. Raises ValueError."""
+    """Return the value in YAML text. Raises ValueError if it has a comment, anchor, tag, directive or folded line."""
     end = 0
     try:
         for token in yaml.scan(text, Loader=_Safe):
             start = token.start_mark.index
             if isinstance(token, yaml.AnchorToken | yaml.TagToken | yaml.DirectiveToken | yaml.DocumentStartToken):
-                raise ValueError(f"{text[start:].split()[0]!r} is no part of a value")
+                raise ValueError(f"{text[start:].split()[0]!r} cannot be part of a value")
             if skipped := text[end:start].strip():
                 raise ValueError(f"{skipped!r} is a comment")
             end = max(end, token.end_mark.index)
@@ -112,12 +113,12 @@ def load_whole(text: str) -> Any:
 
 
 def dump(value: Any) -> str:
-    """Write plain values as YAML that `load` reads back."""
+    """Return plain values as YAML text that `load` reads back."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 class _Loader(_Safe):
-    """Build dicts, lists and text; the merge key `<<` alone is resolved."""
+    """Build dicts, lists and text; of YAML's special keys only the merge key `<<` is read."""
 
     yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("<<"))]}  # noqa: RUF012
 
@@ -127,7 +128,7 @@ class _Loader(_Safe):
             if not isinstance(key, yaml.ScalarNode):
                 raise ValueError(f"line {key.start_mark.line + 1}: a key is a list or mapping, expected a name")
             if key.value in seen:
-                raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value[:100]!r} is there twice")
+                raise ValueError(f"line {key.start_mark.line + 1}: duplicate key {key.value[:100]!r}")
             seen.add(key.value)
         self.flatten_mapping(node)
         return {str(key.value): self.construct_object(value, deep=True) for key, value in node.value}
@@ -137,7 +138,7 @@ class _Loader(_Safe):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quote what either `Unquoted.value` or YAML 1.1 reads as no text."""
+    """Quote text that `Unquoted.value` or YAML 1.1 would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -151,10 +152,10 @@ _Dumper.add_representer(Unquoted, lambda dumper, text: dumper.represent_scalar("
 
 
 def _one_line(fault: yaml.YAMLError) -> str:
-    """Return what is wrong and where; the quoted source may be long, and is left out."""
+    """Return the position and the problem, without the quoted source, which may be long."""
     if isinstance(fault, yaml.MarkedYAMLError) and (mark := fault.problem_mark or fault.context_mark):
-        said = " ".join(filter(None, [fault.context, fault.problem]))
-        return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
+        problem = " ".join(filter(None, [fault.context, fault.problem]))
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
     return " ".join(str(fault).replace('in "<unicode string>", ', "").split())
 
 
@@ -171,13 +172,13 @@ def _check_events(text: str) -> None:
         if depth > _DEEPEST:
             raise ValueError(f"line {line}: nested deeper than {_DEEPEST} levels")
         if documents > 1:
-            raise ValueError(f"line {line}: a second document begins, expected one")
+            raise ValueError(f"line {line}: a second document starts, expected one")
         if getattr(event, "tag", None):
-            raise ValueError(f"line {line}: the tag {event.tag[:100]!r} is not read; put quotes around text")
+            raise ValueError(f"line {line}: the tag {event.tag[:100]!r} is not supported; put quotes around text")
 
 
 def _measure(node: Any, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """Return the number of values and the depth of a node, its aliases expanded."""
+    """Return the number of values in a node and its depth, aliases expanded."""
     if id(node) in known:
         if (found := known[id(node)]) is None:
             raise ValueError(f"line {node.start_mark.line + 1}: an alias contains itself")

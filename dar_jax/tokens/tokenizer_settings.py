@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from dar_jax.errors import SettingError
-from dar_jax.settings.fields import STRICT, Free, Name, Place
+from dar_jax.settings.fields import STRICT, FiniteJson, FreeOnResume, Name, PathOrId
 from dar_jax.tokens.tokenizer import Tokenizer
 from dar_jax.tokens.tokenizer_files import folder, stated_ends
 
@@ -22,11 +22,11 @@ class TokenizerSettings:
     `also_ends` names tokens that end a completion beside those that the files and the template state.
     """
 
-    path: Place | None = None
-    chat_template: Place = "auto"
+    path: FreeOnResume[PathOrId | None] = None
+    chat_template: PathOrId = "auto"
     wrap_text: bool = False
     system: str | None = None
-    template_arguments: dict[str, Free] = Field(default_factory=dict)
+    template_arguments: dict[str, FiniteJson] = Field(default_factory=dict)
     also_ends: tuple[Name, ...] = ()
 
     def open(self, policy_path: str) -> Tokenizer:

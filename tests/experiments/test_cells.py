@@ -89,7 +89,7 @@ def test_one_that_asks_no_judge_keeps_the_steps(plan):
         ("{algorithms: {../dar: {group_size: 8}}}", "is to name a folder"),
         ("{algorithms: {sft: , dar: }}", "compare.annotations: missing, and sft"),
         ("{judges: {hard: }, grid: {seed: [1]}, tuning_judge: exact}", "exact is none of the judges compared (hard)"),
-        ("{seed: 3}", "compare.seed: there is no such setting; there are algorithms"),
+        ("{seed: 3}", "compare.seed: there is no such setting; did you mean compare.seeds?"),
         ("{seeds: none}", "compare.seeds: got 'none', expected a valid integer"),
     ],
 )

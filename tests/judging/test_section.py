@@ -30,7 +30,7 @@ def test_a_config_may_be_a_judge_alone():
         (RUN, ["steps=4"], "only the judge is used here"),
         (RUN, ["judge.levle=4"], r"judge\.levle: there is no such setting"),
         (RUN, ["judge.levels=99"], r"judge\.levels: got 99, expected less than or equal to 10"),
-        (RUN, ["judge.name=nobody"], r"judge\.name: expected one of openai, gemini, scripted, panel"),
+        (RUN, ["judge.name=nobody"], r"judge\.name: got 'nobody', expected one of openai, gemini, scripted, panel"),
         ("judge: {name: scripted, rubric_text: ' '}", [], "judge: rubric_text is empty"),
         ("judge: 3", [], "judge"),
         ("- a", [], "expected `key: value` lines"),
@@ -65,7 +65,7 @@ def test_a_panel_is_read_without_jax_too():
     [
         ("colour: 1", r"^x: judge\.judges\.1\.colour: there is no such setting"),
         ("levels: 99", r"^x: judge\.judges\.1\.levels: got 99, expected"),
-        ("name: panel", r"^x: judge\.judges\.1\.name: expected one of openai, gemini, scripted$"),
+        ("name: panel", r"^x: judge\.judges\.1\.name: got 'panel', expected one of openai, gemini, scripted$"),
     ],
 )
 def test_a_mistake_in_a_panel_names_the_judge(given, said):

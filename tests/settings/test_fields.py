@@ -1,4 +1,4 @@
-"""No setting accepts nonsense, whichever class states it: the schema of a run is walked field by field."""
+"""No field of any settings class accepts nonsense: the schema of a run is walked field by field."""
 
 import dataclasses
 import inspect
@@ -13,9 +13,9 @@ from dar_jax.config.run_config import RunConfig
 from dar_jax.experiments.compare_settings import Comparison
 from dar_jax.judging.questions.rubric_file import Rubric
 from dar_jax.settings.fields import STRICT
-from dar_jax.settings.hints import components, item_of, parts
+from dar_jax.settings.hints import components, item_hint, members
 
-# Texts that may be empty, or that a validator of their class refuses by a message of its own.
+# Text fields that may be empty, or whose class has a validator with its own message.
 FREE_TEXT = {
     ("TokenizerSettings", "system"),
     ("Judging", "rubric_text"),
@@ -31,9 +31,9 @@ NO_TEXT = ["", "   ", "\n", "a\0b", True, 3]
 
 
 def _classes(hint):
-    """List the classes of settings that a hint leads to."""
+    """Return the settings classes that a hint leads to."""
     found = list(components(hint))
-    for part in parts(hint):
+    for part in members(hint):
         args = () if dataclasses.is_dataclass(part) else typing.get_args(part)
         found += [kind for arg in args for kind in _classes(arg)]
     return found
@@ -63,13 +63,13 @@ FIELDS = {
 
 
 def _nonsense(hint):
-    """List values that a hint must refuse, each in what holds it."""
-    inner = [item_of(hint)] if any(typing.get_origin(part) in (list, tuple) for part in parts(hint)) else []
+    """Return values that a hint must refuse, in lists or dicts where it holds those."""
+    inner = [item_hint(hint)] if any(typing.get_origin(part) in (list, tuple) for part in members(hint)) else []
     wrong = [[value] for each in inner if not components(each) and each is not typing.Any for value in _nonsense(each)]
-    for part in parts(hint):
+    for part in members(hint):
         if typing.get_origin(part) is dict and typing.get_args(part)[1] is not typing.Any:
             wrong += [{"k": value} for value in _nonsense(typing.get_args(part)[1])]
-    scalars = {part for part in parts(hint) if isinstance(part, type)}
+    scalars = {part for part in members(hint) if isinstance(part, type)}
     wrong += NO_FLOAT if float in scalars else []
     wrong += NO_INTEGER if int in scalars else []
     return wrong + (NO_TEXT if str in scalars or Path in scalars else [])

@@ -1,4 +1,4 @@
-"""Texts of settings as they were meant: as written where a setting is text, whole, and without the environment."""
+"""Settings files and overrides: text as written, numbers as YAML, no environment variables."""
 
 import json
 import time
@@ -44,19 +44,19 @@ def _refused(*overrides, text=TEXT):
         "'a' b",
     ],
 )
-def test_a_text_is_taken_as_written(text):
+def test_text_is_read_as_written(text):
     assert _parse(f"tokenizer.system={text}").tokenizer.system == text
     assert _parse(f"judge.rubric_text={text}").judge.rubric_text == text
 
 
-def test_quotes_force_a_text():
+def test_quotes_force_text():
     assert _parse("tokenizer.system='it''s'").tokenizer.system == "it's"
     assert _parse('tokenizer.system="null"').tokenizer.system == "null"
     assert _parse(r'tokenizer.system="a\nb"').tokenizer.system == "a\nb"
     assert _parse('tokenizer.template_arguments.a="5"').tokenizer.template_arguments == {"a": "5"}
 
 
-def test_unquoted_texts_of_a_file_are_texts():
+def test_unquoted_text_in_a_file_stays_text():
     data, judge = "{path: d, subset: no, revision: 0123456}", "{name: openai, model: 4, closed: off}"
     text = f"{{policy: {{path: 12345}}, data: {data}, judge: {judge}}}"
     config = _parse(text=text)
@@ -66,18 +66,18 @@ def test_unquoted_texts_of_a_file_are_texts():
 
 
 @pytest.mark.parametrize("value", ["5 # five", "!!int 5", "&a 5", "1\n2", "--- 5", "[1, 2", "5 \t#"])
-def test_a_value_that_is_not_all_read_is_refused(value):
+def test_a_value_that_yaml_does_not_read_whole_is_refused(value):
     assert "steps" in _refused(f"steps={value}")
-    assert "put quotes" in _refused(f"tokenizer.template_arguments.a={value}")
+    assert "quotes around text" in _refused(f"tokenizer.template_arguments.a={value}")
 
 
 @pytest.mark.parametrize("steps", ["1:30", "0x10", "true", "yes", "1e30", ".inf", "1_000_000_000_000", "''"])
-def test_what_is_no_count_is_refused(steps):
+def test_an_invalid_count_is_refused(steps):
     assert "steps: got" in _refused(f"steps={steps}")
     assert "steps: got" in _refused(text=f"{TEXT}\nsteps: {steps}\n")
 
 
-def test_numbers_are_read_as_numbers_are_written():
+def test_numbers_are_read_as_people_write_them():
     assert _parse("steps=1e3").steps == 1000
     assert _parse("steps=010").steps == 10
     assert _parse("learning.optimizer.learning_rate=1e-6").learning.optimizer.learning_rate == 1e-6
@@ -88,7 +88,7 @@ def test_numbers_are_read_as_numbers_are_written():
     }
 
 
-def test_a_component_given_whole_replaces_what_was_there():
+def test_a_whole_component_replaces_the_file_s():
     judge = _parse("judge={name: openai, model: gpt-4.1-mini}").judge
     assert (judge.model, judge.base_url) == ("gpt-4.1-mini", "https://api.openai.com/v1")
     assert "judge.model: missing" in _refused("judge={name: openai}")
@@ -96,7 +96,7 @@ def test_a_component_given_whole_replaces_what_was_there():
     assert _parse("sampling={top_k: 3}", text=f"{TEXT}\nsampling: {{top_p: 0.5}}").sampling.top_p == 1.0
 
 
-def test_null_gives_a_default_back():
+def test_null_means_the_default():
     assert _parse("judge.base_url=null").judge.base_url == "https://api.openai.com/v1"
     assert _parse("steps=null", "judge.levels=null", text=f"{TEXT}\nsteps: 3").steps == 100
     assert _parse("sampling=null", text=f"{TEXT}\nsampling: {{top_p: 0.5}}").sampling.top_p == 1.0
@@ -144,15 +144,15 @@ def test_the_environment_is_not_read(key, text, monkeypatch):
     assert "judge.api_key_env" in _refused(text=f"{text}\n{top}: {section % (name, value)}\n")
 
 
-def test_other_settings_may_be_referred_to():
+def test_references_to_other_settings():
     text = (
         f"{TEXT}\nseed: 3\nledger: runs/${{seed}}/${{data.path}}\nsteps: ${{seed}}\nsampling: {{top_k: '${{steps}}'}}"
     )
     config = _parse(text=text)
     assert (str(config.ledger), config.steps, config.sampling.top_k) == ("runs/3/d.jsonl", 3, 3)
     assert _parse(r"tokenizer.system=\${seed}", text=text).tokenizer.system == "${seed}"
-    assert "leads to itself" in _refused(text=f"{TEXT}\nseed: ${{steps}}\nsteps: ${{seed}}")
-    assert "states no nothing" in _refused(text=f"{TEXT}\nseed: ${{nothing}}")
+    assert "refers to itself" in _refused(text=f"{TEXT}\nseed: ${{steps}}\nsteps: ${{seed}}")
+    assert "nothing is not in the file" in _refused(text=f"{TEXT}\nseed: ${{nothing}}")
 
 
 _LAUGHS = "\n".join(["a0: &a0 [lol, lol]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]" for i in range(1, 30))])
@@ -164,13 +164,13 @@ _LONGER = "\n".join(["a0: lol", *(f"a{i}: '${{a{i - 1}}}${{a{i - 1}}}${{a{i - 1}
     ("text", "said"),
     [
         (_LAUGHS, "aliases"),
-        (_LOUDER, "references make more than"),
-        (_LONGER, "references make more than"),
+        (_LOUDER, "references expand to more than"),
+        (_LONGER, "references expand to more than"),
         ("a: " + "[" * 10_000, "nested deeper"),
         ("a: " + "{a: " * 100, "nested deeper"),
         ("a: &x [*x]", "contains itself"),
-        ("steps: 1\nsteps: 2", "'steps' is there twice"),
-        ("policy: {path: a, path: b}", "'path' is there twice"),
+        ("steps: 1\nsteps: 2", "duplicate key 'steps'"),
+        ("policy: {path: a, path: b}", "duplicate key 'path'"),
         ("? [a]\n: 1", "a key is a list"),
         ("a: !!python/object:os.system x", "tag"),
         ("a: 1\n---\nb: 2", "second document"),
@@ -191,7 +191,7 @@ def test_a_hostile_file_is_one_line_in_bounded_time(text, said):
     ("content", "said"),
     [(None, "got a folder"), (b"\x98\x00\xff", "not UTF-8 text"), (b"a" * 1_000_001, "larger than")],
 )
-def test_what_is_no_file_of_settings_is_one_line(tmp_path, content, said):
+def test_an_unreadable_settings_file_is_one_line(tmp_path, content, said):
     path = tmp_path / "config.yaml"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(SettingError, match=said) as caught:
@@ -199,7 +199,7 @@ def test_what_is_no_file_of_settings_is_one_line(tmp_path, content, said):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_refusal_shows_a_long_value_in_part():
+def test_a_long_value_is_truncated_in_its_message():
     long = "x" * 20_000
     for override in (
         *(f"steps={long}", f"sampling={list(range(500))}", f"algorithm.name={long}"),
@@ -208,7 +208,7 @@ def test_a_refusal_shows_a_long_value_in_part():
         assert len(_refused(override)) < 900
 
 
-def test_a_question_ends_a_value_of_a_mapping():
+def test_a_flow_mapping_may_hold_a_question_mark():
     assert merged("{a: Is it short?}", ["b={c: [Is it, too?], é😀: {d: Why?}}"], where="run.yaml") == {
         "a": "Is it short?",
         "b": {"c": ["Is it", "too?"], "é😀": {"d": "Why?"}},
@@ -239,7 +239,7 @@ def test_what_is_written_is_read_back():
     assert merged("", [f"x={json.dumps(settings['a'][8])}"], where="again") == {"x": "a\nb"}
 
 
-def test_a_judge_of_a_panel_is_changed_by_its_place():
+def test_an_override_reaches_one_judge_of_a_panel():
     text = TEXT.replace("judge: ", "judge: {name: panel, judges: [{name: scripted}, ").replace('/v1"}', '/v1"}]}')
     judges = _parse("judge.judges.1.model=other", text=text).judge.judges
     assert (judges[0].name, judges[1].model) == ("scripted", "other")

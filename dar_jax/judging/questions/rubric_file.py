@@ -12,14 +12,14 @@ examples:                      # grades count from 0
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from dar_jax.errors import SettingError
 from dar_jax.settings.fields import STRICT, CountOrZero
-from dar_jax.settings.refusals import refusal
+from dar_jax.settings.refusals import setting_error
 from dar_jax.settings.yaml_settings import plain
 from dar_jax.settings.yaml_text import read_text
 
@@ -83,13 +83,4 @@ def read_rubric(path: Path) -> Rubric:
     try:
         return _RUBRIC.validate_python(found)
     except ValidationError as fault:
-        raise ValueError(f"{path}: {_explain(fault.errors()[0])}") from None
-
-
-def _explain(error: Any) -> str:
-    key, kind = ".".join(map(str, error["loc"])), error["type"]
-    if kind == "unexpected_keyword_argument":
-        return f"{key}: there is no such key of a rubric's file; see docs/judging.md"
-    if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{key}: missing; state it"
-    return refusal(key, error)
+        raise ValueError(str(setting_error(fault.errors()[:1], found, Rubric, str(path)))) from None

@@ -102,7 +102,7 @@ def test_a_file_that_changed_is_noticed(file, ledger):
         ("{}", "instructions: missing"),
         ("instructions: ' '", "instructions: empty"),
         ("instructions: [3]", "instructions: got [3], expected a valid string"),
-        ("{instructions: x, level: [a]}", "level: there is no such key"),
+        ("{instructions: x, level: [a]}", "level: there is no such setting; did you mean levels?"),
         ("{instructions: x, levels: [a]}", "levels: 1 are given; describe 2 to 10"),
         ("{instructions: x, levels: [a, ' ']}", "levels: each needs one line"),
         ("{instructions: x, levels: [a, {b: 1}]}", "levels.1: got {'b': 1}, expected a valid string"),
