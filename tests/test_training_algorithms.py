@@ -85,9 +85,15 @@ def test_eight_devices_learn_the_same_examples(config_text, tmp_path, name):
             "group_size: online_dpo learns from pairs of completions, got a group_size of 3",
         ),
         (["algorithm={name: rloo}", "group_size=1"], "group_size: rloo compares the completions of a prompt"),
-        (["algorithm={name: best_of_n}", "prompts_per_step=6"], "6 completions a step cannot be split into 4 equal mini"),
-        (["algorithm={name: online_dpo}", "learning.micro_batch_size=1"], "choose a divisor of 8 that leaves pairs"),
-        (["algorithm={name: online_dpo}", "group_size=2", "prompts_per_step=6"], "6 pairs a step cannot be split into 4"),
+        (
+            ["algorithm={name: best_of_n}", "prompts_per_step=6"],
+            "6 completions a step cannot be split into 4 equal",
+        ),
+        (["algorithm={name: online_dpo}", "learning.micro_batch_size=1"], "choose a divisor of 8 that keeps pairs"),
+        (
+            ["algorithm={name: online_dpo}", "group_size=2", "prompts_per_step=6"],
+            "6 pairs a step cannot be split",
+        ),
         (["algorithm={name: offline_dpo}"], "has no column 'chosen' to learn from"),
     ],
 )

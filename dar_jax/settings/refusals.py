@@ -88,4 +88,4 @@ def _other_component(path: tuple[str, ...], settings: Any, of: Any) -> str | Non
 def _nearest(path: tuple[str, ...], settings: Any, of: Any) -> str:
     known = field_names(path[:-1], of, settings)
     near = difflib.get_close_matches(path[-1], known, 1, cutoff=0.5)
-    return f"did you mean {'.'.join((*path[:-1], near[0]))}?" if near else f"there are {', '.join(known)}"
+    return f"did you mean {'.'.join((*path[:-1], near[0]))}?" if near else f"expected one of {', '.join(known)}"

@@ -40,7 +40,7 @@ from dar_jax.chat.scripted.scorers import SCORERS
 from dar_jax.chat.wire import Answer, Request
 from dar_jax.errors import SettingError
 from dar_jax.settings.fields import STRICT, CountOrZero, Name, Number, Positive, SecondsOrZero, Share
-from dar_jax.settings.refusals import refusal
+from dar_jax.settings.refusals import setting_error
 from dar_jax.settings.yaml_settings import merged
 
 _PATHS = {
@@ -260,7 +260,7 @@ def read_settings(arguments: Sequence[str]) -> ServerSettings:
     try:
         return TypeAdapter(ServerSettings).validate_python(given)
     except ValidationError as error:
-        raise SettingError("\n".join(_explain(each) for each in error.errors())) from None
+        raise setting_error(error.errors(), given, ServerSettings, "serve") from None
 
 
 def _reply_json(dialect: Dialect, answer: Answer, fault: str, body: Any) -> dict[str, Any]:
@@ -274,10 +274,3 @@ def _reply_json(dialect: Dialect, answer: Answer, fault: str, body: Any) -> dict
 def content_key(texts: Sequence[str]) -> str:
     """Return a hash of the texts of a request, the key of the counters."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: there is no such setting; expected one of {', '.join(ServerSettings.__dataclass_fields__)}"
-    return refusal(key, error)

@@ -48,7 +48,7 @@ def test_settings_from_the_command_line():
     ("argument", "told"),
     [
         ("port", "got 'port', expected key=value"),
-        ("prot=1", "prot: there is no such setting; expected one of host, port"),
+        ("prot=1", "prot: there is no such setting; did you mean port?"),
         ("port=x", "port: got 'x', expected a valid integer"),
         ("scorer=taste", "scorer: got 'taste', expected one of"),
         ("faults={rain: 0.5}", "faults: got rain, expected any of rate_limit"),
