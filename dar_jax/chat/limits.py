@@ -95,7 +95,7 @@ class Limits:
         self.timings = Timings()
 
     @property
-    def learnt_per_minute(self) -> float | None:
+    def lowered_per_minute(self) -> float | None:
         """Requests a minute after 429s lowered the rate; None at the set rate."""
         return None if self.requests.rate >= self.requests.most else 60.0 * self.requests.rate
 

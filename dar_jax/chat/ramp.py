@@ -1,20 +1,20 @@
 """Open connections gradually: a few at once at first, more with each that the server accepts promptly.
 
-A server with a short backlog (Python's http.server keeps 5) drops what comes at once beyond it; the kernel then tries
-again after 1, 3, 7, 15 and more seconds, however fast the server is. A connection counts as opening until its first
-answer comes, or for a moment after it was made: until then the server may not have accepted it.
+A server with a short backlog (Python's http.server keeps 5) drops further connections; the kernel then retries
+after 1, 3, 7, 15 and more seconds, however fast the server is. A connection counts as opening until its first
+answer, or for a moment after it is established: until then the server may not have accepted it.
 """
 
 import asyncio
 from collections import deque
 from contextvars import ContextVar
 
-# A connection that took this much longer than the fastest lost its first packet: TCP sends it again after a second.
+# A connection slower than the fastest by this much has lost its first packet, which TCP resends after a second.
 _LATE_S = 0.9
-# Longer than a server that accepts connections at all takes to accept one.
+# Longer than a working server takes to accept a connection.
 _SETTLED_S = 0.1
 _FIRST, _FEWEST = 4.0, 2.0
-# Seconds to connect, TLS included: the time of the openai SDK. Packets are sent at 0, 1 and 3 s.
+# Seconds to connect, with TLS: as in the openai SDK. TCP sends its first packet at 0, 1 and 3 s.
 CONNECT_S = 5.0
 # Idle connections are kept from one training step to the next.
 KEPT_S = 300.0
@@ -71,9 +71,9 @@ class Ramp:
             self.width += 1.0 if self.width < self._limit else 1.0 / self.width
         self._wake()
 
-    def late(self, begun: float) -> None:
+    def late(self, started: float) -> None:
         """Halve the width, once for all connections started before the last halving."""
-        if begun <= self._late_at:
+        if started <= self._late_at:
             return
         self._late_at = asyncio.get_running_loop().time()
         self.width = self._limit = max(_FEWEST, self.width / 2)
@@ -100,8 +100,8 @@ class Ramp:
 class Opening:
     """One connection being opened. Ends with `answered`, `failed`, or a moment after `connected`."""
 
-    def __init__(self, ramp: Ramp, since: float, begun: float) -> None:
-        self._ramp, self._since, self._begun = ramp, since, begun
+    def __init__(self, ramp: Ramp, since: float, started: float) -> None:
+        self._ramp, self._since, self._started = ramp, since, started
         self._ended = False
         self._prompt = True
 
@@ -110,9 +110,9 @@ class Opening:
         loop = asyncio.get_running_loop()
         CONNECTING.set(False)
         self._ramp.waited(loop.time() - self._since)
-        if not self._ramp.took(loop.time() - self._begun):
+        if not self._ramp.took(loop.time() - self._started):
             self._prompt = False
-            self._ramp.late(self._begun)
+            self._ramp.late(self._started)
         loop.call_later(_SETTLED_S, self.answered)
 
     def answered(self) -> None:
@@ -126,7 +126,7 @@ class Opening:
         if not self._ended:
             self._ended = True
             self._ramp.waited(asyncio.get_running_loop().time() - self._since)
-            self._ramp.late(self._begun)
+            self._ramp.late(self._started)
             self._ramp.leave(prompt=False)
 
     def given_up(self) -> None:

@@ -133,9 +133,9 @@ class Judge:
         return self._budget.spent
 
     @property
-    def learnt_per_minute(self) -> float | None:
+    def lowered_per_minute(self) -> float | None:
         """The requests a minute learned from the slowest server's 429s; None if there were none."""
-        learnt = [asker.limits.learnt_per_minute for asker in self._askers]
+        learnt = [asker.limits.lowered_per_minute for asker in self._askers]
         return min((rate for rate in learnt if rate is not None), default=None)
 
     def take_waits(self) -> Waits:

@@ -154,7 +154,7 @@ class _Work:
         done = len(self._verdicts)
         if signal := self._interrupts.received:
             raise Interrupted(f"{signal.name} received; {done:,} of {self._total:,} rows were judged")
-        learnt = self._judge.learnt_per_minute
+        learnt = self._judge.lowered_per_minute
         pace = "" if learnt is None else f"  slowed to {learnt:,.0f}/min"
         for notice in self._judge.notices():
             self._console.warn(notice)

@@ -9,7 +9,7 @@ from dar_jax.judging import OpenAIJudge, PanelJudge
 
 @pytest.fixture
 def limited(monkeypatch):
-    """Set the limits of open files as the system would; return what was asked of it."""
+    """Fake the system's limits of open files; return them and the limits that were set."""
     limits, asked = [256, 4096], []
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: asked.append(wanted))
@@ -17,12 +17,12 @@ def limited(monkeypatch):
     return limits, asked
 
 
-def test_the_soft_limit_is_raised_to_the_hard_one(limited):
+def test_the_soft_limit_is_raised_to_the_hard_limit(limited):
     assert room_for_connections() == 4096 - 20 - 128
     assert limited[1] == [(4096, 4096)]
 
 
-def test_a_system_that_refuses_leaves_the_limit_it_has(limited, monkeypatch):
+def test_a_refused_raise_keeps_the_soft_limit(limited, monkeypatch):
     def refuse(*_):
         raise ValueError("not allowed to raise maximum limit")
 
@@ -30,7 +30,7 @@ def test_a_system_that_refuses_leaves_the_limit_it_has(limited, monkeypatch):
     assert room_for_connections() == 256 - 20 - 128
 
 
-def test_a_judge_that_may_not_open_its_connections_asks_fewer_at_once_and_says_so(limited, tmp_path):
+def test_a_judge_lowers_its_concurrency_to_the_open_files_and_reports_it(limited, tmp_path):
     limited[0][1] = 256
     wire = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
     with OpenAIJudge(**wire, concurrency=100).open(tmp_path / "a.sqlite") as judge:
@@ -45,7 +45,7 @@ def test_a_judge_that_may_not_open_its_connections_asks_fewer_at_once_and_says_s
         assert [asker.terms.concurrency for asker in judge._askers] == [90, 18]
 
 
-def test_a_want_of_files_is_found_below_other_errors():
+def test_out_of_files_is_found_in_the_causes_of_an_error():
     error = RuntimeError("cannot connect")
     error.__cause__ = OSError(errno.EMFILE, "Too many open files")
     assert out_of_files(error)

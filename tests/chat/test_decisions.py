@@ -38,8 +38,8 @@ def mapped(reply=None, **answers) -> str:
 BOTH = {"0": 0.1, "1": 0.2, "2": 0.7}
 
 
-def test_openais_answers_go_to_their_questions_by_name():
-    """ART RULER matched scores by position: here names and labels decide, in whatever order they come."""
+def test_openais_answers_are_matched_by_name():
+    """Names and labels decide, not positions (as in ART RULER)."""
     usage = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 0}
     other = score("clear", (0.5, 0.5, 0.0), ("2", "1", "0"))
     answer = read_listed(listed(score("true"), other, usage=usage), REQUEST)
@@ -62,7 +62,7 @@ def test_openais_answers_go_to_their_questions_by_name():
         ([score("clear", shares=(float("nan"), 0.5, 0.5))], "stop"),
     ],
 )
-def test_an_answer_counts_whole_or_not_at_all(answers, finish):
+def test_an_answer_with_wrong_levels_does_not_count(answers, finish):
     first, second = read_listed(listed(*answers, score("true")), REQUEST).choices
     assert (first.finish, first.probabilities) == (finish, None)
     assert second.probabilities == (0.1, 0.2, 0.7)
@@ -77,18 +77,18 @@ def test_indices_and_label_mass():
 
 
 @pytest.mark.parametrize("shares", [{"0": 0.5, "1": 0.5}, BOTH | {"3": 0.0}, {"a": 1.0, "b": 0.0, "c": 0.0}, None])
-def test_levels_that_were_not_asked_about_are_no_answer(shares):
+def test_unknown_levels_are_no_answer(shares):
     answer = read_mapped(mapped(clear=shares, true=BOTH), REQUEST)
     assert answer.choices[0].probabilities is None
     assert answer.choices[1].probabilities == (0.1, 0.2, 0.7)
 
 
-def test_a_question_left_out_is_no_answer():
+def test_a_missing_question_is_no_answer():
     answer = read_mapped(mapped(true=BOTH), REQUEST)
     assert [choice.finish for choice in answer.choices] == ["unknown", "stop"]
 
 
-def test_geminis_feedback_is_a_block_and_its_usage_has_other_names():
+def test_gemini_feedback_is_a_block_and_its_usage_has_other_names():
     usage = {"total_input_tokens": 9, "total_cached_tokens": 4, "total_output_tokens": 1, "total_thought_tokens": 3}
     body = json.dumps({"prompt_feedback": {"block_reason": "safety"}, "usage": usage})
     answer = read_mapped(body, REQUEST)
@@ -98,7 +98,7 @@ def test_geminis_feedback_is_a_block_and_its_usage_has_other_names():
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", '"7"', "{}", '{"error": {"message": "x"}}', '{"answers": 3}'])
 @pytest.mark.parametrize("read", [read_listed, read_mapped])
-def test_what_is_no_decision_is_said(read, body):
+def test_other_bodies_raise_not_an_answer(read, body):
     with pytest.raises(NotAnAnswer, match="no decision"):
         read(body, REQUEST)
 
@@ -116,7 +116,7 @@ def ask(wire, server):
     return answer, body
 
 
-def test_what_openai_sends():
+def test_the_request_of_openais_decisions():
     with serve() as server:
         wire = OpenAIWire(model="m", base_url=server.openai_url, decisions="decisions", extra_body={"top_k": 1})
         answer, body = ask(wire, server)
@@ -131,7 +131,7 @@ def test_what_openai_sends():
     assert sum(answer.choices[0].probabilities) == pytest.approx(1.0)
 
 
-def test_what_systemone_gets():
+def test_the_request_of_systemone():
     with serve() as server:
         _, body = ask(OpenAIWire(model="m", base_url=server.openai_url), server)
     assert body["state"] == DATA
@@ -142,7 +142,7 @@ def test_what_systemone_gets():
     }
 
 
-def test_what_google_genai_sends(monkeypatch):
+def test_the_request_of_google_genai(monkeypatch):
     pytest.importorskip("google.genai")
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
@@ -152,8 +152,8 @@ def test_what_google_genai_sends(monkeypatch):
     assert body["questions"]["true"]["criteria"] == ["0: worst", "1", "2: best"]
 
 
-def test_the_sdks_own_retries_of_decisions_are_off():
-    """google-genai retries decisions four times by default: under our own retries attempts would multiply."""
+def test_the_sdks_retries_of_decisions_are_off():
+    """google-genai retries decisions four times by default, which would multiply with our retries."""
     pytest.importorskip("google.genai")
     with serve(ServerSettings(port=0, faults={"server_error": 1.0})) as server:
         with pytest.raises(Exception, match="HTTP 500"):
@@ -161,7 +161,7 @@ def test_the_sdks_own_retries_of_decisions_are_off():
         assert server.asked.total() == 1
 
 
-def test_the_ended_sdk_has_no_decisions():
+def test_the_discontinued_sdk_has_no_decisions():
     pytest.importorskip("google.ai.generativelanguage")
     with serve() as server, pytest.raises(Unsupported, match=r"judge\.sdk=google-genai"):
         ask(GeminiWire(model="m", base_url=server.url, sdk="google-generativeai"), server)
@@ -176,7 +176,7 @@ def test_the_ended_sdk_has_no_decisions():
         ({"base_url": "http://h/v1", "decisions": "decisions"}, "decisions"),
     ],
 )
-def test_the_address_says_which_protocol_unless_it_is_stated(settings, path):
+def test_the_protocol_follows_the_address_unless_set(settings, path):
     wire = OpenAIWire(model="m", **settings)
     assert wire.decisions_path == path
     assert ("decisions" in wire.identity()) == ("decisions" in settings)

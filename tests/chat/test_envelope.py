@@ -16,15 +16,15 @@ NASTY = [
 
 
 @given(st.text(), st.text())
-def test_what_is_sealed_comes_out_again(prompt, completion):
+def test_unseal_returns_what_was_sealed(prompt, completion):
     data = {"prompt": prompt, "completion": completion}
     clean = {name: text.encode("utf-8", "replace").decode() for name, text in data.items()}
     assert unseal(seal(data, LABELS)) == (clean, LABELS)
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_no_text_breaks_out(text):
-    """open-instruct's templates lost the answer to braces; here any text arrives, and none forges a mark."""
+def test_no_text_forges_a_mark(text):
+    """Any text is accepted, also braces (which break open-instruct's templates), and none forges a mark."""
     message = seal({"prompt": text, "completion": text}, LABELS)
     assert unseal(message) == ({"prompt": text, "completion": text}, LABELS)
     for mark in ("<<<DATA", ">>>"):
@@ -34,19 +34,19 @@ def test_no_text_breaks_out(text):
 
 
 @given(st.text())
-def test_only_the_marks_hold_angle_brackets(text):
+def test_only_the_marks_contain_angle_brackets(text):
     message = seal({"completion": text}, LABELS)
     assert (message.count("<"), message.count(">")) == (3, 3)
 
 
 @pytest.mark.parametrize("text", ["plain \x7f", "soft\u00adhyphen", "\u202eturned", "\U000e0041 tag"])
-def test_what_the_eye_does_not_see_is_escaped(text):
+def test_invisible_characters_are_escaped(text):
     message = seal({"a": text}, LABELS)
     assert unseal(message)[0] == {"a": text}
     assert text not in message
 
 
-def test_the_same_content_is_the_same_question():
+def test_the_same_content_is_the_same_message():
     assert seal({"a": "b"}, LABELS) == seal({"a": "b"}, LABELS)
     assert seal({"a": "b"}, LABELS).splitlines()[0] != seal({"a": "c"}, LABELS).splitlines()[0]
 

@@ -22,7 +22,7 @@ def test_other_4xx_and_not_implemented_are_not_retried(status):
     assert isinstance(status_error(status, "no", {}), Rejected)
 
 
-def test_a_request_of_the_wrong_kind_is_told_from_a_wrong_key():
+def test_an_unsupported_request_differs_from_a_wrong_key():
     assert [isinstance(status_error(status, "no", {}), Unsupported) for status in (400, 404, 405, 422, 501)] == [
         True
     ] * 5
@@ -30,11 +30,11 @@ def test_a_request_of_the_wrong_kind_is_told_from_a_wrong_key():
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])
-def test_passing_faults_are_retried(status):
+def test_server_faults_are_retried(status):
     assert isinstance(status_error(status, "later", {}), ServerFault)
 
 
-def test_a_rate_limit_is_retried_and_a_spent_quota_is_not():
+def test_a_rate_limit_is_retried_and_a_used_up_quota_is_not():
     assert isinstance(status_error(429, "slow down", {}), RateLimited)
     assert isinstance(status_error(429, "you exceeded your current quota", {}, "insufficient_quota"), Rejected)
     assert isinstance(status_error(429, "Quota exceeded", {}, "GenerateRequestsPerDayPerProject"), Rejected)
@@ -42,7 +42,7 @@ def test_a_rate_limit_is_retried_and_a_spent_quota_is_not():
     assert isinstance(status_error(429, "Quota exceeded", {}, "GenerateRequestsPerMinutePerProject"), RateLimited)
 
 
-def test_the_servers_delay_is_read_in_every_form():
+def test_retry_after_is_parsed_in_every_form():
     assert retry_after_s({"Retry-After": "7"}) == 7.0
     assert retry_after_s({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
     date = email.utils.formatdate(time.time() + 30, usegmt=True)
@@ -56,7 +56,7 @@ def test_the_servers_delay_is_read_in_every_form():
     assert retry_after_s({}) is None
 
 
-def test_a_servers_page_becomes_one_short_line():
+def test_a_long_message_becomes_one_short_line():
     assert "\n" not in shorten("a\nb" * 1000)
     assert len(shorten("x" * 10_000)) < 400
 
@@ -71,7 +71,7 @@ def test_a_servers_page_becomes_one_short_line():
         ("content_filter", ""),
     ],
 )
-def test_a_content_filters_400_is_told_from_a_bad_request(error, code):
+def test_a_content_filters_400_differs_from_a_bad_request(error, code):
     body = json.dumps({"error": error})
     assert filter_code(body) == code
     found = status_error(400, "no", {}, body)

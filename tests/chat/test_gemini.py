@@ -29,7 +29,7 @@ def test_an_answer_with_usage():
     assert answer.usage == Usage(input_tokens=9, cached_tokens=4, output_tokens=31)
 
 
-def test_thoughts_are_no_answer():
+def test_thoughts_are_not_part_of_the_text():
     parts = ({"text": "Maybe 8.", "thought": True}, {"text": "7"})
     assert read_reply(reply(text(*parts)), NO_KEY).choices[0].text == "7"
 
@@ -55,12 +55,12 @@ def test_a_blocked_prompt_has_a_reason_and_no_choice():
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"error": {"code": 500}}'])
-def test_what_is_no_reply_is_said(body):
+def test_other_bodies_raise_not_an_answer(body):
     with pytest.raises(NotAnAnswer, match="no Gemini answer"):
         read_reply(body, NO_KEY)
 
 
-def test_usage_that_is_not_given_is_unknown():
+def test_missing_usage_is_unknown():
     assert read_reply(reply(text({"text": "7"})), NO_KEY).usage is None
 
 
@@ -89,7 +89,7 @@ def sent(sdk: str, **settings):
     return body
 
 
-def test_what_google_genai_sends(monkeypatch):
+def test_the_request_of_google_genai(monkeypatch):
     pytest.importorskip("google.genai")
     # None of these may send the question to another service.
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
@@ -103,7 +103,7 @@ def test_what_google_genai_sends(monkeypatch):
     assert {setting["threshold"] for setting in body["safetySettings"]} == {"BLOCK_NONE"}
 
 
-def test_what_google_generativeai_sends():
+def test_the_request_of_google_generativeai():
     pytest.importorskip("google.ai.generativelanguage")
     body = sent("google-generativeai")
     config = body["generationConfig"]
@@ -113,14 +113,14 @@ def test_what_google_generativeai_sends():
     assert len(body["safetySettings"]) == 4
 
 
-def test_a_missing_sdk_names_its_extra(monkeypatch, tmp_path):
+def test_a_missing_sdk_error_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setattr("dar_jax.chat.gemini._installed", lambda module: False)
     for sdk, extra in (("auto", "gemini"), ("google-generativeai", "gemini-legacy")):
         with pytest.raises(SettingError, match=rf"pip install 'dar-jax\[{extra}\]'"):
             GeminiWire(model="m", base_url="http://127.0.0.1:9", sdk=sdk).connect(1)
 
 
-def test_the_newer_sdk_is_taken_where_both_are(monkeypatch):
+def test_the_newer_sdk_is_preferred(monkeypatch):
     monkeypatch.setattr("dar_jax.chat.gemini._installed", lambda module: True)
     assert GeminiWire(model="m").identity()["sdk"] == "google-genai"
     monkeypatch.setattr("dar_jax.chat.gemini._installed", lambda module: "generativeai" in module)

@@ -21,7 +21,7 @@ def test_a_key_prints_as_stars():
 
 
 @pytest.mark.parametrize("write", [pickle.dumps, copy.deepcopy, json.dumps])
-def test_a_key_is_written_nowhere(write):
+def test_a_key_cannot_be_pickled_or_copied(write):
     with pytest.raises(TypeError):
         write(Key(SECRET))
 
@@ -30,7 +30,7 @@ def test_no_key_redacts_nothing():
     assert find_key(None, None).redact("none of this") == "none of this"
 
 
-def test_a_key_comes_from_a_file_first(tmp_path, monkeypatch):
+def test_the_key_file_precedes_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_KEY", "from-env")
     file = tmp_path / "key"
     file.write_text(f"{SECRET}\n")
@@ -38,7 +38,7 @@ def test_a_key_comes_from_a_file_first(tmp_path, monkeypatch):
     assert find_key(None, "SOME_KEY").reveal() == "from-env"
 
 
-def test_a_missing_key_names_the_way_out(tmp_path, monkeypatch):
+def test_a_missing_key_error_names_the_fix(tmp_path, monkeypatch):
     monkeypatch.delenv("SOME_KEY", raising=False)
     with pytest.raises(SettingError, match=r"SOME_KEY is not set; export SOME_KEY"):
         find_key(None, "SOME_KEY")
@@ -49,7 +49,7 @@ def test_a_missing_key_names_the_way_out(tmp_path, monkeypatch):
         find_key(tmp_path / "empty", None)
 
 
-def test_the_vendors_key_goes_to_the_vendor_only(monkeypatch):
+def test_the_vendors_key_is_sent_to_the_vendor_only(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     vendor = "https://api.openai.com/v1"
     assert key_for(vendor, vendor, "OPENAI_API_KEY", None, None).reveal() == SECRET
@@ -58,19 +58,19 @@ def test_the_vendors_key_goes_to_the_vendor_only(monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "", "http://"])
-def test_an_address_must_be_one(url):
+def test_an_address_must_be_a_url(url):
     with pytest.raises(ValueError, match="expected an address"):
         checked_url(url)
 
 
 @pytest.mark.parametrize("url", [f"http://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"])
-def test_an_address_holds_no_secret(url):
+def test_an_address_with_a_secret_is_rejected(url):
     with pytest.raises(ValueError, match="api_key_env") as caught:
         checked_url(url)
     assert SECRET not in str(caught.value)
 
 
-def test_a_key_is_blotted_out_in_every_form():
+def test_a_key_is_redacted_in_every_form():
     key = Key('a/b"c')
     assert key.redact('a/b"c and {"key": "a/b\\"c"} and ?key=a%2Fb%22c') == '*** and {"key": "***"} and ?key=***'
 
@@ -89,7 +89,7 @@ NESTED = json.dumps({"told": json.dumps({"key": 'sk-planted/7f3"9c41d6e5'})})
         ('sk-planted/7f3"9c41d6e5sk-planted/7f3"9c41d6e5', "******"),
     ],
 )
-def test_a_key_is_blotted_out_in_part_and_at_any_depth(said, left):
+def test_a_key_is_redacted_in_part_and_in_nested_json(said, left):
     assert Key('sk-planted/7f3"9c41d6e5').redact(said) == left
 
 
@@ -103,8 +103,8 @@ def test_a_key_is_blotted_out_in_part_and_at_any_depth(said, left):
         "eyJhbGciOiJSUzI1NiJ9",
     ],
 )
-def test_a_key_in_the_place_of_a_name_is_refused_without_being_shown(text):
-    """newcomer: `judge.api_key_env=sk-abcdef...` printed the key twice."""
+def test_a_key_in_place_of_a_name_is_rejected_without_being_shown(text):
+    """As in `judge.api_key_env=sk-abcdef...`."""
     assert looks_like_key(text)
     lines = [f"{{{field}: {text}}}" for field in ("api_key_env", "api_key_file", "headers_env", "headers_file")]
     lines += [f"{{headers_env: {{api-key: {text}}}}}", f"{{headers_env: {{{text}: MY_KEY}}}}"]
@@ -122,7 +122,7 @@ def test_a_key_in_the_place_of_a_name_is_refused_without_being_shown(text):
 @pytest.mark.parametrize(
     "text", ["OPENAI_API_KEY", "my_key", "KEY_2", "AZURE_OPENAI_KEY_WEST_EUROPE_1", "~/key", "k.txt"]
 )
-def test_a_name_is_no_key(text):
+def test_names_do_not_look_like_keys(text):
     assert not looks_like_key(text)
 
 
@@ -138,7 +138,7 @@ def test_headers_come_from_variables_and_from_lines_of_a_file(tmp_path, monkeypa
         pickle.dumps(found)
 
 
-def test_a_headers_line_that_is_none_is_not_shown(tmp_path):
+def test_a_bad_header_line_is_not_shown(tmp_path):
     file = tmp_path / "headers"
     file.write_text(f"{SECRET}\n")
     with pytest.raises(SettingError, match="line 1: expected `name: value`") as caught:
@@ -146,12 +146,12 @@ def test_a_headers_line_that_is_none_is_not_shown(tmp_path):
     assert SECRET not in str(caught.value)
 
 
-def test_a_short_value_of_a_header_leaves_answers_as_they_are(monkeypatch):
+def test_short_header_values_are_not_redacted(monkeypatch):
     monkeypatch.setenv("A_FLAG", "7")
     assert Credentials(Key(""), {"x-flag": "A_FLAG"}).redact("a grade of 7") == "a grade of 7"
 
 
-def test_files_are_read_again_once_for_all_who_were_refused(tmp_path):
+def test_files_are_read_again_once_for_concurrent_refusals(tmp_path):
     file = tmp_path / "key"
     file.write_text("key-number-one")
     found = Credentials(find_key(file, None))

@@ -1,4 +1,4 @@
-"""The pace of calls, on a clock that jumps to whatever comes next: minutes pass in no time."""
+"""The rate of calls, on a clock that jumps to the next timer: minutes pass at once."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ REQUEST = Request(messages=(Message(role="user", content="?"),), max_tokens=1)
 
 
 class Skipping(asyncio.SelectorEventLoop):
-    """An event loop whose time is that of its timers."""
+    """An event loop whose clock jumps to the next timer."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Skipping(asyncio.SelectorEventLoop):
 
 
 class Server:
-    """Answers after a while; turns away what is more than `a_second` in the last second."""
+    """Answers after `latency_s`; responds with 429 beyond `a_second` requests in the last second."""
 
     def __init__(self, a_second=float("inf"), latency_s=0.2, tokens=lambda: 0):
         self.a_second, self.latency_s, self.tokens = a_second, latency_s, tokens
@@ -60,7 +60,7 @@ class Server:
 
 
 def judged(server, limits, count, tokens=0, patience=None):
-    """Make so many calls at once; return how long that took."""
+    """Make `count` calls at once; return the seconds they took."""
     patience = patience or RetryPolicy(attempts=4, deadline_s=1e9)
 
     async def all_of_them():
@@ -77,7 +77,7 @@ def a_second(starts):
 
 
 def test_requests_are_spread_evenly_from_the_first_second_on():
-    """judging.md 5: a window of a minute let 502 calls out in its first second."""
+    """A window of a minute would let hundreds of calls start in its first second."""
     server = Server()
     judged(server, lambda: Limits(256, requests_per_minute=300), 900)
     assert server.answered[-1][0] == pytest.approx(899 / 5)
@@ -85,8 +85,8 @@ def test_requests_are_spread_evenly_from_the_first_second_on():
 
 
 @pytest.mark.parametrize("estimate", [400, 1600])
-def test_tokens_a_minute_are_those_that_were_billed(estimate):
-    """Estimates are off by a factor of two, either way; what passes is within 2 % of the setting."""
+def test_the_token_rate_is_that_of_billed_tokens(estimate):
+    """Estimates are wrong by a factor of two, either way; the billed rate is within 2 % of the setting."""
     draw = random.Random(0)
     server = Server(tokens=lambda: draw.randint(600, 1000))
     judged(server, lambda: Limits(64, tokens_per_minute=120_000), 1500, tokens=estimate)
@@ -95,8 +95,8 @@ def test_tokens_a_minute_are_those_that_were_billed(estimate):
     assert sum(used for _, used in server.answered) / took_min == pytest.approx(120_000, rel=0.02)
 
 
-def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
-    """No rate is set: 64 at once is far above what the server takes, and every call is answered all the same."""
+def test_429s_lower_the_rate_to_the_servers():
+    """Without a set rate: 64 concurrent calls are far above the server's rate, and every call is answered."""
     server = Server(a_second=10)
     took_s = judged(server, lambda: Limits(64), 6000)
     assert len(server.answered) == 6000
@@ -106,14 +106,14 @@ def test_a_server_that_turns_calls_away_is_found_out_and_not_pressed():
 
 
 @pytest.mark.parametrize("concurrency", [64, 256])
-def test_who_was_turned_away_is_not_kept_waiting_by_those_who_have_not_begun(concurrency):
-    """A whole step is submitted at once: a place given up would be behind minutes of others, past the deadline."""
+def test_a_rate_limited_call_keeps_its_place_before_calls_that_have_not_started(concurrency):
+    """A whole step is submitted at once: at the end of the queue the deadline would pass."""
     server = Server(a_second=10)
     judged(server, lambda: Limits(concurrency), 4096, patience=RetryPolicy(deadline_s=180.0))
     assert len(server.answered) == 4096
 
 
-def test_many_rejections_of_one_wave_slow_once():
+def test_many_429s_at_once_halve_the_rate_once():
     async def wave(limits):
         async with contextlib.AsyncExitStack() as stack:
             for slot in [await stack.enter_async_context(limits.slot()) for _ in range(40)]:
@@ -130,21 +130,21 @@ def test_many_rejections_of_one_wave_slow_once():
     assert second == pytest.approx(10, rel=0.2)
 
 
-def test_a_few_that_are_turned_away_whatever_the_pace_slow_nothing():
+def test_a_few_429s_do_not_lower_the_rate():
     draw = random.Random(0)
     server = Server()
 
-    class Moody(Server):
+    class Unreliable(Server):
         async def ask(self, request, timeout_s):
             if draw.random() < 0.05:
                 raise RateLimited("429", retry_after_s=0.01)
             return await server.ask(request, timeout_s)
 
-    took_s = judged(Moody(), lambda: Limits(64, requests_per_minute=6000), 3000)
+    took_s = judged(Unreliable(), lambda: Limits(64, requests_per_minute=6000), 3000)
     assert took_s < 1.1 * 3000 / 100
 
 
-def test_answers_bring_the_pace_back_to_the_setting():
+def test_answers_raise_the_rate_to_the_setting_again():
     async def recover():
         limits, rates = Limits(8, requests_per_minute=600), []
         for _ in range(32):
@@ -163,7 +163,7 @@ def test_answers_bring_the_pace_back_to_the_setting():
     assert rates[-1] == 10.0
 
 
-def test_after_a_pause_those_who_waited_leave_one_after_the_other():
+def test_after_a_pause_waiting_calls_start_one_after_another():
     server = Server()
 
     async def paused():
@@ -180,12 +180,12 @@ def test_after_a_pause_those_who_waited_leave_one_after_the_other():
     assert max(a_second(server.answered).values()) <= 11
 
 
-def test_a_pace_never_comes_to_nothing():
-    """A server that reports no usage and turns many away: the rate of tokens became 0, the next call a traceback."""
+def test_a_rate_is_never_0():
+    """Even if a server reports no usage and returns many 429s: a token rate of 0 would divide by 0."""
     draw = random.Random(0)
     server = Server()
 
-    class Moody(Server):
+    class Unreliable(Server):
         async def ask(self, request, timeout_s):
             if draw.random() < 0.35:
                 raise RateLimited("429", retry_after_s=0.01)
@@ -197,13 +197,13 @@ def test_a_pace_never_comes_to_nothing():
         gates.append(Limits(32, tokens_per_minute=60_000))
         return gates[0]
 
-    judged(Moody(), limits, 300, tokens=500)
+    judged(Unreliable(), limits, 300, tokens=500)
     assert len(server.answered) == 300
     assert gates[0].tokens.rate > 0
 
 
-def test_a_call_that_fails_gives_its_tokens_back():
-    """After an outage the pace lagged behind by what never happened."""
+def test_a_failed_call_releases_its_tokens():
+    """Otherwise an outage would delay later calls by tokens that were never used."""
 
     async def outage():
         limits = Limits(8, tokens_per_minute=60_000)
@@ -218,7 +218,7 @@ def test_a_call_that_fails_gives_its_tokens_back():
         assert runner.run(outage()) < 1.0
 
 
-def test_an_answer_that_does_not_say_its_usage_keeps_what_was_reserved():
+def test_an_answer_without_usage_keeps_its_reserved_tokens():
     async def answered():
         limits = Limits(8, tokens_per_minute=60_000)
         for _ in range(3):
@@ -230,7 +230,7 @@ def test_an_answer_that_does_not_say_its_usage_keeps_what_was_reserved():
         assert runner.run(answered()) == pytest.approx(2.0)
 
 
-def test_a_gate_that_is_shut_lets_what_is_under_way_end_and_nothing_else_begin():
+def test_shut_limits_let_running_calls_finish_and_start_no_others():
     async def shut():
         server, limits = Server(latency_s=1.0), Limits(2)
         calls = [asyncio.create_task(ask(server, REQUEST, RetryPolicy(), limits)) for _ in range(5)]

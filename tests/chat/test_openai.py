@@ -33,14 +33,14 @@ def test_an_answer_with_usage():
     assert answer.usage == Usage(input_tokens=9, cached_tokens=4, output_tokens=2)
 
 
-def test_usage_that_is_not_given_is_unknown():
+def test_missing_usage_is_unknown():
     assert read_reply(body({"content": "7"})).usage is None
     assert read_reply(body({"content": "7"}, usage=None)).usage is None
     assert read_reply(body({"content": "7"}, usage={"prompt_tokens": 1, "prompt_tokens_details": None})).usage is None
 
 
 def test_a_reasoning_judges_first_block_is_not_text():
-    """strands-env PR 206."""
+    """As in strands-env PR 206."""
     blocks = [{"type": "thinking", "thinking": "8?"}, {"type": "text", "text": "7"}]
     assert read_reply(body({"content": blocks})).choices[0].text == "7"
 
@@ -59,7 +59,7 @@ def test_only_stop_is_a_success(message, finish, expected):
     assert read_reply(body(message, finish)).choices[0].finish == expected
 
 
-def test_the_answer_token_is_the_one_that_is_not_white_space():
+def test_the_answer_token_is_not_white_space():
     logprobs = {"content": [token("\n", 0.9, {"\n": 0.9}), token("7", 0.5, {"7": 0.5, "8": 0.4})]}
     top = read_reply(body({"content": "\n7"}, logprobs=logprobs)).choices[0].top
     assert {t.token: pytest.approx(math.exp(t.logprob)) for t in top} == {"7": 0.5, "8": 0.4}
@@ -72,7 +72,7 @@ def test_a_chosen_token_outside_the_top_is_counted():
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": []}])
-def test_log_probabilities_that_are_not_there_are_none(logprobs):
+def test_missing_log_probabilities_are_none(logprobs):
     assert read_reply(body({"content": "7"}, logprobs=logprobs)).choices[0].top is None
 
 
@@ -84,14 +84,14 @@ def test_a_probability_of_zero_is_not_an_error():
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "5.0", "null"])
-def test_what_is_no_log_probability_counts_for_nothing(value):
+def test_an_impossible_log_probability_is_probability_0(value):
     certain = body({"content": "7"}, logprobs={"content": [token("7", 1.0, {})]})
     top = read_reply(certain.replace('"logprob": 0.0', f'"logprob": {value}')).choices[0].top
     assert math.exp(top[0].logprob) == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '"7"', "{}", '{"error": {"message": "x"}}', '{"choices": null}'])
-def test_what_is_no_chat_completion_is_said(text):
+def test_other_bodies_raise_not_an_answer(text):
     with pytest.raises(NotAnAnswer, match="no chat completion"):
         read_reply(text)
 
@@ -123,12 +123,12 @@ REQUEST = Request(
         ),
     ],
 )
-def test_what_is_sent(settings, top_logprobs, sent):
+def test_the_request_body(settings, top_logprobs, sent):
     async def ask(url: str):
         chat = OpenAIWire(model="m", base_url=url, **settings).connect(1)
         request = Request(**(vars(REQUEST) | {"top_logprobs": top_logprobs}))
         try:
-            # The scripted model refuses what is no sealed question; the request has arrived all the same.
+            # The scripted model rejects a message that is not sealed, but the request has arrived.
             with pytest.raises(Rejected, match="sealed"):
                 await chat.ask(request, 5.0)
         finally:
@@ -141,7 +141,7 @@ def test_what_is_sent(settings, top_logprobs, sent):
     assert body["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
 
 
-def test_off_may_be_written_bare():
+def test_off_may_be_unquoted_in_yaml():
     """YAML reads a bare `off` as False."""
     assert OpenAIWire(model="m", closed=False) == OpenAIWire(model="m", closed="off")
     with pytest.raises(ValueError, match="json_schema"):
@@ -162,7 +162,7 @@ def exact(server, **request):
     return asyncio.run(twice())
 
 
-def test_exact_digits_ask_for_the_tokens_of_the_choices_and_no_others(monkeypatch):
+def test_exact_digits_request_the_tokens_of_the_choices_only(monkeypatch):
     tokenized = []
     monkeypatch.setattr(
         "dar_jax.chat.scripted.server.tokenized", lambda body: tokenized.append(body) or dialects.tokenized(body)
@@ -173,11 +173,11 @@ def test_exact_digits_ask_for_the_tokens_of_the_choices_and_no_others(monkeypatc
     assert body["logprob_token_ids"] == [48, 49, 50]
     assert (body["logprobs"], body["top_logprobs"]) == (True, 3)
     assert {alternative.token for alternative in answer.choices[0].top} == {"0", "1", "2"}
-    assert [each["prompt"] for each in tokenized] == ["0", "1", "2"], "asked once, however many questions follow"
+    assert [each["prompt"] for each in tokenized] == ["0", "1", "2"], "requested once for all questions"
     assert not any(each["add_special_tokens"] for each in tokenized)
 
 
-def test_exact_digits_are_not_sent_where_no_log_probabilities_are_asked_for():
+def test_exact_digits_are_not_sent_without_log_probabilities():
     with serve() as server:
         exact(server)
         (body,) = server.bodies.values()
@@ -192,18 +192,18 @@ def test_exact_digits_are_not_sent_where_no_log_probabilities_are_asked_for():
         ({"count": 1}, NotAnAnswer, "no tokens"),
     ],
 )
-def test_digits_that_are_no_single_tokens_are_said(monkeypatch, tokens, error, told):
+def test_digits_that_are_not_single_tokens_are_an_error(monkeypatch, tokens, error, told):
     monkeypatch.setattr("dar_jax.chat.scripted.server.tokenized", lambda body: tokens)
     with serve() as server, pytest.raises(error, match=told):
         exact(server, top_logprobs=20)
 
 
-def test_exact_digits_are_named_in_the_ledger_and_their_absence_is_not():
+def test_exact_digits_are_part_of_the_identity_only_if_set():
     assert OpenAIWire(model="m", exact_digits=True).identity()["exact_digits"] is True
     assert "exact_digits" not in OpenAIWire(model="m").identity()
 
 
-def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
+def test_other_exceptions_become_rejected(monkeypatch):
     async def ask():
         chat = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1").connect(1)
         monkeypatch.setattr("dar_jax.chat.openai.chat_body", lambda settings, request: {"model": object()})
@@ -217,23 +217,23 @@ def test_whatever_else_the_sdk_raises_is_typed(monkeypatch):
 
 
 def sent_headers(wire):
-    """The headers of a request, names in small letters."""
+    """Return the headers of a request, with lower-case names."""
     chat = wire.connect(1)
     asyncio.run(chat.close())
     return {name.lower(): value for name, value in chat._sender._headers.items()}
 
 
 @pytest.fixture
-def of_openai(monkeypatch):
-    """An environment of somebody who works with OpenAI."""
+def openai_environment(monkeypatch):
+    """Set the environment variables of an OpenAI user."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-vendor")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Api-Key: planted-gateway-key\nAuthorization: Bearer planted")
 
 
-def test_requests_to_the_vendor_go_out_as_the_sdks_own(of_openai):
-    """Its headers, the key and the organisation among them, and its version for those who run the server."""
+def test_requests_to_the_vendor_have_the_sdks_headers(openai_environment):
+    """Also the key, the organisation and the SDK's version."""
     headers = sent_headers(OpenAIWire(model="m"))
     assert headers["authorization"] == "Bearer sk-vendor"
     assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj-1")
@@ -241,21 +241,21 @@ def test_requests_to_the_vendor_go_out_as_the_sdks_own(of_openai):
     assert headers["user-agent"] == AsyncOpenAI(api_key="sk-1").user_agent
 
 
-def test_what_the_sdk_adds_of_the_environment_is_blotted_out(of_openai):
+def test_headers_from_the_environment_are_redacted(openai_environment):
     told = "401: X-Api-Key planted-gateway-key is unknown"
     assert OpenAIWire(model="m").credentials().redact(told) == "401: X-Api-Key *** is unknown"
     elsewhere = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1")
     assert elsewhere.credentials().redact(told) == told
 
 
-def test_no_header_of_the_environment_goes_to_another_server(of_openai):
+def test_headers_from_the_environment_are_sent_to_the_vendor_only(openai_environment):
     headers = sent_headers(OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1"))
     assert "planted" not in str(headers)
     assert "sk-vendor" not in str(headers)
     assert not [name for name in headers if name.startswith("openai-")]
 
 
-def test_a_gateways_own_headers_are_named_by_the_settings(of_openai, monkeypatch, tmp_path):
+def test_headers_of_a_gateway_come_from_the_settings(openai_environment, monkeypatch, tmp_path):
     monkeypatch.setenv("AZURE_KEY", "azure-key-1234")
     file = tmp_path / "headers"
     file.write_text("# of the gateway\nx-portkey-config: pc-12345678\n")
@@ -267,7 +267,7 @@ def test_a_gateways_own_headers_are_named_by_the_settings(of_openai, monkeypatch
     assert "azure-key-1234" not in repr(wire) + repr(wire.credentials())
 
 
-def test_batches_send_no_header_of_the_environment_to_another_server(of_openai):
+def test_batches_send_headers_from_the_environment_to_the_vendor_only(openai_environment):
     client = OpenAIBatches(OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1"))._client
     asyncio.run(client.close())
     assert "planted" not in str(client.default_headers)

@@ -18,7 +18,7 @@ def row(body, status=200, **fields):
 
 
 @pytest.mark.parametrize("body", [BODY | {"choices": [{"message": {"content": 7}}]}, {"usage": USAGE}])
-def test_a_row_that_cannot_be_read_is_an_answer_paid_for(body):
+def test_an_unreadable_row_is_a_billed_answer(body):
     said = row(body)
     assert isinstance(said, Answer)
     assert (said.choices, said.usage) == ((), Usage(input_tokens=9, output_tokens=2))
@@ -28,7 +28,7 @@ def test_a_row_that_cannot_be_read_is_an_answer_paid_for(body):
 
 @pytest.mark.parametrize("body", [BODY, json.dumps(BODY)])
 @pytest.mark.parametrize("fields", [{"error": "none"}, {"error": {}}, {"status": 200}])
-def test_what_is_odd_about_a_row_costs_no_answer(body, fields):
+def test_odd_fields_of_a_row_do_not_lose_its_answer(body, fields):
     said = row(body, status=fields.pop("status", "200"), **fields)
     assert isinstance(said, Answer)
     assert said.choices[0].text == "7"
@@ -43,5 +43,5 @@ def test_a_filters_400_is_an_answer():
 @pytest.mark.parametrize(
     ("body", "status"), [({"error": {"code": "server_error", "message": "m"}}, 500), ("<html>", 200), (None, 200)]
 )
-def test_an_error_is_none(body, status):
+def test_an_error_row_has_no_answer(body, status):
     assert isinstance(row(body, status), str)

@@ -16,7 +16,7 @@ def completion(message: object = None, **reply: object) -> dict[str, object]:
 
 
 def logprobs(*tokens: str, text: str = "7", digit: str = "7"):
-    """Read a reply whose positions hold these tokens, the last digit among them at one half."""
+    """Return the alternatives of a reply with these tokens, each with the digit at probability 1/2 as alternative."""
     positions = [
         {"token": t, "logprob": math.log(0.5), "top_logprobs": [{"token": digit, "logprob": math.log(0.5)}]}
         for t in tokens
@@ -37,7 +37,7 @@ def logprobs(*tokens: str, text: str = "7", digit: str = "7"):
         ({"choices": [{"message": {"content": "7"}, "finish_reason": 1}]}, "choices.0.finish_reason: "),
     ],
 )
-def test_a_completion_that_cannot_be_read_is_an_answer_that_names_the_field(changed, field):
+def test_an_unreadable_completion_is_an_answer_with_the_wrong_field(changed, field):
     body = json.dumps(completion() | changed)
     answer = read_reply(body)
     assert answer.unreadable.startswith(field)
@@ -45,7 +45,7 @@ def test_a_completion_that_cannot_be_read_is_an_answer_that_names_the_field(chan
     assert answer.usage == Usage(input_tokens=9, output_tokens=2)
 
 
-def test_what_may_be_null_is_read():
+def test_null_fields_are_accepted():
     parts = [{"type": "text", "text": None}, {"type": "text", "text": "7"}]
     answer = read_reply(json.dumps(completion({"content": parts}, usage=dict.fromkeys(USAGE), model=None)))
     assert (answer.choices[0].text, answer.usage, answer.unreadable) == ("7", None, "")
@@ -77,13 +77,13 @@ def test_the_last_event_with_choices_is_the_answer():
 
 
 @pytest.mark.parametrize("digits", [30, 5000])
-def test_a_number_that_no_database_holds_is_no_count(digits):
+def test_huge_numbers_are_not_counts(digits):
     body = json.dumps(completion()).replace('"prompt_tokens": 9', f'"prompt_tokens": 1{"0" * digits}')
     answer = read_reply(body)
     assert (answer.choices[0].text, answer.usage) == ("7", None)
 
 
-def test_half_a_character_costs_no_answer():
+def test_lone_surrogates_do_not_lose_the_answer():
     answer = read_reply(json.dumps(completion({"content": "7", "refusal": None})).replace('"7"', r'"7 \ud83d"'))
     assert answer.choices[0].text == "7 ?"
     assert answer.to_json()
@@ -101,17 +101,17 @@ def test_half_a_character_costs_no_answer():
         ["1", ".", " It", " is", " 3", "</think>", "\n\n", "7"],
     ],
 )
-def test_log_probabilities_are_those_of_the_token_that_is_the_reply(tokens):
+def test_log_probabilities_are_those_of_the_answer_token(tokens):
     assert "7" in {alternative.token.strip(" \u0120") for alternative in logprobs(*tokens)}
 
 
 @pytest.mark.parametrize(
     "tokens", [["1"], ["7", ".", " It", " is"], ["1", ".", "7", "</think>"], ["7", "8"], ["77"], ["", "\n"], ["7", ")"]]
 )
-def test_log_probabilities_of_other_tokens_than_the_replys_count_for_nothing(tokens):
-    """A server that lists the thinking: a "1." that opens it is no grade, however sure the model was."""
+def test_log_probabilities_of_other_tokens_are_ignored(tokens):
+    """A server may list the thinking tokens: its first "1" is not the grade."""
     assert logprobs(*tokens) == ()
 
 
-def test_an_object_around_the_digit_is_another_token():
+def test_a_digit_in_a_json_object_is_not_the_answer_token():
     assert logprobs("{", '"score"', ": ", "7", "}", text='{"score": 7}') == ()

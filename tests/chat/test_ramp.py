@@ -1,4 +1,4 @@
-"""How fast connections are opened, on a clock that jumps, and over real sockets."""
+"""The rate of new connections, on a clock that jumps to the next timer, and over real sockets."""
 
 import asyncio
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
@@ -21,7 +21,7 @@ def on_a_jumping_clock(work):
 
 
 async def opened(ramp, count, connect_s=0.01, answer_s=0.02):
-    """Open so many connections at once; return when each was open."""
+    """Open `count` connections at once; return the time at which each was open."""
     now, times = asyncio.get_running_loop().time, []
 
     async def one():
@@ -36,7 +36,7 @@ async def opened(ramp, count, connect_s=0.01, answer_s=0.02):
     return times
 
 
-def test_few_connections_are_opened_at_once_and_then_more():
+def test_the_number_of_concurrent_connects_doubles():
     ramp = Ramp()
     times = on_a_jumping_clock(opened(ramp, 64))
     rounds = [times.count(each) for each in sorted(set(times))]
@@ -44,19 +44,19 @@ def test_few_connections_are_opened_at_once_and_then_more():
     assert times[-1] < 0.2
 
 
-def test_a_server_that_is_slow_to_answer_is_not_waited_for():
+def test_slow_answers_do_not_delay_connections():
     ramp = Ramp()
     assert on_a_jumping_clock(opened(ramp, 64, answer_s=30.0))[-1] < 1.0
 
 
-def test_far_servers_are_connected_to_as_fast_as_near_ones_allow():
-    """All connections take two seconds: none of them is late."""
+def test_a_distant_server_is_not_late():
+    """All connections take two seconds, so that none is late."""
     ramp = Ramp()
     on_a_jumping_clock(opened(ramp, 64, connect_s=2.0))
     assert ramp.width > 32
 
 
-def test_a_late_connection_halves_the_width_once_for_all_of_its_time():
+def test_late_connections_halve_the_width_once():
     async def late():
         ramp = Ramp()
         await opened(ramp, 28)
@@ -68,7 +68,7 @@ def test_a_late_connection_halves_the_width_once_for_all_of_its_time():
     assert after == pytest.approx(before / 2, abs=1)
 
 
-def test_a_place_is_free_again_however_its_connection_ends():
+def test_every_end_of_a_connection_frees_its_place():
     async def ended():
         ramp = Ramp()
         for end in ("answered", "failed", "given_up") * 8:
@@ -85,7 +85,7 @@ def test_a_place_is_free_again_however_its_connection_ends():
 
 
 class Counting(BaseHTTPRequestHandler):
-    """Counts the connections accepted."""
+    """Counts accepted connections."""
 
     connections = 0
 
@@ -106,7 +106,7 @@ class Counting(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(("kind", "protocol"), [(ThreadingHTTPServer, "HTTP/1.1"), (HTTPServer, "HTTP/1.0")])
 def test_a_burst_opens_few_connections_at_once_and_keeps_them(kind, protocol):
-    """http.server keeps 5 waiting: what came at once beyond that waited 1 to 60 s for the kernel to try again."""
+    """http.server has a backlog of 5: further connections at once would wait 1 to 60 s for TCP to retry."""
     handler = type("Handler", (Counting,), {"protocol_version": protocol})
     widths = []
 
@@ -133,7 +133,7 @@ def test_a_burst_opens_few_connections_at_once_and_keeps_them(kind, protocol):
     assert handler.connections <= (64 if protocol == "HTTP/1.1" else 2 * 64)
 
 
-def test_a_server_that_is_not_there_is_no_attempt():
+def test_a_refused_connection_is_not_an_attempt():
     async def refused():
         chat = OpenAIWire(model="m", base_url="http://127.0.0.1:9/v1").connect(8)
         try:

@@ -15,12 +15,12 @@ ABSURD = [None, -1, -(10**12), 10**30, MOST_TOKENS + 1, True, "500", 1.5, float(
 
 
 @pytest.mark.parametrize("given", UNKNOWN)
-def test_usage_that_is_not_there_is_unknown_and_never_0(given):
+def test_missing_usage_is_unknown_and_never_0(given):
     assert completion_usage(given).usage is None
 
 
 @pytest.mark.parametrize("value", ABSURD)
-def test_an_absurd_count_is_no_count(value):
+def test_an_impossible_count_is_unknown(value):
     assert completion_usage({"prompt_tokens": value, "completion_tokens": 1}).usage is None
     assert gemini_usage({"promptTokenCount": value, "candidatesTokenCount": 1}).usage is None
     assert decision_usage({"input_tokens": value, "output_tokens": 1}).usage is None
@@ -62,12 +62,12 @@ def test_an_absurd_count_is_no_count(value):
         ),
     ],
 )
-def test_every_spelling_of_the_same_tokens_is_read(given, expected):
+def test_every_format_of_usage_is_read(given, expected):
     assert completion_usage(given) == (expected, "")
 
 
 @pytest.mark.parametrize("total", [None, 21, 501])
-def test_cached_tokens_beside_the_input_are_added_to_it_and_remarked(total):
+def test_cached_tokens_apart_from_the_input_are_added_and_remarked(total):
     """Proxies of Anthropic's models: 20 prompt and 480 cached tokens would cost less than nothing."""
     usage = {"prompt_tokens": 20, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 480}}
     assert completion_usage(usage | {"total_tokens": total}) == (tokens(500, 1, 480), CACHED_APART)
@@ -86,7 +86,7 @@ def test_gemini_bills_its_thinking_as_output():
     assert gemini_usage({"promptTokenCount": 9}).usage is None
 
 
-def test_a_decisions_output_may_be_left_out():
+def test_the_output_of_a_decision_is_optional():
     assert decision_usage({"input_tokens": 9}).usage == tokens(9, 0)
     assert decision_usage(
         {"total_input_tokens": 9, "total_thought_tokens": 3, "total_cached_tokens": 4}
@@ -101,7 +101,7 @@ NAMES = ["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "completion_tokens_details"]), DETAILS))
-def test_whatever_is_reported_the_tokens_fit_a_database_and_each_other(reported):
+def test_token_counts_are_consistent_and_bounded(reported):
     usage = completion_usage(reported).usage
     if usage is not None:
         assert 0 <= usage.cached_tokens <= usage.input_tokens < 2**33
@@ -109,5 +109,5 @@ def test_whatever_is_reported_the_tokens_fit_a_database_and_each_other(reported)
         assert 0 <= usage.output_tokens < 2**33
 
 
-def test_counts_are_whole_numbers():
+def test_counts_are_integers():
     assert [count(value) for value in (0, 7, 7.0, MOST_TOKENS)] == [0, 7, 7, MOST_TOKENS]

@@ -17,7 +17,7 @@ QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.02, deadline
 
 
 class Failing:
-    """Raises the errors given, one a call, then answers; notes when it was called."""
+    """Raises one of the errors at each call, then answers; records the times of the calls."""
 
     def __init__(self, *errors: ChatError, latency_s: float = 0.0) -> None:
         self.errors, self.latency_s = list(errors), latency_s
@@ -47,18 +47,18 @@ def run(chat: Failing, patience: RetryPolicy = QUICK, limits: Callable[[], Limit
     return asyncio.run(once())
 
 
-def test_a_passing_fault_is_outlived():
+def test_transient_errors_are_retried():
     assert run(Failing(ServerFault("500"), TooSlow("slow"))) == (ANSWER, 3)
 
 
-def test_patience_ends_with_the_last_reason():
+def test_the_last_reason_is_raised_after_the_last_attempt():
     chat = Failing(*(ServerFault(f"fault {i}") for i in range(9)))
     with pytest.raises(ServerFault, match="fault 3") as caught:
         run(chat)
     assert caught.value.attempts == len(chat.times) == 4
 
 
-def test_a_no_for_good_is_not_repeated():
+def test_a_rejection_is_not_retried():
     chat = Failing(Rejected("401"))
     with pytest.raises(Rejected):
         run(chat)
@@ -66,14 +66,14 @@ def test_a_no_for_good_is_not_repeated():
 
 
 def test_one_429_does_not_become_three():
-    """nextmoe PR 193: the server's delay is waited out."""
+    """The server's delay is respected, unlike in nextmoe PR 193."""
     chat = Failing(RateLimited("429", retry_after_s=0.3))
 
     assert run(chat) == (ANSWER, 2)
     assert chat.times[1] - chat.times[0] >= 0.3
 
 
-def test_a_pause_holds_everyone():
+def test_a_pause_delays_all_calls():
     chat = Failing()
 
     async def after_pause():
@@ -95,22 +95,22 @@ def test_rate_limits_end_with_the_deadline_not_the_attempts():
     assert len(chat.times) > 4
 
 
-def test_a_delay_past_the_deadline_ends_at_once():
+def test_a_delay_beyond_the_deadline_fails_at_once():
     start = time.monotonic()
     with pytest.raises(RateLimited):
         run(Failing(RateLimited("429", retry_after_s=3600.0)))
     assert time.monotonic() - start < 1
 
 
-def test_no_own_timeout_hangs_the_run():
-    """DeepEyes#27: a server that never answers costs one attempt's time, whatever its SDK does."""
+def test_a_server_that_never_answers_times_out():
+    """Whatever timeouts the SDK has (DeepEyes#27)."""
     chat = Failing(latency_s=60.0)
     with pytest.raises(TooSlow, match=r"no answer within 0\.05 s"):
         run(chat, RetryPolicy(attempts=2, attempt_timeout_s=0.05, first_wait_s=0.01))
     assert len(chat.times) == 2
 
 
-def test_the_gate_holds_concurrency_and_pace():
+def test_limits_keep_concurrency_and_rate():
     chat = Failing(latency_s=0.02)
 
     async def many(limits: Limits):
@@ -123,7 +123,7 @@ def test_the_gate_holds_concurrency_and_pace():
     assert chat.times[-1] - chat.times[0] >= 8 * 0.03 * 0.95
 
 
-def test_waits_double_and_jitter():
+def test_waits_double_with_jitter():
     patience = RetryPolicy(first_wait_s=1.0, longest_wait_s=4.0)
     waits = [patience.wait_s(failures, ServerFault("")) for failures in (1, 2, 3, 9)]
     for wait, ceiling in zip(waits, (1.0, 2.0, 4.0, 4.0), strict=True):
@@ -131,7 +131,7 @@ def test_waits_double_and_jitter():
     assert len({patience.wait_s(1, ServerFault("")) for _ in range(5)}) > 1
 
 
-def test_a_turn_that_comes_too_late_is_not_taken():
+def test_a_call_after_start_by_is_not_sent():
     chat = Failing()
 
     async def late():
@@ -144,7 +144,7 @@ def test_a_turn_that_comes_too_late_is_not_taken():
     assert caught.value.attempts == 0
 
 
-def test_a_last_attempt_cut_short_does_not_hide_the_reason():
+def test_a_shortened_last_attempt_keeps_the_reason():
     class Late(Failing):
         async def ask(self, request: Request, timeout_s: float) -> Answer:
             self.latency_s = 60.0 if self.times else 0.0
@@ -155,19 +155,19 @@ def test_a_last_attempt_cut_short_does_not_hide_the_reason():
     assert caught.value.attempts == 2
 
 
-def test_rate_limits_without_a_delay_are_waited_out_longer_each_time():
+def test_rate_limits_without_a_delay_back_off():
     chat = Failing(*(RateLimited("429") for _ in range(4)))
     run(chat, RetryPolicy(attempts=1, first_wait_s=0.02, deadline_s=5.0))
     gaps = [later - earlier for earlier, later in zip(chat.times, chat.times[1:], strict=False)]
     assert gaps[3] > 2 * gaps[0]
 
 
-def test_a_connection_that_cannot_be_made_costs_no_attempt():
+def test_a_failed_connection_is_not_an_attempt():
     chat = Failing(NotConnected("refused"), ServerFault("500"), NotConnected("refused"))
     assert run(chat, RetryPolicy(attempts=3, first_wait_s=0.01)) == (ANSWER, 2)
 
 
-def test_a_server_that_is_down_ends_with_its_reason():
+def test_a_server_that_is_down_raises_not_connected():
     chat = Failing(*(NotConnected("nobody listens") for _ in range(9)))
     with pytest.raises(NotConnected, match=r"nobody listens \(4 tries to connect\)") as caught:
         run(chat)
@@ -175,7 +175,7 @@ def test_a_server_that_is_down_ends_with_its_reason():
     assert len(chat.times) == 4
 
 
-def test_a_want_of_files_is_waited_out_until_the_deadline():
+def test_out_of_files_is_retried_until_the_deadline():
     chat = Failing(*(OutOfFiles() for _ in range(6)))
     assert run(chat, RetryPolicy(attempts=2, first_wait_s=0.01, longest_wait_s=0.02)) == (ANSWER, 1)
     chat = Failing(*(OutOfFiles() for _ in range(1000)))
@@ -183,7 +183,7 @@ def test_a_want_of_files_is_waited_out_until_the_deadline():
         run(chat, RetryPolicy(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, deadline_s=0.3))
 
 
-def test_an_attempt_that_got_no_connection_in_its_time_was_none():
+def test_a_timeout_before_a_connection_is_not_an_attempt():
     class Unconnected(Failing):
         async def ask(self, request: Request, timeout_s: float) -> Answer:
             CONNECTING.set(True)
@@ -195,7 +195,7 @@ def test_an_attempt_that_got_no_connection_in_its_time_was_none():
     assert caught.value.attempts == 0
 
 
-def test_answers_and_repeats_are_timed():
+def test_latencies_and_retries_are_recorded():
     limits: list[Limits] = []
 
     def gate() -> Limits:

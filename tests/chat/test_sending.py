@@ -1,4 +1,4 @@
-"""What a server answers with its status, and with the headers it was sent, over a real socket."""
+"""HTTP statuses, redirects and request headers, over a real socket."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ KEY = 'sk-planted/7f3"9c41d6e5-and-more'
 
 
 class Scripted(BaseHTTPRequestHandler):
-    """Answers by `reply(handler)`, which returns a status, headers and a body."""
+    """Answers with `reply(handler)`: a status, headers and a body."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
@@ -38,7 +38,7 @@ class Scripted(BaseHTTPRequestHandler):
 
 
 def asked(reply, path="/v1", times=1, **settings):
-    """Ask a server that replies so; return the answers."""
+    """Send requests to a server with these replies; return the answers."""
     handler = type("Handler", (Scripted,), {"reply": staticmethod(reply)})
 
     async def ask(url):
@@ -52,7 +52,7 @@ def asked(reply, path="/v1", times=1, **settings):
         return asyncio.run(ask(f"{url}{path}"))
 
 
-def told(reply, **settings):
+def error_of(reply, **settings):
     with pytest.raises(Rejected) as caught:
         asked(reply, **settings)
     return str(caught.value)
@@ -65,21 +65,21 @@ def told(reply, **settings):
         ("/v1/chat/completions", "leave /chat/completions out of judge.base_url"),
     ],
 )
-def test_an_unknown_path_says_what_may_be_wrong_with_the_address(path, way_out):
-    reason = told(lambda _: (404, {}, b"<html><body>404 Not Found</body></html>"), path=path)
+def test_the_error_of_an_unknown_path_has_a_hint(path, way_out):
+    reason = error_of(lambda _: (404, {}, b"<html><body>404 Not Found</body></html>"), path=path)
     assert way_out in reason
     assert "a web page, '404 Not Found'" in reason
-    assert "judge.base_url" not in told(lambda _: (404, {}, b'{"error": {"message": "no such model"}}'))
+    assert "judge.base_url" not in error_of(lambda _: (404, {}, b'{"error": {"message": "no such model"}}'))
 
 
-def test_a_redirect_that_turns_a_question_into_a_get_is_named():
-    reason = told(lambda _: (302, {"location": "http://elsewhere/login?token=x"}, b""))
+def test_a_redirect_that_changes_the_method_is_an_error():
+    reason = error_of(lambda _: (302, {"location": "http://elsewhere/login?token=x"}, b""))
     assert reason.startswith("HTTP 302: the server redirects to http://elsewhere/login,")
     assert "set judge.base_url" in reason
 
 
-def test_headers_go_to_no_other_server_by_a_redirect():
-    assert "redirects to http://127.0.0.1:9/v1" in told(lambda _: (307, {"location": "http://127.0.0.1:9/v1"}, b""))
+def test_a_redirect_to_another_server_is_an_error():
+    assert "redirects to http://127.0.0.1:9/v1" in error_of(lambda _: (307, {"location": "http://127.0.0.1:9/v1"}, b""))
 
 
 def test_a_redirect_on_the_same_server_is_followed():
@@ -91,24 +91,24 @@ def test_a_redirect_on_the_same_server_is_followed():
     assert [answer.choices[0].text for answer in asked(reply)] == ["7"]
 
 
-def test_a_firewalls_page_is_no_question_of_the_key():
+def test_the_error_of_a_firewalls_page_does_not_mention_the_key():
     page = b"<!DOCTYPE html><html><head><title>Access &amp; Denied</title></head><body>Ray ID 7</body></html>"
-    assert told(lambda _: (403, {}, page)) == "HTTP 403: a web page, 'Access & Denied'"
-    assert "judge.api_key_env" in told(lambda _: (403, {}, b'{"error": {"message": "forbidden"}}'))
+    assert error_of(lambda _: (403, {}, page)) == "HTTP 403: a web page, 'Access & Denied'"
+    assert "judge.api_key_env" in error_of(lambda _: (403, {}, b'{"error": {"message": "forbidden"}}'))
 
 
 @pytest.mark.parametrize("write", [str, json.dumps, lambda key: "".join(f"\\u{ord(each):04x}" for each in key)])
-def test_a_key_that_is_said_back_is_blotted_out_after_decoding(write, monkeypatch):
+def test_a_repeated_key_is_redacted_after_decoding(write, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     monkeypatch.setenv("GATEWAY", "gateway-secret-1")
     body = json.dumps({"error": {"message": f"bad key {write(KEY)} of {write('gateway-secret-1')}"}}).encode()
-    reason = told(lambda _: (401, {}, body), api_key_env="MY_KEY", headers_env={"x-key": "GATEWAY"})
+    reason = error_of(lambda _: (401, {}, body), api_key_env="MY_KEY", headers_env={"x-key": "GATEWAY"})
     assert json.loads(json.dumps(reason)).count("***") == 2
     assert "planted" not in reason
     assert "gateway" not in reason
 
 
-def test_an_answer_holds_no_key_however_it_is_written(monkeypatch):
+def test_a_key_in_an_answer_is_redacted_in_every_form(monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     escaped = "".join(f"\\u{ord(each):04x}" for each in KEY).encode()
     answers = asked(lambda _: (200, {}, COMPLETION.replace(b'"7"', b'"' + escaped + b'"')), api_key_env="MY_KEY")
@@ -116,7 +116,7 @@ def test_an_answer_holds_no_key_however_it_is_written(monkeypatch):
     assert "***" in answers[0].raw
 
 
-def test_a_key_file_is_read_again_when_its_key_is_refused(tmp_path):
+def test_a_refused_key_is_read_again_from_its_file(tmp_path):
     file, shown = tmp_path / "key", []
     file.write_text("key-of-this-hour")
 
@@ -131,20 +131,20 @@ def test_a_key_file_is_read_again_when_its_key_is_refused(tmp_path):
     assert shown == ["Bearer key-of-this-hour", "Bearer key-of-next-hour", "Bearer key-of-next-hour"]
 
 
-def test_a_key_file_that_holds_the_same_key_is_no_reason_to_ask_again(tmp_path):
+def test_an_unchanged_key_is_not_retried(tmp_path):
     file, shown = tmp_path / "key", []
     file.write_text("key-of-this-hour")
-    assert "HTTP 401" in told(lambda handler: shown.append(1) or (401, {}, b"{}"), api_key_file=file)
+    assert "HTTP 401" in error_of(lambda handler: shown.append(1) or (401, {}, b"{}"), api_key_file=file)
     assert len(shown) == 1
 
 
-def test_a_wrong_kind_of_request_is_still_one():
+def test_a_404_is_unsupported():
     with pytest.raises(Unsupported):
         asked(lambda _: (404, {}, b"{}"))
 
 
 @pytest.mark.parametrize("sdk", [wire for wire in WIRES if wire.values[0] != "openai"])
-def test_gemini_sends_nothing_of_the_environment_to_another_server(sdk, monkeypatch):
+def test_gemini_sends_keys_from_the_environment_to_the_vendor_only(sdk, monkeypatch):
     for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_QUOTA_PROJECT"):
         monkeypatch.setenv(name, f"planted-{name}")
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")

@@ -17,7 +17,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Yield (base_url, model) of `transformers serve` holding a random Qwen2."""
+    """Yield (base_url, model) of `transformers serve` with a random Qwen2."""
     pytest.importorskip("torch")
     pytest.importorskip("fastapi")
     folder = tmp_path_factory.mktemp("serve")
@@ -50,7 +50,7 @@ def _random_model(folder):
 
 
 @pytest.mark.parametrize("mode", ["logprobs", "single", "samples"])
-def test_a_random_judge_is_called_useless(server, tmp_path, capsys, mode):
+def test_a_random_judge_is_reported_as_useless(server, tmp_path, capsys, mode):
     base_url, model = server
     policy, prompts = write_policy(tmp_path / "policy"), write_prompts(tmp_path / "prompts.jsonl")
     (tmp_path / "run.yaml").write_text(f"""
@@ -73,7 +73,7 @@ def test_a_random_judge_is_called_useless(server, tmp_path, capsys, mode):
 
 @pytest.mark.parametrize("mode", ["decision", "auto"])
 def test_typed_decisions_of_a_real_server(server, tmp_path, mode):
-    """Here a random model does give rewards: the labels' own probabilities, and no word about the others'."""
+    """A random model has rewards here, since the probabilities are those of the labels alone."""
     base_url, model = server
     settings = OpenAIJudge(model=model, base_url=base_url, mode=mode, permutations=2 if mode == "decision" else 1)
     with settings.open(tmp_path / "ledger.sqlite") as judge:

@@ -17,10 +17,10 @@ BLIND = "BLIND"
 class Swayed(ScriptedModel):
     """Of two completions that are marked, it names the one shown first."""
 
-    def _weights(self, data, labels):
+    def probabilities(self, data, labels):
         if "completion_1" in data and BLIND in data["completion_1"]:
             return {"1": 1.0, "2": 0.0}
-        return super()._weights(data, labels)
+        return super().probabilities(data, labels)
 
 
 def _pair(chosen, rejected, blind=False, more=""):

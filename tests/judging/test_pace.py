@@ -18,7 +18,7 @@ def test_a_servers_own_limit_is_found_and_no_judgement_fails(wire, tmp_path):
         settings = judge_settings(wire, server, concurrency=64, attempts=2, deadline_s=120.0)
         with settings.open(tmp_path / "ledger.sqlite") as judge:
             found = judge.submit(completions(texts)).result()
-            learnt = judge.learnt_per_minute
+            learnt = judge.lowered_per_minute
         turned_away, answered = server.rate_limited, server.answered
     assert [verdict.reward for verdict in found] == pytest.approx([1 + i % 10 for i in range(COUNT)])
     assert set(answered.values()) == {1}
@@ -34,6 +34,6 @@ def test_a_rate_that_the_server_takes_is_never_turned_away(tmp_path):
         settings = judge_settings("openai", server, concurrency=64, requests_per_minute=A_SECOND * 60 * 0.9)
         with settings.open(tmp_path / "ledger.sqlite") as judge:
             found = judge.submit(completions(texts)).result()
-            assert judge.learnt_per_minute is None
+            assert judge.lowered_per_minute is None
         assert server.rate_limited == 0
     assert all(verdict.status == "ok" for verdict in found)

@@ -50,10 +50,10 @@ class ScriptedModel:
         choices = request.choices or labels
         if not (choices or request.scores):
             return self._answer(request, [AnswerChoice(text=self._notes(data), finish="stop", finish_name="stop")])
-        scored = [_scored(score, self._probabilities(data, _labels(score))) for score in request.scores]
-        return self._answer(request, scored or _sampled(request, choices, self._probabilities(data, choices)))
+        scored = [_scored(score, self.probabilities(data, _labels(score))) for score in request.scores]
+        return self._answer(request, scored or _sampled(request, choices, self.probabilities(data, choices)))
 
-    def _probabilities(self, data: Mapping[str, str], labels: tuple[str, ...]) -> dict[str, float]:
+    def probabilities(self, data: Mapping[str, str], labels: tuple[str, ...]) -> dict[str, float]:
         """Return the probability of each label, whatever their order: from the score of a completion, or from the
         comparison of two.
         """

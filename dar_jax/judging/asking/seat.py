@@ -103,7 +103,7 @@ class Asker:
 
     def take_waits(self) -> Waits:
         """Return how long requests have waited since the last call."""
-        pace = self.limits.learnt_per_minute or 0.0
+        pace = self.limits.lowered_per_minute or 0.0
         connecting = Waits(connect_wait_s=self._chat.ramp.take_longest_s(), slowed_to_per_minute=pace)
         return self.limits.timings.take() + connecting
 

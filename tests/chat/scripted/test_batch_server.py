@@ -1,4 +1,4 @@
-"""The scripted server's batches, through the openai SDK as its users have it."""
+"""The scripted server's batches, through the openai SDK."""
 
 import json
 
@@ -15,7 +15,7 @@ def client():
         yield client
 
 
-def test_what_is_no_question_is_a_row_with_its_status(client):
+def test_a_bad_question_is_a_row_with_its_status(client):
     row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{}]}}
     file = client.files.create(file=("f.jsonl", json.dumps(row).encode() + b"\n"), purpose="batch")
     made = client.batches.create(
@@ -27,7 +27,7 @@ def test_what_is_no_question_is_a_row_with_its_status(client):
     assert [each.metadata for each in client.batches.list().data] == [{"mine": "1"}]
 
 
-def test_what_is_not_there_is_said(client):
+def test_unknown_ids_are_404(client):
     for call in (
         lambda: client.batches.retrieve("b"),
         lambda: client.files.content("f"),

@@ -1,4 +1,4 @@
-"""The mini TL;DR's scorer: exact, graded, and not to be fooled."""
+"""The mini TL;DR scorer is exact and cannot be gamed."""
 
 import pytest
 from hypothesis import given
@@ -19,12 +19,12 @@ def truth_of(post: str) -> dict[str, str]:
     return dict(facts(post))
 
 
-def test_what_a_post_tells() -> None:
+def test_the_facts_of_a_post() -> None:
     told = {word for _, word in facts(POST)}
     assert told == {"nurse", "brother", "sold", "car", "gym", "angry"}
 
 
-def test_a_careful_summary_gets_ten_and_silence_one() -> None:
+def test_a_complete_summary_scores_10_and_an_empty_one_1() -> None:
     assert score(POST, BEST) == 10.0
     assert score(POST, "") == score(POST, "...") == score(POST, "so yeah") == 1.0
 
@@ -66,7 +66,7 @@ EVERY_FACT = {
 
 
 @pytest.mark.parametrize("trick", EVERY_FACT)
-def test_tricks_score_below_a_careless_summary(trick: str) -> None:
+def test_tricks_score_below_a_poor_summary(trick: str) -> None:
     assert score(POST, EVERY_FACT[trick]) < score(POST, "my brother sold something, so yeah") < 4
 
 
@@ -84,7 +84,7 @@ def test_every_post_can_be_summarised_perfectly(number: int) -> None:
 
 
 @given(numbers, st.data())
-def test_a_further_covered_fact_raises_and_an_invented_one_lowers(number: int, data: st.DataObject) -> None:
+def test_another_covered_fact_raises_the_score_and_an_invented_one_lowers_it(number: int, data: st.DataObject) -> None:
     given_row = grammar.row(0, "train", number)
     post, said = given_row["prompt"], given_row["completion"]
     told = truth_of(post)
@@ -104,7 +104,7 @@ def test_any_two_texts_get_a_score(prompt: str, completion: str) -> None:
     assert 1.0 <= score(prompt, completion) <= 10.0
 
 
-def test_no_word_carries_two_kinds_of_fact_and_asides_carry_none() -> None:
+def test_no_word_is_in_two_slots() -> None:
     assert len(SLOT_OF) == sum(map(len, SLOTS.values()))
     surroundings = [*grammar.ASIDES, *grammar.FILLERS, *grammar.LOOSE_ENDS]
     surroundings += [word for listed in grammar.ASIDE_WORDS.values() for word in listed]

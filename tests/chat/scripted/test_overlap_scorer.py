@@ -22,16 +22,16 @@ def test_better_lines_score_higher():
     assert good > rambling
 
 
-def test_a_proper_end_counts():
+def test_a_complete_sentence_scores_higher():
     assert score(BODY, "Return the mean of the data.") > score(BODY, "Return the mean of the data")
 
 
-def test_repeating_a_word_does_not_pay():
+def test_repetition_lowers_the_score():
     assert score(BODY, "Mean data data data data.") < score(BODY, "Mean data.")
 
 
 @pytest.mark.parametrize("text", ["", " \n", "...", "the of and"])
-def test_no_content_is_the_lowest(text):
+def test_a_summary_without_content_words_scores_1(text):
     assert score(BODY, text) == 1.0
 
 

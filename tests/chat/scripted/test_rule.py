@@ -24,7 +24,7 @@ def test_the_mean_of_the_log_probabilities_is_the_score(value):
     assert sum(int(t.token) * math.exp(t.logprob) for t in top) + 1 == pytest.approx(value)
 
 
-def test_one_answer_is_the_nearest_level():
+def test_a_single_answer_is_the_nearest_level():
     assert [ask(value).choices[0].text for value in (1.0, 5.4, 5.6, 10.0)] == ["0", "4", "5", "9"]
 
 
@@ -52,7 +52,7 @@ def test_noise_is_the_same_for_the_same_texts_and_has_its_deviation():
     assert math.sqrt(sum(error**2 for error in errors) / len(errors)) == pytest.approx(1.5, rel=0.05)
 
 
-def test_another_noise_is_another_judge_and_none_is_the_scorer_itself():
+def test_the_noise_is_part_of_the_identity_and_0_is_the_scorer():
     wires = [ScriptedWire(scorer="overlap", noise=noise) for noise in (0.0, 0.5, 1.0)]
     assert [wire.model for wire in wires] == [f"scripted-overlap{end}" for end in ("", "-noise-0.5", "-noise-1.0")]
     assert len({wire.identity()["model"] for wire in wires}) == 3

@@ -14,7 +14,7 @@ def get(url: str):
         return json.load(reply)
 
 
-def test_it_says_what_it_serves():
+def test_models_and_health():
     with serve() as server:
         assert get(f"{server.url}/health") == {"status": "ok"}
         assert get(f"{server.openai_url}/models")["data"][0]["id"] == "scripted-overlap"
@@ -32,7 +32,7 @@ def test_it_says_what_it_serves():
     ],
 )
 @pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"messages": [{"role": "user"}]}'])
-def test_what_is_no_request_is_400(path, body):
+def test_a_bad_request_is_400(path, body):
     with serve() as server, pytest.raises(urllib.error.HTTPError, match="400") as caught:
         urllib.request.urlopen(server.url + path, data=body, timeout=10)
     caught.value.close()
@@ -62,14 +62,14 @@ def test_a_mistake_is_one_line(argument, told):
     assert "\n" not in str(caught.value)
 
 
-def test_a_taken_port_is_said():
+def test_a_port_in_use_is_an_error():
     with serve() as server:
         port = int(server.url.rpartition(":")[2])
         with pytest.raises(SettingError, match="choose another port"), serve(ServerSettings(port=port)):
             pass
 
 
-def test_faults_come_in_their_shares_and_the_same_each_time():
+def test_faults_have_their_shares_and_are_reproducible():
     shares = dict.fromkeys(FAULTS[:4], 0.1)
     drawn = [draw(shares, 1, f"content {i}", 1) for i in range(2000)]
     assert drawn == [draw(shares, 1, f"content {i}", 1) for i in range(2000)]
