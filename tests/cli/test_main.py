@@ -38,7 +38,7 @@ def test_settings_may_stand_on_either_side_of_an_option():
         ("ledger merge nowhere --output o", "there is no ledger"),
         ("ledger audit nowhere", "there is no ledger"),
         ("ledger audit ftp://nowhere/x", "no place for a run"),
-        ("serve port", "not a setting"),
+        ("serve port", "expected key=value"),
         ("serve scorer=nobody", "nobody"),
     ],
 )

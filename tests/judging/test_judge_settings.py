@@ -26,7 +26,7 @@ def test_settings_survive_the_run_folder():
     [
         ({"name": "openai"}, "model"),
         ({"name": "openai", "model": "m", "base_url": "localhost:8000"}, "expected an address"),
-        ({"name": "scripted", "scorer": "taste"}, "choose one of: "),
+        ({"name": "scripted", "scorer": "taste"}, "expected one of"),
         ({"name": "scripted", "mode": "guess"}, "logprobs"),
         ({"name": "scripted", "levels": 11}, "less than or equal to 10"),
         ({"name": "scripted", "rubric": "tldr", "rubric_text": "mine"}, "keep one"),
