@@ -24,8 +24,9 @@ _ERRORS = {
     kind.exit_status: kind
     for kind in (DarError, SettingError, JudgeStopped, BudgetSpent, Interrupted, HostLost, NotFinite)
 }
-# A get blocks no longer, so that Python can run signal handlers in between.
-_GET_MS = 500
+# A get starts with a short timeout, since Python runs no signal handler meanwhile. A value that takes longer to arrive
+# would never do so, so the timeout doubles with each attempt.
+_GET_MS, _LONGEST_GET_MS = 500, 64_000
 
 
 class Store(Protocol):
@@ -73,13 +74,15 @@ class Rendezvous:
             return [value]
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
         key = f"dar_jax_collect/{self._round}/{{}}"
-        store.key_value_set(key.format(self.index), json.dumps(adapter.dump_python(value, mode="json")))
+        with _reaching_host_0():
+            store.key_value_set(key.format(self.index), json.dumps(adapter.dump_python(value, mode="json")))
         self.gather(what, None, type(None))
         if self.index:
             return []
-        found = [json.loads(store.blocking_key_value_get(key.format(host), _GET_MS)) for host in range(self.count)]
-        for host in range(self.count):
-            store.key_value_delete(key.format(host))
+        with _reaching_host_0():
+            found = [json.loads(_get(store, key.format(host))) for host in range(self.count)]
+            for host in range(self.count):
+                store.key_value_delete(key.format(host))
         return [adapter.validate_python(each) for each in found]
 
     def agree(self, facts: Mapping[str, str]) -> None:
@@ -106,7 +109,8 @@ class Rendezvous:
     def _fail(self, store: Store, what: str, error: DarError) -> None:
         # Without waiting: the others receive it at their next call, whatever that is and whenever it comes.
         post = json.dumps({"what": what, "error": [error.exit_status, str(error)]})
-        store.key_value_set(f"dar_jax/{self._round}/{self.index or 'all'}", post if self.index else f"[{post}]")
+        with _reaching_host_0():
+            store.key_value_set(f"dar_jax/{self._round}/{self.index or 'all'}", post if self.index else f"[{post}]")
         self._round += 1
         self.shared = error
 
@@ -114,7 +118,7 @@ class Rendezvous:
         if threading.get_ident() != self._thread:
             raise DarError("hosts can only exchange values in the run's own thread: another has an order of its own")
         key = f"dar_jax/{self._round}/{{}}"
-        try:
+        with _reaching_host_0():
             store.key_value_set(key.format(self.index), json.dumps(post))
             if self.index == 0:
                 posts = f"[{','.join(_get(store, key.format(host)) for host in range(self.count))}]"
@@ -124,8 +128,6 @@ class Rendezvous:
             else:
                 posts = _get(store, key.format("all"))
             store.key_value_delete(key.format(self.index))
-        except RuntimeError as error:
-            raise HostLost(f"host 0, which coordinates, does not answer: {_first_line(error)}") from None
         self._round += 1
         return self._checked(json.loads(posts), str(post["what"]))
 
@@ -142,12 +144,23 @@ class Rendezvous:
 
 def _get(store: Store, key: str) -> str:
     """Return the value of a key once it has one; the heartbeat ends a process that would wait for a lost host."""
+    timeout_ms = _GET_MS
     while True:
         try:
-            return store.blocking_key_value_get(key, _GET_MS)
+            return store.blocking_key_value_get(key, timeout_ms)
         except RuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
+        timeout_ms = min(2 * timeout_ms, _LONGEST_GET_MS)
+
+
+@contextlib.contextmanager
+def _reaching_host_0() -> Iterator[None]:
+    """Raise HostLost in place of the client's errors."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise HostLost(f"host 0, which coordinates, does not answer: {_first_line(error)}") from None
 
 
 def _difference(first: Mapping[str, str], other: Mapping[str, str], first_name: str, name: str) -> str | None:

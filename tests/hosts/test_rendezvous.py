@@ -103,6 +103,25 @@ def test_each_host_reads_each_exchange_once():
     assert shelf.gets == (10 + 1) * (3 + 2)
 
 
+class SlowShelf(Shelf):
+    """A store whose values take 1.2 s to arrive."""
+
+    def blocking_key_value_get(self, key, timeout_in_ms):
+        value = super().blocking_key_value_get(key, timeout_in_ms)
+        if timeout_in_ms < 1200:
+            raise RuntimeError(f"DEADLINE_EXCEEDED: GetKeyValue() timed out with key: {key}")
+        return value
+
+
+def test_values_that_arrive_slowly_arrive():
+    """A fixed timeout would repeat the same get forever."""
+
+    def talk(rendezvous):
+        return rendezvous.gather("large", rendezvous.index, int), rendezvous.collect("larger", rendezvous.index, int)
+
+    assert on_each(SlowShelf(), talk, count=2) == [([0, 1], [0, 1]), ([0, 1], [])]
+
+
 @pytest.mark.parametrize("kind", [JudgeStopped, BudgetSpent])
 def test_what_one_host_raises_all_raise_as_the_same(kind):
     def talk(rendezvous):
@@ -135,12 +154,21 @@ def test_hosts_that_took_other_branches_do_not_mix_up_what_they_say():
     assert all("at different calls" in str(error) for error in on_each(Shelf(), talk))
 
 
-def test_a_coordinator_that_does_not_answer_is_one_line():
+def _fail_together(rendezvous):
+    with rendezvous.together("anything"):
+        raise DarError("mine")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda each: each.gather("anything", 1, int), lambda each: each.collect("anything", 1, int), _fail_together],
+)
+def test_a_coordinator_that_does_not_answer_is_one_line(call):
     shelf = Shelf()
 
     def talk(rendezvous):
         shelf.fails = True
-        rendezvous.gather("anything", 1, int)
+        call(rendezvous)
 
     (error,) = on_each(shelf, talk, count=1)
     assert isinstance(error, HostLost)
